@@ -1,0 +1,2 @@
+//! The `ferrule` binary.
+fn main() {}
