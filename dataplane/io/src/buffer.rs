@@ -1,0 +1,79 @@
+//! Memory for payloads: exclusive buffers that operations own, and shared ones for bytes that several hold.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut, Range};
+
+/// Exclusive memory, aligned to 4096 bytes, of the length that was asked for. It goes down with an operation and
+/// comes back with the event; dropping it, on any reactor, gives it back to the arena that made it.
+pub trait Buffer: Deref<Target = [u8]> + DerefMut + fmt::Debug + Send + Sized + 'static {
+    /// The same memory once it is read-only and may have several holders.
+    type Shared: Shared;
+
+    /// Gives up the right to write, so that the bytes can be held more than once without a copy.
+    fn share(self) -> Self::Shared;
+}
+
+/// Read-only memory with several holders; a clone costs a count, the last drop gives it back to its arena.
+pub trait Shared: Clone + Deref<Target = [u8]> + fmt::Debug + Send + 'static {}
+
+/// A part of shared memory: the payload of an in-capsule write inside the bytes that were received with it.
+#[derive(Clone, Debug)]
+pub struct Slice<S> {
+    shared: S,
+    start: u32,
+    len: u32,
+}
+
+/// Who asks for memory; what is kept in reserve for the first two cannot be taken by host data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The store's own batches, map pages and cleaning: without them no write can complete and free what it holds.
+    Log,
+    /// Admin queues and connections that are being set up, which must never wait behind I/O.
+    Admin,
+    /// Payloads of reads and writes of hosts.
+    Data,
+}
+
+/// A source of buffers, bounded at start.
+pub trait Memory {
+    /// The buffers it makes.
+    type Buffer: Buffer;
+
+    /// A buffer of exactly `len` bytes (1 to 1 MiB), contents unspecified but never another host's unread data
+    /// beyond what the caller overwrites: callers fill what they send. `None` when the part of the arena that
+    /// `purpose` may use is taken: apply back-pressure and ask again after a buffer has been dropped.
+    fn allocate(&mut self, len: usize, purpose: Purpose) -> Option<Self::Buffer>;
+}
+
+impl<S: Shared> Slice<S> {
+    /// The whole of `shared`.
+    ///
+    /// # Panics
+    /// If `shared` is longer than 4 GiB, which no arena makes.
+    pub fn whole(shared: S) -> Self {
+        let len = u32::try_from(shared.len()).expect("a buffer is at most 1 MiB long");
+        Self { shared, start: 0, len }
+    }
+
+    /// The bytes `range` of this slice, sharing the same memory.
+    ///
+    /// # Panics
+    /// If `range` does not lie within the slice.
+    #[must_use]
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end);
+        assert!(range.end <= self.len as usize);
+        let start = u32::try_from(range.start).expect("within a slice whose length is a u32");
+        let len = u32::try_from(range.end - range.start).expect("within a slice whose length is a u32");
+        Self { shared: self.shared.clone(), start: self.start + start, len }
+    }
+}
+
+impl<S: Shared> Deref for Slice<S> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.shared[self.start as usize..][..self.len as usize]
+    }
+}
