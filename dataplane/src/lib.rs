@@ -1,1 +1,11 @@
-//! dataplane
+//! A running data plane: engines on reactors, one thread each.
+
+mod config;
+mod handle;
+
+pub use config::{Bench, Config, PoolDrive, Reactors};
+pub use engine::{
+    Action, ActionError, ConnectedHost, Drive, HostAcl, Identity, IpAcl, Outcome, SectorSize, Series,
+    Statistics, Volume, VolumeChange, VolumeSpec, VolumeState, VolumeUsage, VolumeUuid,
+};
+pub use handle::{Handle, Reply};

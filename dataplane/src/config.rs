@@ -1,0 +1,59 @@
+//! How a data plane is started.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// Everything that a start needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The pool's drives: files (made when missing, if a size is given) and block devices. May be empty where only
+    /// bench namespaces are served.
+    pub pool: Vec<PoolDrive>,
+    /// Which cores run reactors.
+    pub reactors: Reactors,
+    /// Addresses for I/O queues; port 0 chooses one.
+    pub listen: Vec<SocketAddr>,
+    /// What the discovery log tells hosts instead of the listening addresses.
+    pub advertise: Vec<IpAddr>,
+    /// Addresses of the discovery service.
+    pub discovery: Vec<SocketAddr>,
+    /// Bench namespaces, in order.
+    pub bench: Vec<Bench>,
+    /// io_uring features that shall not be used, by the names that the start prints; for tests and old kernels.
+    pub ring_features_off: Vec<String>,
+}
+
+/// One drive of the pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolDrive {
+    /// File or block device.
+    pub path: PathBuf,
+    /// Size in bytes of a file to make where there is none.
+    pub size_bytes: Option<u64>,
+}
+
+/// Which cores run reactors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reactors {
+    /// As many as the topology suggests.
+    Auto,
+    /// So many, the best cores first.
+    Count(u16),
+    /// Exactly these logical CPUs.
+    Cpus(Vec<u32>),
+}
+
+/// A namespace without a store under it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bench {
+    /// Reads return zeros, writes vanish.
+    Null {
+        /// Size in bytes.
+        size_bytes: u64,
+    },
+    /// Held in memory, gone at the end.
+    Ram {
+        /// Size in bytes.
+        size_bytes: u64,
+    },
+}
