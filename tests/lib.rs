@@ -1,1 +1,6 @@
-//! Shared parts of the end-to-end tests.
+//! Shared parts of the end-to-end tests: a Linux guest, a running server, and their clients.
+
+#[path = "lib/guest.rs"]
+pub mod guest;
+#[path = "lib/scratch.rs"]
+pub mod scratch;

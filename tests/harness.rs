@@ -1,0 +1,52 @@
+//! Proves the guest itself: the kernel's own target and host, both in the guest, over its loopback.
+//!
+//! When this fails, no other guest test says anything about Ferrule.
+
+use std::time::Duration;
+
+use tests::guest::{Guest, Options};
+use tests::scratch::Scratch;
+
+#[test]
+fn guest_connects_to_its_own_kernel_target() {
+    let scratch = Scratch::new("harness");
+    let file = scratch.join("hello");
+    std::fs::write(&file, "#!/bin/sh\necho brought along\n").unwrap();
+    let mut guest = Guest::boot_with(&Options {
+        loop_host: false,
+        files: vec![(file, "/opt/harness/hello".to_owned())],
+        ..Options::default()
+    });
+    assert_eq!(guest.ok("/opt/harness/hello"), "brought along\n");
+    assert_eq!(guest.run("echo seen; exit 7", Duration::from_secs(10)).status, 7);
+
+    guest.ok(KERNEL_TARGET);
+    let log = guest.ok("nvme discover -t tcp -a 127.0.0.1 -s 4420");
+    assert!(log.contains("subnqn:  nqn.2014-08.org.example:kernel"), "{log}");
+    guest.ok("nvme connect -t tcp -a 127.0.0.1 -s 4420 -n nqn.2014-08.org.example:kernel --hdr-digest --data-digest");
+    guest.wait_for("[ -b /dev/nvme0n1 ]", Duration::from_secs(5));
+    assert!(guest.ok("nvme list").contains("/dev/nvme0n1"));
+    guest.ok("mkfs.ext4 -q /dev/nvme0n1 && mount -t ext4 /dev/nvme0n1 /mnt");
+    guest.ok("dd if=/dev/urandom of=/tmp/f bs=64k count=32 2>/dev/null && cp /tmp/f /mnt/f && umount /mnt");
+    guest
+        .ok("mount -t ext4 /dev/nvme0n1 /mnt && cmp /tmp/f /mnt/f && umount /mnt && e2fsck -fn /dev/nvme0n1");
+    guest.ok(
+        "fio --name=v --filename=/dev/nvme0n1 --rw=randwrite --bs=4k --size=4m --ioengine=io_uring --iodepth=8 \
+         --direct=1 --verify=crc32c --do_verify=1",
+    );
+    guest.ok("/usr/sbin/blkdiscard -z -o 0 -l 1048576 /dev/nvme0n1 && /usr/sbin/blkdiscard /dev/nvme0n1");
+    guest.ok("nvme reset /dev/nvme0 && nvme disconnect-all");
+}
+
+/// A subsystem of the kernel's own target with one namespace on a RAM-backed null block device.
+const KERNEL_TARGET: &str = "set -e
+modprobe nvmet; modprobe nvmet-tcp; modprobe null_blk nr_devices=1 memory_backed=1 gb=1 discard=1
+cd /sys/kernel/config/nvmet
+subsystem=subsystems/nqn.2014-08.org.example:kernel
+mkdir $subsystem; echo 1 >$subsystem/attr_allow_any_host
+mkdir $subsystem/namespaces/1
+echo -n /dev/nullb0 >$subsystem/namespaces/1/device_path; echo 1 >$subsystem/namespaces/1/enable
+mkdir ports/1
+echo tcp >ports/1/addr_trtype; echo ipv4 >ports/1/addr_adrfam
+echo 127.0.0.1 >ports/1/addr_traddr; echo 4420 >ports/1/addr_trsvcid
+ln -s $PWD/$subsystem ports/1/subsystems/";
