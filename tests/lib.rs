@@ -2,5 +2,9 @@
 
 #[path = "lib/guest.rs"]
 pub mod guest;
+#[path = "lib/rest.rs"]
+pub mod rest;
 #[path = "lib/scratch.rs"]
 pub mod scratch;
+#[path = "lib/server.rs"]
+pub mod server;
