@@ -1,0 +1,62 @@
+# Ferrule's everyday commands. They run on a fresh Debian 12 with Rust, as root or with sudo.
+#
+#   make serve    build, and serve an embedded pool: POOL=PATH[:SIZE], STATE=DIR, ARGS="further arguments"
+#   make test     everything that must pass: format, lints, documents, tests, a real Linux host in a guest
+#   make fuzz     the fuzz targets, FUZZ_SECONDS each
+#   make clean    remove what was built and the embedded pool
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := serve
+.NOTPARALLEL:
+.PHONY: serve test check build guest fuzz clean packages test-packages cargo
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+STATE ?= .run/state
+POOL ?= .run/pool:4GiB
+ARGS ?=
+FUZZ_SECONDS ?= 10
+BUILD_PACKAGES := build-essential pkg-config libhwloc-dev
+TEST_PACKAGES := curl xz-utils zstd
+
+serve: packages cargo
+	cargo build --release --package mgmt --bin ferrule
+	mkdir -p "$(STATE)" .run
+	exec "$(TARGET)/release/ferrule" serve --state "$(STATE)" --pool "$(POOL)" $(ARGS)
+
+# The binary under test is built in the same profile as the tests, so that every crate is compiled once.
+test: check build guest fuzz
+	cargo test --workspace
+
+check: packages cargo
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+build: packages cargo
+	cargo build --profile test --workspace --bins --tests
+
+guest: test-packages
+	tests/guest/fetch.sh
+
+fuzz: packages cargo
+	@if [ -x fuzz/run ]; then fuzz/run $(FUZZ_SECONDS); fi
+
+clean:
+	rm -rf .run
+	cargo clean
+
+# What is missing is installed; where nothing is, neither apt nor root is needed.
+install = @missing=$$({ dpkg-query -W -f '$${db:Status-Status} $${Package}\n' $(1) 2>/dev/null || true; } | \
+	awk '$$1 == "installed" { print $$2 }' | sort | comm -13 - <(printf '%s\n' $(1) | sort)); \
+	[ -z "$$missing" ] || { sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; set -x; \
+	$$sudo apt-get -q update; $$sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -y install $$missing; }
+
+packages:
+	$(call install,$(BUILD_PACKAGES))
+
+test-packages:
+	$(call install,$(TEST_PACKAGES))
+
+cargo:
+	@command -v cargo >/dev/null || { echo "Rust is missing: install it with rustup, version 1.95 or newer" >&2; exit 1; }
