@@ -3,5 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub mod pool;
+pub mod superblock;
 
 pub use pool::{DriveLayout, Geometry, GeometryError, Identity, Layout, SegmentId, ShardId, VolumeId};

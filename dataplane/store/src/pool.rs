@@ -1,5 +1,6 @@
 //! The pool: drives that belong together, what is fixed when they are made one, and where everything lies on them.
 
+pub(crate) mod bytes;
 mod layout;
 
 pub use layout::*;

@@ -29,7 +29,7 @@ pub const SEGMENT_BYTES_MIN: u32 = 64 << 10;
 /// The largest segment.
 pub const SEGMENT_BYTES_MAX: u32 = 64 << 20;
 /// Sizes of one directory half, each a multiple of 4096.
-pub const DIRECTORY_HALF_BYTES_MIN: u32 = 64 << 10;
+pub const DIRECTORY_HALF_BYTES_MIN: u32 = 256 << 10;
 /// The largest directory half.
 pub const DIRECTORY_HALF_BYTES_MAX: u32 = 64 << 20;
 /// A pool has at least this many segments for each shard: two that the shard writes and two in reserve.

@@ -44,7 +44,7 @@ fn places(layout: &Layout) -> Vec<(DriveId, u64, u64)> {
 #[test]
 fn places_are_aligned_within_their_drive_and_do_not_overlap() {
     let small =
-        Geometry { shards: 3, segment_bytes: 64 << 10, directory_half_bytes: 68 << 10, ..geometry(&[]) };
+        Geometry { shards: 3, segment_bytes: 64 << 10, directory_half_bytes: 260 << 10, ..geometry(&[]) };
     for geometry in [
         geometry(&[1 << 30]),
         geometry(&[(1 << 30) + 512, 300 << 20, (100 << 20) - 512]),
