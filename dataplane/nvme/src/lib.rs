@@ -19,9 +19,11 @@ pub mod command;
 pub mod cqe;
 pub mod fabrics;
 pub mod framer;
+pub mod identify;
 pub mod pdu;
 pub mod sqe;
 pub mod status;
+pub mod text;
 
 pub use cqe::Cqe;
 pub use fabrics::{Nqn, NqnError};
