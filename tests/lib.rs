@@ -2,6 +2,8 @@
 
 #[path = "lib/guest.rs"]
 pub mod guest;
+#[path = "lib/linux.rs"]
+pub mod linux;
 #[path = "lib/rest.rs"]
 pub mod rest;
 #[path = "lib/scratch.rs"]
