@@ -17,9 +17,12 @@ mod layout;
 
 pub mod command;
 pub mod cqe;
+pub mod event;
 pub mod fabrics;
+pub mod features;
 pub mod framer;
 pub mod identify;
+pub mod log;
 pub mod pdu;
 pub mod sqe;
 pub mod status;
