@@ -4,11 +4,14 @@
 
 use std::time::Duration;
 
+use tests::association::{Association, Identity, Payload, command};
 use tests::guest::{Guest, Options};
-use tests::scratch::Scratch;
+use tests::linux::one_guest_at_a_time;
+use tests::scratch::{Scratch, free_port};
 
 #[test]
 fn guest_connects_to_its_own_kernel_target() {
+    let _turn = one_guest_at_a_time();
     let scratch = Scratch::new("harness");
     let file = scratch.join("hello");
     std::fs::write(&file, "#!/bin/sh\necho brought along\n").unwrap();
@@ -36,6 +39,31 @@ fn guest_connects_to_its_own_kernel_target() {
     );
     guest.ok("/usr/sbin/blkdiscard -z -o 0 -l 1048576 /dev/nvme0n1 && /usr/sbin/blkdiscard /dev/nvme0n1");
     guest.ok("nvme reset /dev/nvme0 && nvme disconnect-all");
+}
+
+#[test]
+fn blocking_host_speaks_to_the_kernel_target() {
+    let _turn = one_guest_at_a_time();
+    let port = free_port();
+    let mut guest = Guest::boot_with(&Options {
+        loop_host: false,
+        netdevs: vec![format!("user,id=n0,hostfwd=tcp:127.0.0.1:{port}-:4420")],
+        ..Options::default()
+    });
+    guest.ok(&KERNEL_TARGET.replace("127.0.0.1", "0.0.0.0"));
+    let identity = Identity::new(port, "nqn.2014-08.org.example:kernel", 1);
+    for (header_digest, data_digest) in [(false, false), (true, false), (false, true), (true, true)] {
+        let mut association = Association::connect_with(&identity, 5000, header_digest, data_digest);
+        assert_eq!(association.namespaces(), [1]);
+        let mut queue = association.io_queue_with(1, header_digest, data_digest);
+        for (lba, length) in [(0, 4096), (64, 512), (128, 1 << 20)] {
+            let data: Vec<u8> = (0..length).map(|at| (at * 7 + at / 251) as u8).collect();
+            let _ = queue.write(1, lba, 512, &data).expect_success("write");
+            assert!(queue.read(1, lba, 512, length).expect_success("read").data == data);
+        }
+        let _ = queue.run(command(0x00, 1), Payload::None).expect_success("flush");
+        assert_eq!(queue.run(command(0x7F, 1), Payload::None).status, 0x01, "Invalid Command Opcode");
+    }
 }
 
 /// A subsystem of the kernel's own target with one namespace on a RAM-backed null block device.

@@ -1,5 +1,7 @@
 //! Shared parts of the end-to-end tests: a Linux guest, a running server, and their clients.
 
+#[path = "lib/association.rs"]
+pub mod association;
 #[path = "lib/guest.rs"]
 pub mod guest;
 #[path = "lib/linux.rs"]
@@ -10,3 +12,5 @@ pub mod rest;
 pub mod scratch;
 #[path = "lib/server.rs"]
 pub mod server;
+#[path = "lib/wire.rs"]
+pub mod wire;
