@@ -3,6 +3,11 @@
 #![forbid(unsafe_code)]
 
 pub mod pool;
+pub mod shard;
 pub mod superblock;
 
 pub use pool::{DriveLayout, Geometry, GeometryError, Identity, Layout, SegmentId, ShardId, VolumeId};
+pub use shard::{
+    BLOCK_BYTES, Doing, Failure, Op, Outcome, Output, Payload, Request, SECTOR_BYTES, Shard, ShardOptions,
+    ShardStats,
+};

@@ -1,0 +1,97 @@
+//! What can be set on a shard, and what it counts.
+
+use std::time::Duration;
+
+/// Settings of a shard; the defaults are for a server, tests choose smaller values.
+#[derive(Clone, Debug)]
+pub struct ShardOptions {
+    /// Requests that a shard holds at once, above which [`super::Shard::submit`] refuses.
+    pub requests_max: usize,
+    /// Batches under way at once; acknowledged in order all the same.
+    pub batches_max: usize,
+    /// The largest batch in bytes with its header, at most 1 MiB.
+    pub batch_bytes_max: u32,
+    /// With a batch under way, another is begun only once this much waits.
+    pub batch_bytes_min: u32,
+    /// A checkpoint begins when this much was logged since the last one: it bounds what recovery replays.
+    pub checkpoint_bytes: u64,
+    /// A flush begins when this much was logged since the last one: it bounds what recovery must read and check.
+    pub flush_bytes: u64,
+    /// Segments that only cleaning, checkpoints and deallocation may fill.
+    pub reserve_segments: u32,
+    /// Free segments that the shard keeps beyond the reserve.
+    pub spare_segments: u32,
+    /// Blocks that cleaning may have under way at once.
+    pub clean_blocks_max: u32,
+    /// Map pages whose blocks one call of [`super::Shard::run`] gives back after a volume or a large range was
+    /// dropped.
+    pub drop_pages_per_run: u32,
+    /// How long to wait before asking again for a segment, or for memory, that was refused.
+    pub retry: Duration,
+    /// Deliberately wrong behaviour, which the simulator must catch.
+    #[cfg(feature = "planted")]
+    pub planted: Option<super::Planted>,
+}
+
+impl Default for ShardOptions {
+    fn default() -> Self {
+        Self {
+            requests_max: 4096,
+            batches_max: 4,
+            batch_bytes_max: 256 << 10,
+            batch_bytes_min: 64 << 10,
+            checkpoint_bytes: 256 << 20,
+            flush_bytes: 16 << 20,
+            reserve_segments: 3,
+            spare_segments: 1,
+            clean_blocks_max: 256,
+            drop_pages_per_run: 256,
+            retry: Duration::from_millis(20),
+            #[cfg(feature = "planted")]
+            planted: None,
+        }
+    }
+}
+
+/// Counters of a shard. Those named `_bytes` of the present state (live, owned, map) are levels, the others only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardStats {
+    /// Requests that were answered.
+    pub requests: u64,
+    /// Bytes that hosts read.
+    pub read_bytes: u64,
+    /// Bytes that hosts wrote.
+    pub written_bytes: u64,
+    /// Blocks that were all zeros and so not stored.
+    pub zero_blocks: u64,
+    /// Batches written to the log.
+    pub batches: u64,
+    /// Bytes written to the drives, everything counted.
+    pub device_written_bytes: u64,
+    /// Bytes of map pages among them.
+    pub page_written_bytes: u64,
+    /// Blocks that cleaning moved.
+    pub moved_blocks: u64,
+    /// Segments that cleaning has gone through.
+    pub cleaned_segments: u64,
+    /// Blocks whose checksum was wrong when read.
+    pub checksum_errors: u64,
+    /// Reads that a drive failed.
+    pub read_errors: u64,
+    /// Rounds of flushes.
+    pub flushes: u64,
+    /// Checkpoints that became durable.
+    pub checkpoints: u64,
+    /// Batches that recovery replayed.
+    pub replayed_batches: u64,
+    /// Bytes that recovery read.
+    pub recovery_read_bytes: u64,
+    /// Bytes of live blocks and map pages in the log.
+    pub live_bytes: u64,
+    /// Bytes of mapped blocks, over all volumes.
+    pub mapped_bytes: u64,
+    /// Bytes of the segments that the shard owns.
+    pub owned_bytes: u64,
+    /// Bytes of the map in memory.
+    pub map_bytes: u64,
+}

@@ -1,0 +1,54 @@
+//! Deliberately wrong behaviour, compiled in only for the tests of the tests.
+
+/// What goes wrong on purpose; the simulator must catch each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planted {
+    /// Writes are answered when they are submitted to the drive.
+    AcknowledgeBeforeWritten,
+    /// Batches are acknowledged in the order in which the drive completes them.
+    AcknowledgeOutOfOrder,
+    /// A flush answers without asking the drives.
+    FlushNothing,
+    /// A root is written without a flush of what it refers to.
+    RootWithoutFlush,
+    /// Emptied segments are used again before a root without them is durable.
+    ReuseTooEarly,
+    /// Emptied segments are used again while reads of them are under way.
+    ReuseUnderReads,
+    /// Replay does not check that a batch follows the one before.
+    IgnoreChain,
+    /// Replay does not check payloads in the tail of the log.
+    IgnoreTornPayload,
+    /// A partial write does not wait for an earlier write to the same block.
+    ForgetPendingVersion,
+    /// A full write does not wait for an earlier partial write or fused pair.
+    IgnoreGuards,
+    /// A moved block replaces whatever the map says by then.
+    MoveOverwrites,
+    /// Recovery goes on in the old epoch.
+    KeepEpoch,
+    /// Replay skips deallocation.
+    ForgetUnmaps,
+    /// Checksums are not verified on read.
+    SkipChecksums,
+}
+
+impl Planted {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::AcknowledgeBeforeWritten,
+        Self::AcknowledgeOutOfOrder,
+        Self::FlushNothing,
+        Self::RootWithoutFlush,
+        Self::ReuseTooEarly,
+        Self::ReuseUnderReads,
+        Self::IgnoreChain,
+        Self::IgnoreTornPayload,
+        Self::ForgetPendingVersion,
+        Self::IgnoreGuards,
+        Self::MoveOverwrites,
+        Self::KeepEpoch,
+        Self::ForgetUnmaps,
+        Self::SkipChecksums,
+    ];
+}
