@@ -14,6 +14,9 @@ extern crate std;
 
 #[macro_use]
 mod layout;
+#[cfg(test)]
+#[macro_use]
+mod testing;
 
 pub mod command;
 pub mod cqe;
