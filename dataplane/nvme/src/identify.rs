@@ -1,6 +1,7 @@
 //! The Identify command and its data structures. Base spec 2.0, section 5.17; NVM command set
 //! spec 1.0, section 4.1.5.
 
+mod capability;
 mod controller;
 mod list;
 mod namespace;
@@ -8,11 +9,11 @@ mod namespace;
 #[cfg(test)]
 mod test;
 
-pub use controller::{
+pub use capability::{
     AnaCapabilities, AsyncEvents, Cmic, ControllerAttributes, ControllerType, EntrySize, FabricsAttributes,
-    FabricsCommands, FusedCommands, IdentifyController, IdentifyControllerNvm, LogPageAttributes, Oacs, Oncs,
-    PowerState, SglSupport, VolatileWriteCache,
+    FabricsCommands, FusedCommands, LogPageAttributes, Oacs, Oncs, SglSupport, VolatileWriteCache,
 };
+pub use controller::{IdentifyController, IdentifyControllerNvm, PowerState};
 pub use list::{CommandSetVector, ControllerList, NamespaceIdentifier, NsidList};
 pub use namespace::{
     DeallocateFeatures, IdentifyNamespace, IdentifyNamespaceIndependent, IdentifyNamespaceNvm, LbaFormat,

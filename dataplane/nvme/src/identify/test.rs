@@ -16,7 +16,7 @@ layout_round_trip!(identify_namespace_independent_survives_a_round_trip, Identif
 layout_round_trip!(power_state_survives_a_round_trip, PowerState);
 
 #[test]
-fn identify_controller_fields_lie_where_the_specification_says() {
+fn identify_controller_fields_to_byte_279_lie_where_the_specification_says() {
     golden!(IdentifyController {
         0 vid = 0x1234 => "34 12";
         2 ssvid = 0x5678 => "78 56";
@@ -59,6 +59,12 @@ fn identify_controller_fields_lie_where_the_specification_says() {
         266 wctemp_kelvin = 343 => "57 01";
         268 cctemp_kelvin = 353 => "61 01";
         270 mtfa_100ms = 9 => "09 00";
+    });
+}
+
+#[test]
+fn identify_controller_fields_from_byte_280_lie_where_the_specification_says() {
+    golden!(IdentifyController {
         280 tnvmcap_bytes = 1 << 40 => "00 00 00 00 00 01 00 00 00 00 00 00 00 00 00 00";
         296 unvmcap_bytes = 1 => "01 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00";
         320 kas_100ms = 10 => "0a 00";
