@@ -349,3 +349,6 @@ impl Abort {
         sqe
     }
 }
+
+#[cfg(test)]
+mod test;

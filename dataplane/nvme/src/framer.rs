@@ -334,3 +334,6 @@ const _: () = {
     // The header buffer must hold every header with its digest.
     assert!(size_of::<Header>() >= 72 + DIGEST_LEN);
 };
+
+#[cfg(test)]
+mod test;

@@ -18,9 +18,10 @@ use crate::layout::{get, put};
 
 /// Bytes of the common header (CH).
 pub const COMMON_HEADER_LEN: usize = 8;
-/// Longest PDU header, and longest header with its digest and padding: ICReq and ICResp are 128
-/// bytes; a 76-byte command capsule header with digest is padded to at most 128.
-pub const HEADER_LEN_MAX: usize = 128;
+/// Longest PDU header with its digest and padding. ICReq and ICResp are 128 bytes; a command
+/// capsule's header and digest are 76, padded to a multiple of an alignment of 4..=128 bytes,
+/// which is below twice 76.
+pub const HEADER_LEN_MAX: usize = 152;
 /// Bytes of a header or data digest (CRC32C).
 pub const DIGEST_LEN: usize = 4;
 /// Smallest legal MAXH2CDATA in bytes. TCP spec, ICResp.

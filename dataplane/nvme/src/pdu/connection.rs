@@ -112,7 +112,7 @@ fn encode_parameters(
     header_digest: bool,
     data_digest: bool,
     limit: u32,
-) -> Header {
+) -> [u8; 128] {
     let mut out = [0; 128];
     let common = CommonHeader {
         type_code: pdu_type.code(),
