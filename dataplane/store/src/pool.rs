@@ -2,5 +2,6 @@
 
 pub(crate) mod bytes;
 mod layout;
+pub(crate) mod step;
 
 pub use layout::*;
