@@ -2,10 +2,14 @@
 //! pool's own records.
 #![forbid(unsafe_code)]
 
+pub mod directory;
+#[cfg(test)]
+mod memory_disk;
 pub mod pool;
 pub mod shard;
 pub mod superblock;
 
+pub use directory::Directory;
 pub use pool::{DriveLayout, Geometry, GeometryError, Identity, Layout, SegmentId, ShardId, VolumeId};
 pub use shard::{
     BLOCK_BYTES, Doing, Failure, Op, Outcome, Output, Payload, Request, SECTOR_BYTES, Shard, ShardOptions,
