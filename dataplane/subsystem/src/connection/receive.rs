@@ -1,0 +1,279 @@
+//! The receiving half: frames become commands and transferred data; the PDU that is coming in, and where its data goes.
+
+use io::{Buffer, Memory, Slice, Time};
+use nvme::pdu::H2cData;
+use nvme::{Event, Frame, Pdu, PduError, Sqe, Status};
+
+use super::digest::crc32c;
+use super::{Arrival, Connection, Phase, Receiving, Slot, SocketOp};
+use crate::limits::{RECEIVE_INTO_BYTES_MIN, UNSENT_PER_ENTRY};
+
+/// The PDU that is coming in.
+#[derive(Debug)]
+pub(crate) enum Body<B: Buffer> {
+    /// None, or one without data of interest.
+    None,
+    /// A command capsule.
+    Capsule { sqe: Sqe, len: u32, data: Gather<B> },
+    /// Data that an R2T asked for: `len` bytes at `start` of the command's buffer, `have` of them here.
+    Transfer { slot: Slot, start: u32, len: u32, have: u32 },
+}
+
+/// In-capsule data. Most comes whole with its capsule and stays where it was received.
+#[derive(Debug)]
+pub(crate) enum Gather<B: Buffer> {
+    /// Nothing yet.
+    Empty,
+    /// All of it, where it was received.
+    Whole(Slice<B::Shared>),
+    /// The first part, while there is no memory to put the parts together in.
+    Held(Slice<B::Shared>),
+    /// The first `have` bytes, copied; the buffer is away while a receive fills it.
+    Filling { buffer: Option<B>, have: u32 },
+}
+
+/// An event of the framer without its borrow of the input.
+enum Step {
+    Header(Frame),
+    Data { start: usize, len: usize },
+    End(Option<u32>),
+    Used,
+}
+
+impl<B: Buffer> Connection<B> {
+    /// Reads on. `None` when everything received is read, or nothing may be read at present.
+    pub(crate) fn poll_arrival(
+        &mut self,
+        now: Time,
+        memory: &mut impl Memory<Buffer = B>,
+    ) -> Option<Arrival<B>> {
+        loop {
+            if !self.may_read() || !self.gather_held(memory) {
+                return None;
+            }
+            let step = match self.step() {
+                Ok(step) => step,
+                Err(error) => {
+                    self.terminate(error, now);
+                    return None;
+                }
+            };
+            let outcome = match step {
+                Step::Header(frame) => self.on_header(&frame, now).map(|()| None),
+                Step::Data { start, len } => {
+                    self.on_data(start, len);
+                    Ok(None)
+                }
+                Step::End(digest) => Ok(self.on_end(digest)),
+                Step::Used => {
+                    self.input = None;
+                    return None;
+                }
+            };
+            match outcome {
+                Ok(None) => {}
+                Ok(Some(arrival)) => return Some(arrival),
+                Err(error) => self.terminate(error, now),
+            }
+        }
+    }
+
+    /// The receive to start, if one may be.
+    pub(super) fn poll_receive(&mut self) -> Option<SocketOp<B>> {
+        if self.receiving != Receiving::Nothing {
+            return None;
+        }
+        match self.phase {
+            Phase::Terminating { .. } => {
+                self.receiving = Receiving::Plain;
+                return Some(SocketOp::Receive);
+            }
+            Phase::Initializing | Phase::Open if self.may_read() && self.input.is_none() => {}
+            _ => return None,
+        }
+        let remaining = self.framer.data_remaining();
+        let mut target = None;
+        match &mut self.body {
+            Body::Capsule { data: Gather::Held(_), .. } => return None,
+            Body::Capsule { data: Gather::Filling { buffer, have }, .. }
+                if remaining >= RECEIVE_INTO_BYTES_MIN =>
+            {
+                target = buffer.take().map(|buffer| (Receiving::IntoCapsule, buffer, *have));
+            }
+            Body::Transfer { slot, start, have, .. } if remaining >= RECEIVE_INTO_BYTES_MIN => {
+                let at = *start + *have;
+                target = self.exchanges.take_buffer(*slot).map(|b| (Receiving::IntoTransfer(*slot), b, at));
+            }
+            Body::None | Body::Capsule { .. } | Body::Transfer { .. } => {}
+        }
+        let Some((receiving, buffer, start)) = target else {
+            self.receiving = Receiving::Plain;
+            return Some(SocketOp::Receive);
+        };
+        self.receiving = receiving;
+        let (start, end) = (start as usize, (start + remaining) as usize);
+        Some(SocketOp::ReceiveInto { buffer, start, end })
+    }
+
+    /// False while the owner wants nothing, or the host does not take its responses.
+    fn may_read(&self) -> bool {
+        self.is_open() && !self.paused && self.transmit.unsent() < self.rules.entries * UNSENT_PER_ENTRY
+    }
+
+    fn step(&mut self) -> Result<Step, PduError> {
+        let (bytes, used) = match &self.input {
+            Some((slice, used)) => (&slice[*used..], *used),
+            None => (&[][..], 0),
+        };
+        let mut rest = bytes;
+        let event = self.framer.poll(&mut rest)?;
+        let now_used = used + bytes.len() - rest.len();
+        let step = match event {
+            None => Step::Used,
+            Some(Event::Header(frame)) => Step::Header(frame),
+            Some(Event::Data(data)) => Step::Data { start: now_used - data.len(), len: data.len() },
+            Some(Event::End { data_digest }) => Step::End(data_digest),
+        };
+        if let Some((_, used)) = &mut self.input {
+            *used = now_used;
+        }
+        Ok(step)
+    }
+
+    fn on_header(&mut self, frame: &Frame, now: Time) -> Result<(), PduError> {
+        self.stats.pdus_received += 1;
+        match (&frame.pdu, self.phase) {
+            (Pdu::H2cTermReq(_), _) => self.close_now(),
+            (Pdu::IcReq(request), Phase::Initializing) => self.initialize(request),
+            (Pdu::CapsuleCmd(capsule), Phase::Open) => {
+                // A host that keeps to its queue cannot have more than its entries outstanding.
+                if self.exchanges.used_count() >= self.rules.entries as usize {
+                    return Err(PduError::Sequence);
+                }
+                self.body = Body::Capsule { sqe: capsule.sqe, len: frame.data_len, data: Gather::Empty };
+            }
+            (Pdu::H2cData(data), Phase::Open) => self.on_transfer_header(data, now)?,
+            _ => return Err(PduError::Sequence),
+        }
+        Ok(())
+    }
+
+    fn on_transfer_header(&mut self, pdu: &H2cData, now: Time) -> Result<(), PduError> {
+        let (slot, start) = self.exchanges.check(pdu)?;
+        self.transfer_progress = now;
+        self.body = Body::Transfer { slot, start, len: pdu.len_bytes, have: 0 };
+        Ok(())
+    }
+
+    fn on_data(&mut self, start: usize, len: usize) {
+        let Some((input, _)) = &self.input else { return };
+        self.stats.payload_received_bytes += len as u64;
+        let count = u32::try_from(len).expect("a receive is at most 1 MiB");
+        match &mut self.body {
+            Body::None => {}
+            Body::Capsule { len: wanted, data, .. } => match data {
+                Gather::Empty if count == *wanted => {
+                    *data = Gather::Whole(input.slice(start..start + len));
+                }
+                Gather::Empty => *data = Gather::Held(input.slice(start..start + len)),
+                Gather::Filling { buffer: Some(buffer), have } => {
+                    buffer[*have as usize..][..len].copy_from_slice(&input[start..start + len]);
+                    *have += count;
+                    self.stats.payload_copied_bytes += len as u64;
+                }
+                Gather::Whole(_) | Gather::Held(_) | Gather::Filling { buffer: None, .. } => {
+                    unreachable!("the framer gives no more data than was announced, in order")
+                }
+            },
+            Body::Transfer { slot, start: at, have, .. } => {
+                if let Some(buffer) = self.exchanges.buffer_mut(*slot) {
+                    let at = (*at + *have) as usize;
+                    buffer[at..at + len].copy_from_slice(&input[start..start + len]);
+                    self.stats.payload_copied_bytes += len as u64;
+                }
+                *have += count;
+            }
+        }
+    }
+
+    /// Finds memory for in-capsule data that came in parts. False while there is none.
+    fn gather_held(&mut self, memory: &mut impl Memory<Buffer = B>) -> bool {
+        let Body::Capsule { len, data, .. } = &mut self.body else { return true };
+        let Gather::Held(part) = data else { return true };
+        let Some(mut buffer) = memory.allocate(*len as usize, self.rules.purpose) else {
+            self.stats.memory_waits += 1;
+            return false;
+        };
+        buffer[..part.len()].copy_from_slice(part);
+        self.stats.payload_copied_bytes += part.len() as u64;
+        let have = u32::try_from(part.len()).expect("less than the capsule's data");
+        *data = Gather::Filling { buffer: Some(buffer), have };
+        true
+    }
+
+    /// True if in-capsule data waits for memory.
+    pub(crate) fn wants_memory(&self) -> bool {
+        matches!(&self.body, Body::Capsule { data: Gather::Held(_), .. })
+    }
+
+    fn on_end(&mut self, digest: Option<u32>) -> Option<Arrival<B>> {
+        match std::mem::replace(&mut self.body, Body::None) {
+            Body::None => None,
+            Body::Capsule { sqe, data, .. } => {
+                let data = match data {
+                    Gather::Empty => None,
+                    Gather::Whole(slice) => Some(slice),
+                    Gather::Filling { buffer, .. } => buffer.map(|buffer| Slice::whole(buffer.share())),
+                    Gather::Held(_) => unreachable!("nothing is read while memory is awaited"),
+                };
+                let intact = data.as_ref().zip(digest).is_none_or(|(data, digest)| crc32c(data) == digest);
+                self.fetched = self.fetched.wrapping_add(1);
+                let (slot, in_use) = self.exchanges.open(sqe.cid);
+                let data = if in_use {
+                    Err(Status::COMMAND_ID_CONFLICT.dnr())
+                } else if intact {
+                    Ok(data)
+                } else {
+                    self.stats.data_digest_errors += 1;
+                    // A data digest error is not fatal. TCP transport spec 1.0, section 3.3.1.1.
+                    Err(Status::TRANSIENT_TRANSPORT_ERROR)
+                };
+                Some(Arrival::Command { slot, sqe, data })
+            }
+            Body::Transfer { slot, start, len, .. } => {
+                let range = start as usize..(start + len) as usize;
+                let intact = self
+                    .exchanges
+                    .buffer_mut(slot)
+                    .zip(digest)
+                    .is_none_or(|(buffer, digest)| crc32c(&buffer[range]) == digest);
+                self.stats.data_digest_errors += u64::from(!intact);
+                let received = self.exchanges.end_pdu(slot, len, intact)?;
+                let buffer = received.buffer?;
+                let data = if received.intact {
+                    Ok(Slice::whole(buffer.share()).slice(0..received.len as usize))
+                } else {
+                    Err(Status::TRANSIENT_TRANSPORT_ERROR)
+                };
+                Some(Arrival::Data { slot, data })
+            }
+        }
+    }
+}
+
+impl<B: Buffer> Body<B> {
+    /// A receive put `count` more bytes into the lent buffer of in-capsule data.
+    pub(super) fn give_back(&mut self, lent: B, count: u32) {
+        if let Self::Capsule { data: Gather::Filling { buffer, have }, .. } = self {
+            *buffer = Some(lent);
+            *have += count;
+        }
+    }
+
+    /// A receive put `count` more bytes into a transfer's buffer.
+    pub(super) fn note_transferred(&mut self, count: u32) {
+        if let Self::Transfer { have, .. } = self {
+            *have += count;
+        }
+    }
+}
