@@ -34,11 +34,15 @@
 
 pub mod limits;
 
+mod connection;
 mod desk;
 mod namespace;
 mod output;
+mod pointer;
 mod ports;
 mod request;
+mod slab;
+mod sockets;
 mod stats;
 
 pub use desk::{ConnectedHost, Desk, DeskConfig, ListenerKind};

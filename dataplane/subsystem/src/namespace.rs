@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use nvme::Nqn;
 
+use crate::limits;
+
 /// Which hosts see a namespace, by host NQN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostAcl {
@@ -100,6 +102,17 @@ impl SectorSize {
 }
 
 impl NamespaceShape {
+    /// Holds the rules that the fields state.
+    pub(crate) fn check(&self) {
+        assert!(self.nsid >= 1);
+        assert!(self.nsid <= limits::NAMESPACES_MAX);
+        assert!(self.size_blocks > 0);
+        assert!(self.size_blocks <= u64::MAX >> self.sector.shift(), "every byte offset fits in 64 bits");
+        assert!(self.atomic_bytes >= 4096);
+        assert!(self.atomic_bytes <= limits::STRIPE_BYTES);
+        assert!(self.atomic_bytes.is_multiple_of(4096));
+    }
+
     /// True if the host named `host` sees the namespace from `address`.
     #[must_use]
     pub fn visible_to(&self, host: &Nqn, address: IpAddr) -> bool {

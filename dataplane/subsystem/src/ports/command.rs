@@ -1,0 +1,121 @@
+//! I/O commands: from a submission queue entry to a checked plan in bytes. NVM command set spec 1.0, section 3.
+
+use io::{Shared, Slice};
+use nvme::command::{DatasetManagement, DsmRange, IoFlags, LbaRange, NvmCommand};
+use nvme::{Sqe, Status};
+
+use crate::limits::{PAGE_BYTES, STRIPE_BYTES, TRANSFER_BYTES_MAX, VSL};
+use crate::{ByteRange, NamespaceShape};
+
+/// What a command will do, every check passed that does not need its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plan {
+    Flush,
+    Write { range: ByteRange, fua: bool },
+    Read { range: ByteRange },
+    Compare { range: ByteRange },
+    WriteZeroes { range: ByteRange, deallocate: bool, fua: bool },
+    DatasetManagement(DatasetManagement),
+    Verify { range: ByteRange },
+}
+
+/// Where a command's data goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    Nothing,
+    /// This many bytes from the host.
+    FromHost(u32),
+    /// This many bytes to the host.
+    ToHost(u32),
+}
+
+impl Plan {
+    /// Checks a command for `namespace`.
+    pub(crate) fn new(sqe: &Sqe, command: NvmCommand, namespace: &NamespaceShape) -> Result<Self, Status> {
+        debug_assert_eq!(sqe.nsid, namespace.nsid);
+        let most = u64::from(TRANSFER_BYTES_MAX);
+        match command {
+            NvmCommand::Flush => Ok(Self::Flush),
+            NvmCommand::Write(lbas) => {
+                let range = bytes(namespace, &lbas, most)?;
+                Ok(Self::Write { range, fua: lbas.flags.contains(IoFlags::FUA) })
+            }
+            NvmCommand::Read(lbas) => Ok(Self::Read { range: bytes(namespace, &lbas, most)? }),
+            NvmCommand::Compare(lbas) => Ok(Self::Compare { range: bytes(namespace, &lbas, most)? }),
+            NvmCommand::WriteZeroes(lbas) => {
+                let range = bytes(namespace, &lbas, u64::MAX)?;
+                let fua = lbas.flags.contains(IoFlags::FUA);
+                Ok(Self::WriteZeroes { range, deallocate: lbas.flags.contains(IoFlags::DEAC), fua })
+            }
+            NvmCommand::DatasetManagement(command) => Ok(Self::DatasetManagement(command)),
+            NvmCommand::Verify(lbas) => {
+                Ok(Self::Verify { range: bytes(namespace, &lbas, u64::from(PAGE_BYTES) << VSL)? })
+            }
+        }
+    }
+
+    pub(crate) fn flow(&self) -> Flow {
+        // Every length here is bounded by `TRANSFER_BYTES_MAX` or by 256 range descriptors.
+        let len = |range: &ByteRange| u32::try_from(range.len_bytes).unwrap_or(u32::MAX);
+        match self {
+            Self::Flush | Self::WriteZeroes { .. } | Self::Verify { .. } => Flow::Nothing,
+            Self::Write { range, .. } | Self::Compare { range } => Flow::FromHost(len(range)),
+            Self::Read { range } => Flow::ToHost(len(range)),
+            Self::DatasetManagement(command) => {
+                Flow::FromHost(u32::try_from(command.list_len()).unwrap_or(u32::MAX))
+            }
+        }
+    }
+}
+
+/// Checks a fused pair: Compare then Write of the same range, within the unit that is atomic. NVM command set spec 1.0,
+/// sections 2.1.4 and 2.4.
+pub(crate) fn check_pair(first: &Plan, second: &Plan, namespace: &NamespaceShape) -> Result<(), Status> {
+    let (Plan::Compare { range: compare }, Plan::Write { range: write, .. }) = (first, second) else {
+        return Err(Status::INVALID_FIELD.dnr());
+    };
+    if compare != write {
+        return Err(Status::INVALID_FIELD.dnr());
+    }
+    let stripe = u64::from(STRIPE_BYTES);
+    let last = write.offset_bytes + write.len_bytes - 1;
+    let crosses = write.offset_bytes / stripe != last / stripe;
+    if crosses || write.len_bytes > u64::from(namespace.atomic_bytes) {
+        return Err(Status::ATOMIC_WRITE_UNIT_EXCEEDED.dnr());
+    }
+    Ok(())
+}
+
+/// The ranges to deallocate, empty ones left out.
+pub(crate) fn dsm_ranges<S: Shared>(
+    list: &Slice<S>,
+    namespace: &NamespaceShape,
+) -> Result<Vec<ByteRange>, Status> {
+    let shift = namespace.sector.shift();
+    let mut ranges = Vec::with_capacity(list.len() / DsmRange::LEN);
+    let (descriptors, _) = list.as_chunks::<{ DsmRange::LEN }>();
+    for range in descriptors.iter().map(DsmRange::parse) {
+        if !range.fits(namespace.size_blocks) {
+            return Err(Status::LBA_OUT_OF_RANGE.dnr());
+        }
+        if range.count_blocks > 0 {
+            ranges.push(ByteRange {
+                offset_bytes: range.slba << shift,
+                len_bytes: u64::from(range.count_blocks) << shift,
+            });
+        }
+    }
+    Ok(ranges)
+}
+
+fn bytes(namespace: &NamespaceShape, lbas: &LbaRange, most: u64) -> Result<ByteRange, Status> {
+    let shift = namespace.sector.shift();
+    let len_bytes = u64::from(lbas.count_blocks) << shift;
+    if len_bytes > most {
+        return Err(Status::INVALID_FIELD.dnr());
+    }
+    if !lbas.fits(namespace.size_blocks) {
+        return Err(Status::LBA_OUT_OF_RANGE.dnr());
+    }
+    Ok(ByteRange { offset_bytes: lbas.slba << shift, len_bytes })
+}
