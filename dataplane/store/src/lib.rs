@@ -6,11 +6,13 @@ pub mod directory;
 #[cfg(test)]
 mod memory_disk;
 pub mod pool;
+pub mod segments;
 pub mod shard;
 pub mod superblock;
 
 pub use directory::Directory;
 pub use pool::{DriveLayout, Geometry, GeometryError, Identity, Layout, SegmentId, ShardId, VolumeId};
+pub use segments::{GrantPurpose, Segments, SegmentsError};
 pub use shard::{
     BLOCK_BYTES, Doing, Failure, Op, Outcome, Output, Payload, Request, SECTOR_BYTES, Shard, ShardOptions,
     ShardStats,
