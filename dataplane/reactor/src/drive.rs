@@ -1,0 +1,294 @@
+//! The pool's drives: opened once, locked against a second server, shared by all reactors.
+//!
+//! The lock sits on the same open file description as the I/O. The kernel drops it only when the last operation that
+//! refers to the file has ended, so that whoever gets it next finds a killed server's last writes landed.
+
+mod create;
+mod lock;
+mod open;
+mod shape;
+
+use std::fmt;
+use std::fs::File;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use io::{DriveId, DriveShape};
+
+/// Smallest drive that is accepted, in bytes; what a pool needs at least is for its store to say.
+pub const DRIVE_BYTES_MIN: u64 = 1 << 20;
+
+/// What to open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DriveSpec {
+    /// A file or a block device.
+    pub path: PathBuf,
+    /// Its size in bytes: a file that is missing is made with it, what exists must have it.
+    pub size_bytes: Option<u64>,
+    /// How a missing file is made.
+    pub fill: Fill,
+}
+
+/// How a missing pool file is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fill {
+    /// Written once in full: later writes change no metadata of the file system, and its room is really there.
+    #[default]
+    Written,
+    /// Nothing is written; for tests and trials.
+    Sparse,
+}
+
+/// The opened drives, in the order in which they were named. A clone is the same set.
+#[derive(Clone, Debug)]
+pub struct DriveSet {
+    drives: Arc<[Drive]>,
+}
+
+/// One opened drive.
+pub struct Drive {
+    path: PathBuf,
+    file: File,
+    shape: DriveShape,
+    kind: DriveKind,
+    direct: bool,
+    node: Option<u32>,
+}
+
+/// What lies under a drive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriveKind {
+    /// A device that the server has to itself.
+    BlockDevice,
+    /// A file of a file system.
+    File,
+}
+
+/// A drive cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("pool drive {}: {kind}", path.display())]
+pub struct DriveError {
+    /// Which.
+    pub path: PathBuf,
+    /// Why, and what to do.
+    pub kind: DriveErrorKind,
+}
+
+/// Why a drive cannot be used; the message says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum DriveErrorKind {
+    /// The user may not open it.
+    #[error("permission denied; run as a user that may read and write it")]
+    Denied,
+    /// It is a directory.
+    #[error("is a directory; name a file inside it, with a size to make it: PATH:SIZE")]
+    Directory,
+    /// Another process has it.
+    #[error("is in use by {}; stop that first, or name another drive", Holder(*holder))]
+    InUse {
+        /// The process, where the system tells.
+        holder: Option<u32>,
+    },
+    /// The folder in which it should be made does not exist.
+    #[error("the folder {} does not exist; make it first", folder.display())]
+    FolderMissing {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// It does not exist and no size was given to make it.
+    #[error("does not exist; to make a pool file give its size: PATH:SIZE")]
+    Missing,
+    /// It ran full while it was made.
+    #[error("the file system has no room for {size_bytes} bytes; give a smaller size or free some space")]
+    NoRoom {
+        /// The size that was asked for.
+        size_bytes: u64,
+    },
+    /// Neither a file nor a block device.
+    #[error("is neither a file nor a block device; name one of these")]
+    NotADrive,
+    /// Its size is not a whole number of blocks.
+    #[error("its size of {size_bytes} bytes is not a multiple of {block_bytes}; use a size that is")]
+    OddSize {
+        /// The size.
+        size_bytes: u64,
+        /// What it must be a multiple of.
+        block_bytes: u32,
+    },
+    /// It cannot be written.
+    #[error("is read-only; remount the file system or make the device writable")]
+    ReadOnly,
+    /// It exists with another size.
+    #[error(
+        "is {actual_bytes} bytes large, not {wanted_bytes} as asked; leave the size out or name another path"
+    )]
+    SizeDiffers {
+        /// What it has.
+        actual_bytes: u64,
+        /// What was asked for.
+        wanted_bytes: u64,
+    },
+    /// It holds too little.
+    #[error("its {size_bytes} bytes are too few; a drive has at least {DRIVE_BYTES_MIN} bytes")]
+    TooSmall {
+        /// The size.
+        size_bytes: u64,
+    },
+    /// It was named before in the same pool.
+    #[error("is named twice; name each drive of the pool once")]
+    Twice,
+    /// The system refused something else.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was being done.
+        action: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl DriveSpec {
+    /// A drive that must exist.
+    #[must_use]
+    pub fn existing(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), size_bytes: None, fill: Fill::Written }
+    }
+
+    /// A drive of a given size, made if it is missing.
+    #[must_use]
+    pub fn sized(path: impl Into<PathBuf>, size_bytes: u64, fill: Fill) -> Self {
+        Self { path: path.into(), size_bytes: Some(size_bytes), fill }
+    }
+}
+
+impl DriveSet {
+    /// Opens and locks every drive; makes files that are missing and have a size. This blocks, for as long as a
+    /// file takes to be written in full.
+    ///
+    /// # Errors
+    /// The first drive that cannot be used, and why.
+    pub fn open(specs: &[DriveSpec]) -> Result<Self, DriveError> {
+        let mut drives = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let drive =
+                open::open(spec, &drives).map_err(|kind| DriveError { path: spec.path.clone(), kind })?;
+            tracing::info!(drive = %drive, "drive opened");
+            drives.push(drive);
+        }
+        Ok(Self { drives: drives.into() })
+    }
+
+    /// No drives: for a server of bench namespaces alone.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { drives: Arc::new([]) }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.drives.len()
+    }
+
+    /// True where there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.drives.is_empty()
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn drive(&self, drive: DriveId) -> Option<&Drive> {
+        self.drives.get(usize::from(drive.0))
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Drive> {
+        self.drives.iter()
+    }
+
+    /// The NUMA node of the first drive that has one.
+    #[must_use]
+    pub fn node(&self) -> Option<u32> {
+        self.drives.iter().find_map(|drive| drive.node)
+    }
+}
+
+impl Drive {
+    /// Its path as given.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it is like.
+    #[must_use]
+    pub fn shape(&self) -> DriveShape {
+        self.shape
+    }
+
+    /// What lies under it.
+    #[must_use]
+    pub fn kind(&self) -> DriveKind {
+        self.kind
+    }
+
+    /// True where its I/O goes around the page cache.
+    #[must_use]
+    pub fn direct(&self) -> bool {
+        self.direct
+    }
+
+    /// The NUMA node to which it is attached, where the system tells.
+    #[must_use]
+    pub fn node(&self) -> Option<u32> {
+        self.node
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+impl fmt::Display for Drive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            DriveKind::BlockDevice => "block device",
+            DriveKind::File => "file",
+        };
+        write!(
+            f,
+            "{} ({kind}, {} bytes in blocks of {}",
+            self.path.display(),
+            self.shape.size_bytes,
+            self.shape.block_bytes
+        )?;
+        if !self.direct {
+            f.write_str(", through the page cache")?;
+        }
+        f.write_str(if self.shape.volatile_cache {
+            ", flushed on request)"
+        } else {
+            ", durable on completion)"
+        })
+    }
+}
+
+impl fmt::Debug for Drive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Drive({self})")
+    }
+}
+
+/// Names the holder of a lock in a message.
+struct Holder(Option<u32>);
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(pid) => write!(f, "process {pid}"),
+            None => f.write_str("another process, a mount or a volume manager"),
+        }
+    }
+}
