@@ -1,0 +1,140 @@
+//! Buffers of an arena: exclusive and shared handles to aligned memory that goes home when they are dropped.
+//!
+//! An exclusive handle is the only one to its bytes; a shared one only reads. While the kernel reads or writes a
+//! buffer, its handle lies in a table of operations and nobody looks through it.
+#![expect(unsafe_code, reason = "handles turn the arena's addresses into slices")]
+
+pub(crate) mod arena;
+pub(crate) mod region;
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+use arena::{Core, GRANULE_BYTES};
+
+/// Exclusive memory of an arena.
+pub struct ArenaBuffer(Place);
+
+/// Memory of an arena that several hold and none writes.
+pub struct ArenaShared(Place);
+
+/// A place in an arena, and one of the holds on it.
+struct Place {
+    core: Arc<Core>,
+    /// First granule.
+    at: u32,
+    /// Length in bytes as asked for.
+    len: u32,
+    /// The power of two of granules that it occupies.
+    order: u8,
+}
+
+impl ArenaBuffer {
+    /// A handle to a place that the arena has just taken out of its free memory.
+    fn new(core: Arc<Core>, at: u32, len: u32, order: u8) -> Self {
+        core.holds(at).store(1, Ordering::Relaxed);
+        Self(Place { core, at, len, order })
+    }
+
+    /// Makes the buffer shorter; its memory stays as it is.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        assert!(len <= self.0.len as usize);
+        self.0.len = u32::try_from(len).expect("not longer than before");
+    }
+
+    /// Makes the buffer as long as it can be.
+    pub(crate) fn restore(&mut self) {
+        self.0.len = u32::try_from(GRANULE_BYTES << self.0.order).expect("at most 1 MiB");
+    }
+
+    /// Where the kernel shall read or write: the address of byte `start`, for `len` bytes. It is not made from a
+    /// reference, so that the kernel may be busy with other parts of the buffer.
+    ///
+    /// # Panics
+    /// If that is not within the buffer.
+    pub(crate) fn address(&self, start: usize, len: usize) -> *mut u8 {
+        assert!(start <= self.0.len as usize);
+        assert!(len <= self.0.len as usize - start);
+        self.0.core.address(self.0.at).wrapping_add(start)
+    }
+
+    /// The number of its chunk in the arena `core`; `None` if it comes from another arena.
+    pub(crate) fn chunk_of(&self, core: &Arc<Core>) -> Option<usize> {
+        Arc::ptr_eq(&self.0.core, core).then(|| Core::chunk(self.0.at))
+    }
+}
+
+impl io::Buffer for ArenaBuffer {
+    type Shared = ArenaShared;
+
+    fn share(self) -> ArenaShared {
+        ArenaShared(self.0)
+    }
+}
+
+impl io::Shared for ArenaShared {}
+
+impl Deref for ArenaBuffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let start = self.0.core.address(self.0.at);
+        // SAFETY: `start` is within the arena's mapping, which lives as long as `core`; the place is `len` bytes long
+        // at least; mapped memory is initialised; this handle is the only one to the place, and it is borrowed.
+        unsafe { std::slice::from_raw_parts(start, self.0.len as usize) }
+    }
+}
+
+impl DerefMut for ArenaBuffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let start = self.0.core.address(self.0.at);
+        // SAFETY: as for `deref`; the only handle is borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(start, self.0.len as usize) }
+    }
+}
+
+impl Deref for ArenaShared {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let start = self.0.core.address(self.0.at);
+        // SAFETY: as for `ArenaBuffer`; a place that is shared is not written until its last hold is gone.
+        unsafe { std::slice::from_raw_parts(start, self.0.len as usize) }
+    }
+}
+
+impl Clone for ArenaShared {
+    fn clone(&self) -> Self {
+        let Place { core, at, len, order } = &self.0;
+        core.holds(*at).fetch_add(1, Ordering::Relaxed);
+        Self(Place { core: Arc::clone(core), at: *at, len: *len, order: *order })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let holds = self.core.holds(self.at);
+        // A sole holder needs no subtraction: nobody else can clone what only it has.
+        if holds.load(Ordering::Acquire) != 1 {
+            if holds.fetch_sub(1, Ordering::Release) != 1 {
+                return;
+            }
+            fence(Ordering::Acquire);
+        }
+        self.core.give_back(self.at, self.order);
+    }
+}
+
+impl fmt::Debug for ArenaBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ArenaBuffer({} bytes at granule {})", self.0.len, self.0.at)
+    }
+}
+
+impl fmt::Debug for ArenaShared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ArenaShared({} bytes at granule {})", self.0.len, self.0.at)
+    }
+}

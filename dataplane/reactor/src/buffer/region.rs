@@ -1,0 +1,78 @@
+//! The memory under an arena: one anonymous mapping, in huge pages and on one NUMA node where that can be had.
+#![expect(unsafe_code, reason = "the system call that binds memory to a node takes an address")]
+
+use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw};
+
+/// Pages of 2 MiB.
+const HUGE_PAGE_BITS: u8 = 21;
+/// `MPOL_PREFERRED`: other nodes serve when this one is full.
+const PREFERRED: libc::c_ulong = 1;
+
+/// A mapping that nothing else refers to.
+#[derive(Debug)]
+pub(crate) struct Region {
+    map: MmapRaw,
+    huge: bool,
+}
+
+impl Region {
+    /// Maps `len` bytes, which are taken from the system only when they are first touched.
+    pub(crate) fn new(len: usize, hugepages: bool, node: Option<u32>) -> std::io::Result<Self> {
+        let reserved = if hugepages { map_huge(len) } else { None };
+        let huge = reserved.is_some();
+        let map: MmapRaw = match reserved {
+            Some(map) => map.into(),
+            None => MmapOptions::new().len(len).map_anon()?.into(),
+        };
+        let region = Self { map, huge };
+        if hugepages && !huge {
+            // Without reserved huge pages the kernel may still find some; where it may not, nothing is lost.
+            let _ = region.map.advise(Advice::HugePage);
+        }
+        if let Some(node) = node {
+            region.bind(node);
+        }
+        Ok(region)
+    }
+
+    /// Its first byte.
+    pub(crate) fn start(&self) -> *mut u8 {
+        self.map.as_mut_ptr()
+    }
+
+    /// True where it lies in reserved huge pages.
+    pub(crate) fn huge(&self) -> bool {
+        self.huge
+    }
+
+    /// Prefers the memory of one NUMA node; where the system refuses, memory comes from wherever it comes from.
+    fn bind(&self, node: u32) {
+        const BITS: u32 = libc::c_ulong::BITS;
+        let mut mask = [0 as libc::c_ulong; 16];
+        let Some(word) = mask.get_mut((node / BITS) as usize) else { return };
+        *word = 1 << (node % BITS);
+        let mask_bits = libc::c_ulong::from(BITS) * mask.len() as libc::c_ulong;
+        // SAFETY: the range is this mapping; the mask is as long as said; the call changes no memory's contents.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_mbind,
+                self.map.as_mut_ptr(),
+                self.map.len(),
+                PREFERRED,
+                mask.as_ptr(),
+                mask_bits,
+                0,
+            )
+        };
+        if result != 0 {
+            let error = std::io::Error::last_os_error();
+            tracing::debug!(node, %error, "buffers are not bound to the reactor's NUMA node");
+        }
+    }
+}
+
+/// Reserved huge pages for all of it, or `None`.
+fn map_huge(len: usize) -> Option<MmapMut> {
+    let whole = len.is_multiple_of(1 << HUGE_PAGE_BITS);
+    whole.then(|| MmapOptions::new().len(len).huge(Some(HUGE_PAGE_BITS)).map_anon().ok()).flatten()
+}
