@@ -1,0 +1,184 @@
+//! The loop's one blocking call: submit once, take what has come, look a while for more, sleep.
+
+use std::time::Duration;
+
+use io::{Event, EventOf, Io, IoFault, Time};
+
+use crate::Reactor;
+use crate::features::Feature;
+use crate::ring::{Completion, Kind, wake};
+
+/// How long a sleep lasts at most while something waits that no completion announces: a buffer that another reactor
+/// may drop, room for a reply.
+const NAP: Duration = Duration::from_millis(1);
+/// Looks at the queues between two looks at the clock.
+const LOOKS: usize = 16;
+
+impl<M: Send + 'static> Io for Reactor<M> {
+    /// Beyond what the seam promises: where an allocation was refused since the last poll, this returns after a
+    /// millisecond even without an event, because a buffer may have come back from another reactor.
+    fn poll(&mut self, deadline: Option<Time>, events: &mut Vec<EventOf<Self>>) -> Result<(), IoFault> {
+        self.counters.polls += 1;
+        let before = events.len();
+        self.prepare();
+        self.collect(events);
+        if events.len() > before || deadline.is_some_and(|deadline| deadline <= self.clock.read()) {
+            self.ring.submit()?;
+            self.harvest(events);
+        } else {
+            self.spin(deadline, events)?;
+            if events.len() == before {
+                self.sleep(deadline, events)?;
+            }
+        }
+        self.clock.round = self.clock.read();
+        let found = events.len() - before;
+        if found > 0 {
+            self.pace.note(self.clock.round, found);
+        }
+        Ok(())
+    }
+}
+
+impl<M: Send + 'static> Reactor<M> {
+    /// Queues what has become possible or necessary since the last submission.
+    fn prepare(&mut self) {
+        if !self.is_listening {
+            self.is_listening = true;
+            let bell = self.office.bell(io::Mail::reactor(self));
+            self.listening.start(&mut self.ring, bell);
+        }
+        self.sockets.prepare(&mut self.ring, &mut self.arena, self.clock.round, &mut self.ready);
+        let Self { ring, desk, counters, .. } = self;
+        let by_ring = ring.features().has(Feature::MsgRing);
+        desk.flush(|to, waking| {
+            counters.wakes += 1;
+            match waking.ring {
+                Some(ring_fd) if by_ring => wake::send_message(ring, to.0, ring_fd),
+                _ => waking.bell.ring(),
+            }
+        });
+    }
+
+    /// Moves what has happened to the caller.
+    fn collect(&mut self, events: &mut Vec<EventOf<Self>>) {
+        events.extend(self.ready.drain(..));
+        let Self { desk, counters, .. } = self;
+        desk.take(|from, message| {
+            counters.mail_taken += 1;
+            events.push(Event::Mail { from, message });
+        });
+    }
+
+    /// Takes every completion that is there.
+    fn harvest(&mut self, events: &mut Vec<EventOf<Self>>) {
+        while let Some(completion) = self.ring.next() {
+            self.complete(completion);
+        }
+        self.collect(events);
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        match completion.key.kind {
+            Kind::Accept => {
+                let now = self.clock.read();
+                self.sockets.complete_accept(completion, now, &mut self.ready);
+            }
+            Kind::Bell => self.is_listening = false,
+            Kind::Cancel => {}
+            Kind::Message => {
+                if completion.result < 0
+                    && let Ok(to) = u16::try_from(completion.key.slot)
+                {
+                    self.desk.ring_bell(io::ReactorId(to));
+                }
+            }
+            Kind::Readiness | Kind::Receive | Kind::ReceiveInto | Kind::Send => {
+                self.sockets.complete(&mut self.ring, &mut self.arena, completion, &mut self.ready);
+            }
+            Kind::Transfer => self.complete_transfer(completion),
+        }
+    }
+
+    /// Submits and looks for work while recent traffic makes it likely.
+    fn spin(&mut self, deadline: Option<Time>, events: &mut Vec<EventOf<Self>>) -> Result<(), IoFault> {
+        let budget = self.pace.spin();
+        if budget.is_zero() {
+            return Ok(());
+        }
+        let before = events.len();
+        let start = self.clock.read();
+        let mut until = start + budget;
+        if let Some(deadline) = deadline {
+            until = until.min(deadline);
+        }
+        self.counters.spins += 1;
+        self.ring.submit()?;
+        self.harvest(events);
+        let mut now = start;
+        while events.len() == before && now < until {
+            for _ in 0..LOOKS {
+                if self.ring.has_news() || self.desk.has_mail() {
+                    self.ring.submit()?;
+                    self.harvest(events);
+                    if events.len() == before {
+                        // An operation of our own has ended or goes on.
+                        self.prepare();
+                        self.ring.submit()?;
+                    }
+                    break;
+                }
+                std::hint::spin_loop();
+            }
+            now = self.clock.read();
+        }
+        self.counters.spin_nanos += now.0.saturating_sub(start.0);
+        Ok(())
+    }
+
+    /// Submits and sleeps in the kernel until something has come or the deadline has passed.
+    fn sleep(&mut self, deadline: Option<Time>, events: &mut Vec<EventOf<Self>>) -> Result<(), IoFault> {
+        let before = events.len();
+        let refused = self.arena.refused();
+        let is_starved = refused != self.counters.refused_seen;
+        self.counters.refused_seen = refused;
+        loop {
+            let now = self.clock.read();
+            let is_due = deadline.is_some_and(|deadline| deadline <= now);
+            if is_due || !self.desk.fall_asleep() {
+                self.ring.submit()?;
+                self.harvest(events);
+                if is_due || events.len() > before {
+                    return Ok(());
+                }
+                continue;
+            }
+            let timeout = self.timeout(deadline, now, is_starved);
+            let (want, min_wait) = self.pace.batch();
+            self.counters.sleeps += 1;
+            let slept = self.ring.wait(want, timeout, min_wait);
+            self.desk.wake_up();
+            slept?;
+            self.harvest(events);
+            self.counters.sleep_nanos += self.clock.read().since(now).as_nanos() as u64;
+            if events.len() > before || is_starved {
+                return Ok(());
+            }
+            self.prepare();
+            self.collect(events);
+            if events.len() > before {
+                return Ok(());
+            }
+        }
+    }
+
+    /// How long a sleep may last; `None` where only an event shall end it.
+    fn timeout(&self, deadline: Option<Time>, now: Time, is_starved: bool) -> Option<Duration> {
+        let naps = is_starved || self.sockets.is_waiting() || self.desk.has_late();
+        [deadline, self.sockets.deadline(), naps.then(|| now + NAP)]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|until| until.since(now))
+    }
+}
