@@ -2,6 +2,8 @@
 
 #[path = "lib/association.rs"]
 pub mod association;
+#[path = "lib/bystander.rs"]
+pub mod bystander;
 #[path = "lib/guest.rs"]
 pub mod guest;
 #[path = "lib/linux.rs"]

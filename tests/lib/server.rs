@@ -143,6 +143,22 @@ impl Server {
         output
     }
 
+    /// Expects a launched server to end by itself with an error; returns its output.
+    ///
+    /// # Panics
+    /// If it runs on or ends without an error.
+    #[must_use]
+    pub fn expect_refusal(&mut self, limit: Duration) -> String {
+        let mut child = self.child.take().expect("the server was launched");
+        let mut status = None;
+        wait_until("the server ends by itself", limit, || {
+            status = child.try_wait().expect("ask for the server's status");
+            status.is_some()
+        });
+        assert!(!status.is_some_and(|status| status.success()), "the server ended well:\n{}", self.log());
+        self.log()
+    }
+
     /// Ends the server with SIGKILL, as a crash does.
     ///
     /// # Panics

@@ -190,12 +190,12 @@ impl Wire {
     /// If what comes is no right PDU.
     pub fn receive(&mut self) -> Result<Pdu, End> {
         let mut common = [0; 8];
-        self.read(&mut common, true)?;
+        self.read(&mut common)?;
         let (kind, flags, header_length) = (common[0], common[1], usize::from(common[2]));
         let length = double_word(&common, 4) as usize;
         assert!(header_length >= 8 && length >= header_length && length < 64 << 20, "PDU {common:02x?}");
         let mut rest = vec![0; length - 8];
-        self.read(&mut rest, false)?;
+        self.read(&mut rest)?;
         let mut bytes = common.to_vec();
         bytes.append(&mut rest);
         let digested = kind != kind::IC_RESP && kind != kind::C2H_TERM_REQ;
@@ -267,14 +267,11 @@ impl Wire {
         &self.stream
     }
 
-    fn read(&mut self, bytes: &mut [u8], between: bool) -> Result<(), End> {
+    fn read(&mut self, bytes: &mut [u8]) -> Result<(), End> {
         let mut done = 0;
         while done < bytes.len() {
             match self.stream.read(&mut bytes[done..]) {
-                Ok(0) => {
-                    assert!(between && done == 0, "the connection ends within a PDU");
-                    return Err(End::Closed);
-                }
+                Ok(0) => return Err(End::Closed),
                 Ok(count) => done += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
