@@ -11,7 +11,10 @@ pub mod shard;
 pub mod superblock;
 
 pub use directory::Directory;
-pub use pool::{DriveLayout, Geometry, GeometryError, Identity, Layout, SegmentId, ShardId, VolumeId};
+pub use pool::{
+    DriveLayout, FormatOptions, Geometry, GeometryError, Identity, Layout, Opened, PoolError, PoolOpening,
+    SegmentId, ShardId, VolumeId,
+};
 pub use segments::{GrantPurpose, Segments, SegmentsError};
 pub use shard::{
     BLOCK_BYTES, Doing, Failure, Op, Outcome, Output, Payload, Request, SECTOR_BYTES, Shard, ShardOptions,

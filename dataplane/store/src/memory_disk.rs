@@ -47,6 +47,8 @@ pub(crate) struct MemoryDisk {
     pub(crate) block_bytes: u32,
     /// Reads that touch one of these (drive, offset) fail.
     pub(crate) unreadable: Vec<(u16, u64)>,
+    /// Writes at one of these (drive, offset) fail.
+    pub(crate) unwritable: Vec<(u16, u64)>,
     /// Writes and flushes fail once this many have succeeded.
     pub(crate) fail_after: Option<usize>,
     /// Allocations are refused this often.
@@ -65,6 +67,7 @@ impl MemoryDisk {
             events: VecDeque::new(),
             block_bytes: 512,
             unreadable: Vec::new(),
+            unwritable: Vec::new(),
             fail_after: None,
             refusals: 0,
         }
@@ -138,7 +141,10 @@ impl Disk for MemoryDisk {
     fn write(&mut self, token: Token, drive: DriveId, offset: u64, buffer: TestBuffer, len: u32) {
         assert!(offset.is_multiple_of(u64::from(self.block_bytes)));
         assert!(len > 0 && len.is_multiple_of(self.block_bytes));
-        let result = self.outcome(drive, offset);
+        let mut result = self.outcome(drive, offset);
+        if self.unwritable.contains(&(drive.0, offset)) {
+            result = Err(DiskError { kind: DiskErrorKind::Media, drive, offset, len, errno: 5 });
+        }
         if result.is_ok() {
             let (drive, offset) = (usize::from(drive.0), usize::try_from(offset).unwrap());
             let bytes = buffer[..len as usize].to_vec();
