@@ -27,10 +27,12 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod controller;
 mod fault;
 mod queue;
 
 pub use config::{ConnectConfig, QueueConfig};
+pub use controller::{Controller, ControllerConfig, ControllerEvent, Failure, Step};
 pub use fault::{Fault, Violation};
 pub use queue::{Cid, Completion, Lost, Payload, Phase, Queue, Refusal, Rejected, Stats};
 

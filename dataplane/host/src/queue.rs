@@ -233,7 +233,12 @@ impl<W: AsRef<[u8]>, R: AsMut<[u8]>> Queue<W, R> {
 
     /// True if [`Queue::submit`] would take a command now.
     pub fn has_room(&self) -> bool {
-        self.is_open() && self.commands.has_room() && self.submission.has_room()
+        self.room() > 0
+    }
+
+    /// Commands that [`Queue::submit`] would take now.
+    pub fn room(&self) -> usize {
+        if self.is_open() { self.commands.room().min(self.submission.room()) } else { 0 }
     }
 
     /// What the queue was made with.
@@ -259,7 +264,7 @@ impl<W: AsRef<[u8]>, R: AsMut<[u8]>> Queue<W, R> {
         if !self.is_open() {
             return Err(command.reject(Refusal::NotOpen));
         }
-        if !self.submission.has_room() || !self.commands.has_room() {
+        if !self.has_room() {
             return Err(command.reject(Refusal::Full));
         }
         Ok(self.admit(sqe, command, in_capsule))

@@ -142,8 +142,8 @@ impl<W, R> Commands<W, R> {
         }
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        !self.free.is_empty()
+    pub(super) fn room(&self) -> usize {
+        self.free.len()
     }
 
     pub(super) fn outstanding(&self) -> usize {

@@ -27,8 +27,9 @@ impl SubmissionQueue {
         self.flow_control
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        !self.flow_control || (self.tail + 1) % self.entries != self.head
+    /// Entries that may be filled.
+    pub(super) fn room(&self) -> usize {
+        if self.flow_control { (self.entries - 1 - self.used()) as usize } else { usize::MAX }
     }
 
     pub(super) fn advance_tail(&mut self) {
@@ -44,12 +45,16 @@ impl SubmissionQueue {
         if head >= self.entries {
             return Err(Violation::SqHead(sqhd));
         }
-        let used = (self.tail + self.entries - self.head) % self.entries;
         let moved = (head + self.entries - self.head) % self.entries;
-        if moved > used {
+        if moved > self.used() {
             return Err(Violation::SqHead(sqhd));
         }
         self.head = head;
         Ok(())
+    }
+
+    /// Entries submitted that the controller has not freed.
+    fn used(&self) -> u32 {
+        (self.tail + self.entries - self.head) % self.entries
     }
 }
