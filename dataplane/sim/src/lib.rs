@@ -44,8 +44,10 @@ mod faults;
 mod link;
 mod mail;
 mod memory;
+pub mod model;
 mod net;
 mod random;
+pub mod trial;
 mod world;
 
 pub use drive::CutStyle;

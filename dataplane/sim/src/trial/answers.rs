@@ -1,0 +1,178 @@
+//! What the model makes of the shards' answers.
+
+use store::{Outcome, SECTOR_BYTES, VolumeId};
+
+use super::payload::writers;
+use super::requests::{Kind, Open};
+use super::{Place, Trial, Violation};
+use crate::SimBuffer;
+use crate::model::{Part, split};
+
+impl Trial {
+    /// A request was answered.
+    pub(super) fn answered(
+        &mut self,
+        shard: usize,
+        number: u64,
+        outcome: Outcome,
+        buffer: Option<SimBuffer>,
+    ) -> Result<(), Violation> {
+        let now = self.tick();
+        self.trace(|_| format!("answer {number} at {now}: {outcome:?}"));
+        let open = self.open.remove(&number).ok_or(Violation::StrayAnswer(number))?;
+        let is_read = matches!(open.kind, Kind::Read { .. } | Kind::Peek);
+        if open.shard != shard || is_read != buffer.is_some() {
+            return Err(Violation::StrayAnswer(number));
+        }
+        self.report.answered += 1;
+        self.check_fairness(number, &open, outcome)?;
+        match open.kind {
+            Kind::Read { first, count } => match buffer {
+                Some(buffer) if outcome == Outcome::Ok => {
+                    let bytes = &buffer[..count * SECTOR_BYTES as usize];
+                    self.check_read(shard, open.volume, first, bytes, open.asked_at)
+                }
+                _ => Ok(()),
+            },
+            Kind::Peek => {
+                self.peeked = buffer.filter(|_| outcome == Outcome::Ok).map(|buffer| buffer.to_vec());
+                if self.peeked.is_some() { Ok(()) } else { Err(Violation::UnfairAnswer { number, outcome }) }
+            }
+            Kind::Change { ref blocks, .. } => self.end_change(&open, number, blocks, outcome),
+            Kind::Compare { ref expected, ref blocks } => {
+                let own = (!blocks.is_empty()).then_some(number);
+                self.check_comparison(&open, expected, own, outcome)?;
+                self.end_change(&open, number, blocks, outcome)
+            }
+            Kind::Verify => Ok(()),
+            Kind::Flush => {
+                if outcome == Outcome::Ok {
+                    self.note_flush(shard, open.asked_at);
+                }
+                Ok(())
+            }
+            Kind::Drop => {
+                if outcome == Outcome::Ok {
+                    self.note_drop(shard, open.volume);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn check_fairness(&mut self, number: u64, open: &Open, outcome: Outcome) -> Result<(), Violation> {
+        let fair = match outcome {
+            Outcome::Ok => true,
+            Outcome::CompareFailed => matches!(open.kind, Kind::Compare { .. }),
+            Outcome::CapacityExceeded => {
+                self.report.refused_full += 1;
+                let writes = match &open.kind {
+                    Kind::Change { may_be_refused, .. } => *may_be_refused,
+                    Kind::Compare { blocks, .. } => !blocks.is_empty(),
+                    _ => false,
+                };
+                writes && self.plan.tight
+            }
+            Outcome::Unrecovered => self.may_fail() && !matches!(open.kind, Kind::Flush | Kind::Drop),
+            // The shard may say only after its last answers that it has failed.
+            Outcome::Failed => {
+                self.plan.faults.write_error_one_in > 0 || self.plan.faults.flush_error_one_in > 0
+            }
+        };
+        if fair { Ok(()) } else { Err(Violation::UnfairAnswer { number, outcome }) }
+    }
+
+    fn check_read(
+        &mut self,
+        shard: usize,
+        volume: VolumeId,
+        first: u64,
+        bytes: &[u8],
+        began: u64,
+    ) -> Result<(), Violation> {
+        let now = self.tick();
+        let place = |block| Place { shard, volume, block };
+        let found = writers(bytes, volume, first)
+            .map_err(|sector| Violation::Garbage { place: place(split(sector).0), sector })?;
+        let Some(volume) = self.volumes.iter_mut().find(|other| other.id == volume) else { return Ok(()) };
+        for part in found {
+            let history = &mut volume.blocks[shard][part.block];
+            let checked = history.check_read(&part.sectors, part.mask, began, now);
+            checked.map_err(|mismatch| Violation::WrongRead(place(part.block), mismatch))?;
+        }
+        Ok(())
+    }
+
+    fn check_comparison(
+        &mut self,
+        open: &Open,
+        expected: &[Part],
+        own: Option<u64>,
+        outcome: Outcome,
+    ) -> Result<(), Violation> {
+        let Some(volume) = self.volumes.iter().find(|other| other.id == open.volume) else { return Ok(()) };
+        let blocks = &volume.blocks[open.shard];
+        let may =
+            |part: &Part| blocks[part.block].may_compare(&part.sectors, part.mask, open.asked_at, own);
+        let fair = match outcome {
+            Outcome::Ok => expected.iter().all(|each| may(each).0),
+            Outcome::CompareFailed => expected.iter().any(|each| may(each).1),
+            _ => true,
+        };
+        let block = expected.first().map_or(0, |part| part.block);
+        let place = Place { shard: open.shard, volume: open.volume, block };
+        if fair { Ok(()) } else { Err(Violation::WrongComparison(place, outcome)) }
+    }
+
+    fn end_change(
+        &mut self,
+        open: &Open,
+        number: u64,
+        blocks: &[usize],
+        outcome: Outcome,
+    ) -> Result<(), Violation> {
+        let now = self.clock;
+        let Some(volume) = self.volumes.iter_mut().find(|other| other.id == open.volume) else {
+            return Ok(());
+        };
+        for block in blocks {
+            let history = &mut volume.blocks[open.shard][*block];
+            match outcome {
+                Outcome::Ok => history.confirm(number, now),
+                Outcome::Failed => history.doubt(number),
+                Outcome::CompareFailed | Outcome::CapacityExceeded | Outcome::Unrecovered => {
+                    if !history.revoke(number) {
+                        return Err(Violation::SeenAndDenied { number });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A flush that was asked for at `asked_at` has ended.
+    fn note_flush(&mut self, shard: usize, asked_at: u64) {
+        let flushed = &mut self.flushed_before[shard];
+        *flushed = (*flushed).max(asked_at);
+        let flushed = *flushed;
+        let oldest_read = self.open.values().map(|open| open.asked_at).min().unwrap_or(u64::MAX);
+        for volume in &mut self.volumes {
+            for block in &mut volume.blocks[shard] {
+                block.trim(flushed, oldest_read);
+            }
+        }
+    }
+
+    fn note_drop(&mut self, shard: usize, id: VolumeId) {
+        let Some(volume) = self.volumes.iter_mut().find(|other| other.id == id) else { return };
+        volume.gone[shard] = true;
+        volume.blocks[shard].clear();
+        if volume.gone.iter().all(|gone| *gone) {
+            self.volumes.retain(|other| other.id != id);
+            self.dropped.insert(id);
+            if self.volumes.len() < self.plan.volumes {
+                self.make_volume();
+            }
+        }
+    }
+}

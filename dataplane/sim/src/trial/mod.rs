@@ -1,0 +1,347 @@
+//! A trial: shards of one pool on the simulator's drives, a random load, crashes, and a model that knows what every
+//! block may hold.
+//!
+//! One life of the process follows another: recover, check every block against the model, load, crash. In the last
+//! life everything is dropped, the pool must become free again, the shards stop cleanly and every buffer is home.
+
+mod answers;
+mod payload;
+mod plan;
+mod requests;
+mod seats;
+mod segments;
+mod verify;
+mod violation;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use io::{ReactorId, Time};
+use store::{Layout, VolumeId};
+
+use crate::model::{Block, Survives};
+use crate::{Crash, CutStyle, MemoryLimits, Random, SimIo, World, WorldOptions};
+
+pub use plan::{Mix, Plan};
+pub use violation::{Place, Violation};
+
+use requests::Open;
+use seats::{Phase, Seat};
+use segments::Pool;
+
+/// Turns of one life after which something must be wrong.
+const TURNS_MAX: u64 = 400_000;
+
+/// Virtual time that one life may take, in nanoseconds.
+const LIFE_NS_MAX: u64 = 600_000_000_000;
+
+/// Called with what the trial does.
+type Tracer = fn(Time, &str);
+
+/// One run of one plan.
+pub struct Trial {
+    plan: Plan,
+    world: World<()>,
+    io: SimIo<()>,
+    layout: Arc<Layout>,
+    random: Random,
+    tracer: Option<Tracer>,
+    // Counts what is asked and answered: the model's time.
+    clock: u64,
+    numbers: u64,
+    seats: Vec<Seat>,
+    pool: Pool,
+    volumes: Vec<Volume>,
+    // Volumes that were dropped and answered. A power cut may bring them back, then they are dropped again.
+    dropped: BTreeSet<VolumeId>,
+    volume_ids: u64,
+    open: BTreeMap<u64, Open>,
+    // The worst of the crashes since everything was checked last.
+    cut: Cut,
+    // What a check waits for.
+    peeked: Option<Vec<u8>>,
+    // By shard: what was answered before this time is flushed.
+    flushed_before: Vec<u64>,
+    life_began: Time,
+    turns: u64,
+    report: Report,
+}
+
+/// A volume of the model.
+#[derive(Debug)]
+struct Volume {
+    id: VolumeId,
+    // Its blocks, by shard.
+    blocks: Vec<Vec<Block>>,
+    // By shard: a drop is under way or was interrupted.
+    dropping: Vec<bool>,
+    // By shard: the drop was answered.
+    gone: Vec<bool>,
+}
+
+/// What a trial went through, to see that trials are worth their time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Requests that were answered.
+    pub answered: u64,
+    /// Of these with Capacity Exceeded.
+    pub refused_full: u64,
+    /// Kills.
+    pub kills: u64,
+    /// Power cuts.
+    pub power_cuts: u64,
+    /// Crashes before recovery had ended.
+    pub crashes_in_recovery: u64,
+    /// Shards that stopped because a drive failed.
+    pub failed_shards: u64,
+    /// Changes that a power cut took back, all of them unflushed.
+    pub taken_back: u64,
+    /// Segments that were given to a shard.
+    pub granted_segments: u64,
+    /// Segments that came back.
+    pub released_segments: u64,
+    /// Blocks that cleaning moved.
+    pub moved_blocks: u64,
+    /// Checkpoints.
+    pub checkpoints: u64,
+    /// Batches.
+    pub batches: u64,
+}
+
+impl Trial {
+    /// A trial of a plan, before its first life.
+    #[must_use]
+    pub fn new(plan: Plan) -> Self {
+        let options = WorldOptions {
+            seed: plan.seed,
+            reactors: 1,
+            drives: plan.drives.clone(),
+            faults: plan.calm,
+            memory: MemoryLimits::default(),
+        };
+        let mut world = World::new(&options);
+        let random = world.fork_random();
+        let layout = Arc::new(plan.layout());
+        let shards = usize::from(layout.shards());
+        let mut trial = Self {
+            io: world.io(ReactorId(0)),
+            world,
+            pool: Pool::new(layout.segments()),
+            layout,
+            random,
+            tracer: None,
+            clock: 1,
+            numbers: 0,
+            seats: Vec::new(),
+            volumes: Vec::new(),
+            dropped: BTreeSet::new(),
+            volume_ids: 0,
+            open: BTreeMap::new(),
+            cut: Cut::None,
+            peeked: None,
+            flushed_before: vec![0; shards],
+            life_began: Time(0),
+            turns: 0,
+            report: Report::default(),
+            plan,
+        };
+        while trial.volumes.len() < trial.plan.volumes {
+            trial.make_volume();
+        }
+        trial
+    }
+
+    /// Prints what happens through `tracer`.
+    pub fn set_tracer(&mut self, tracer: Tracer) {
+        self.world.set_tracer(tracer);
+        self.tracer = Some(tracer);
+        self.trace(|trial| format!("{:#?}", trial.plan));
+    }
+
+    /// Runs all lives.
+    ///
+    /// # Errors
+    /// The first promise that was broken.
+    pub fn run(mut self) -> Result<Report, Violation> {
+        let mut crashes = self.plan.crashes;
+        loop {
+            self.begin_life();
+            let quick = crashes > 0 && self.random.one_in(6);
+            if self.recover(quick)? {
+                self.verify()?;
+                if crashes == 0 {
+                    break;
+                }
+                self.world.set_faults(self.plan.faults);
+                self.load()?;
+            } else {
+                self.report.crashes_in_recovery += 1;
+            }
+            self.crash();
+            crashes = crashes.saturating_sub(1);
+        }
+        self.finish()?;
+        Ok(self.report)
+    }
+
+    /// Starts the process: machines that have everything still to read.
+    fn begin_life(&mut self) {
+        self.io = self.world.io(ReactorId(0));
+        self.world.set_faults(self.plan.calm);
+        self.pool = Pool::new(self.layout.segments());
+        self.life_began = self.world.now();
+        self.turns = 0;
+        self.seats = self.layout_shards().map(|shard| Seat::new(&self.layout, shard, &self.plan)).collect();
+    }
+
+    /// Runs until every shard is ready; with `quick`, a while at most. Says whether they are.
+    fn recover(&mut self, quick: bool) -> Result<bool, Violation> {
+        let most = self.random.between(1, 60);
+        loop {
+            if self.seats.iter().all(|seat| seat.phase == Phase::Ready) {
+                return Ok(true);
+            }
+            if quick && self.turns >= most {
+                return Ok(false);
+            }
+            self.turn(0)?;
+        }
+    }
+
+    /// Makes requests until it is time for the crash.
+    fn load(&mut self) -> Result<(), Violation> {
+        self.drop_again();
+        let most = self.random.between(1, self.plan.requests_per_life);
+        let until = self.numbers + most;
+        while self.numbers < until && !self.has_failed() {
+            let room = self.plan.depth.saturating_sub(self.open.len());
+            let batch = if self.random.one_in(3) { room } else { room.min(1) };
+            self.turn(batch)?;
+        }
+        // Some way into the silence after the load.
+        let more = self.random.below(40);
+        for _ in 0..more {
+            if !self.has_failed() {
+                self.turn(0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the process.
+    fn crash(&mut self) {
+        let failed = self.has_failed();
+        for seat in &self.seats {
+            let stats = seat.shard.stats();
+            self.report.moved_blocks += stats.moved_blocks;
+            self.report.checkpoints += stats.checkpoints;
+            self.report.batches += stats.batches;
+        }
+        self.seats.clear();
+        self.open.clear();
+        // After a failed flush nothing but the cut tells what is durable: a kill would leave a cache that lies.
+        let cut = self.random.one_in(self.plan.power_cut_one_in)
+            || failed && self.plan.faults.flush_error_one_in > 0;
+        let style = CutStyle::choose(&mut self.random);
+        self.world.crash(if cut { Crash::PowerCut(style) } else { Crash::Kill });
+        if cut {
+            self.cut = Cut::Power;
+            self.report.power_cuts += 1;
+        } else {
+            self.report.kills += 1;
+        }
+        self.tick();
+    }
+
+    /// The last life: space comes back, everything stops, nothing is left.
+    fn finish(&mut self) -> Result<(), Violation> {
+        self.settle_requests()?;
+        self.drop_everything()?;
+        self.check_space()?;
+        self.stop()?;
+        self.seats.clear();
+        match self.world.buffers_out(ReactorId(0)) {
+            0 => Ok(()),
+            count => Err(Violation::BuffersLost(count)),
+        }
+    }
+
+    fn make_volume(&mut self) {
+        self.volume_ids += 1;
+        let shards = usize::from(self.layout.shards());
+        self.volumes.push(Volume {
+            id: VolumeId(self.volume_ids),
+            blocks: vec![vec![Block::default(); self.plan.volume_blocks]; shards],
+            dropping: vec![false; shards],
+            gone: vec![false; shards],
+        });
+    }
+
+    /// A volume that was dropped is back after a power cut; it is dropped again, everywhere, before anything else.
+    fn revive(&mut self, id: VolumeId) {
+        let shards = usize::from(self.layout.shards());
+        self.volumes.push(Volume {
+            id,
+            blocks: vec![Vec::new(); shards],
+            dropping: vec![true; shards],
+            gone: vec![true; shards],
+        });
+    }
+
+    fn has_failed(&self) -> bool {
+        self.seats.iter().any(|seat| seat.phase == Phase::Failed)
+    }
+
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    fn trace(&self, line: impl FnOnce(&Self) -> String) {
+        if let Some(tracer) = self.tracer {
+            tracer(self.world.now(), &line(self));
+        }
+    }
+
+    fn layout_shards(&self) -> impl Iterator<Item = store::ShardId> + use<> {
+        (0..self.layout.shards()).map(store::ShardId)
+    }
+}
+
+/// What a crash could take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    /// Nothing that was answered.
+    None,
+    /// What was not flushed.
+    Power,
+}
+
+impl Cut {
+    fn survives(self, flushed_before: u64) -> Survives {
+        match self {
+            Self::None => Survives::Certain,
+            Self::Power => Survives::FlushedBefore(flushed_before),
+        }
+    }
+}
+
+impl fmt::Debug for Trial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Trial(seed {}, {} requests asked)", self.plan.seed, self.numbers)
+    }
+}
+
+/// Runs a plan; a panic of the code under test is a violation too.
+///
+/// # Errors
+/// The first promise that was broken.
+pub fn run_seed(plan: &Plan) -> Result<Report, Violation> {
+    let plan = plan.clone();
+    std::panic::catch_unwind(move || Trial::new(plan).run()).unwrap_or_else(|cause| {
+        let text = cause.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| cause.downcast_ref::<&str>().map(ToString::to_string));
+        Err(Violation::Panicked(text.unwrap_or_default()))
+    })
+}

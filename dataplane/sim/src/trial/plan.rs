@@ -1,0 +1,186 @@
+//! What one seed decides before anything runs: the pool, the shards' settings, the load, the faults, how often it ends.
+
+use std::time::Duration;
+
+use io::DriveShape;
+use store::{Geometry, Identity, Layout, ShardOptions};
+
+use crate::{Faults, Latency, Random};
+
+/// A trial as its seed has it.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// The pool's drives.
+    pub drives: Vec<DriveShape>,
+    /// How the pool is laid out on them.
+    pub geometry: Geometry,
+    /// Settings of each shard.
+    pub shard_options: ShardOptions,
+    /// What goes wrong while requests run.
+    pub faults: Faults,
+    /// What goes wrong during recovery and checks.
+    pub calm: Faults,
+    /// Volumes at a time.
+    pub volumes: usize,
+    /// Size of each, in blocks.
+    pub volume_blocks: usize,
+    /// Requests under way at a time.
+    pub depth: usize,
+    /// Lives of the process before the last.
+    pub crashes: usize,
+    /// Most requests of one life.
+    pub requests_per_life: u64,
+    /// Whether the load can fill the pool, so that Capacity Exceeded is a fair answer.
+    pub tight: bool,
+    /// How often each kind of request is made.
+    pub mix: Mix,
+    /// One in how many crashes is a power cut.
+    pub power_cut_one_in: u32,
+}
+
+/// Weights of the kinds of request.
+#[derive(Clone, Copy, Debug)]
+pub struct Mix {
+    pub(crate) read: u64,
+    pub(crate) write: u64,
+    pub(crate) write_zeroes: u64,
+    pub(crate) deallocate: u64,
+    pub(crate) compare: u64,
+    pub(crate) pair: u64,
+    pub(crate) verify: u64,
+    pub(crate) flush: u64,
+    pub(crate) drop_from: u64,
+    pub(crate) drop_volume: u64,
+    /// Percent of requests that are of whole blocks.
+    pub(crate) whole_blocks: u64,
+    /// Percent of requests that go to a few blocks.
+    pub(crate) hot: u64,
+    /// Percent of writes with FUA.
+    pub(crate) fua: u64,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    ///
+    /// # Panics
+    /// Never: the ranges are such that every pool has a layout.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let random = &mut Random::new(seed ^ 0x5EED);
+        let shards = u16::try_from(random.between(1, 3)).expect("at most 3");
+        let block_bytes = if random.one_in(3) { 4096 } else { 512 };
+        let segment_bytes = 64 << (10 + random.below(3));
+        let drive_count = random.between(1, 3);
+        let tight = random.one_in(3);
+        let volumes = random.index(3) + 1;
+        let volume_blocks = 1 << random.between(2, 7);
+        // Every block of every volume, and so much air, in segments spread over the drives.
+        let live_bytes = (volumes as u64 + 1) * volume_blocks as u64 * 4096 * u64::from(shards);
+        let air_percent = if tight { random.between(70, 110) } else { random.between(250, 400) };
+        let fixed = u64::from(shards) * if tight { 8 } else { 14 };
+        let segments = fixed + live_bytes * air_percent / 100 / u64::from(segment_bytes);
+        let per_drive = segments.div_ceil(drive_count);
+        let directory_half_bytes = 256 << 10;
+        let overhead = (1 << 20) + 2 * u64::from(directory_half_bytes) + (1 << 20) + u64::from(shards) * 4096;
+        let size_bytes = overhead + per_drive * u64::from(segment_bytes);
+        let volatile_cache = !random.one_in(4);
+        let shape = DriveShape { size_bytes, block_bytes, volatile_cache };
+        let drives = vec![shape; usize::try_from(drive_count).expect("at most 3")];
+        let drive_bytes = drives.iter().map(|drive| drive.size_bytes).collect();
+        let geometry = Geometry { shards, segment_bytes, directory_half_bytes, block_bytes, drive_bytes };
+        Self {
+            seed,
+            drives,
+            shard_options: shard_options(random, segment_bytes),
+            geometry,
+            faults: faults(random, shards),
+            calm: Faults::none(),
+            volumes,
+            volume_blocks,
+            depth: 1 << random.between(0, 5),
+            crashes: random.index(4) + 1,
+            requests_per_life: random.between(20, 300),
+            tight,
+            mix: Mix::new(random),
+            power_cut_one_in: [1, 2, 3, 0][random.index(4)],
+        }
+    }
+
+    /// The pool.
+    ///
+    /// # Panics
+    /// If the plan was changed so that its pool cannot be.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        let mut random = Random::new(self.seed ^ 0x1DE4);
+        let mut uuid = || {
+            let bytes: Vec<u8> = (0..2).flat_map(|_| random.number().to_le_bytes()).collect();
+            <[u8; 16]>::try_from(bytes).expect("twice 8 bytes are 16")
+        };
+        let identity = Identity { pool: uuid(), cluster: uuid(), node: uuid() };
+        Layout::new(identity, self.geometry.clone()).expect("plans have room for their pools")
+    }
+}
+
+impl Mix {
+    fn new(random: &mut Random) -> Self {
+        let mut weight = |most: u64| if random.one_in(4) { 0 } else { random.between(1, most) };
+        Self {
+            read: 10 + weight(30),
+            write: 30 + weight(50),
+            write_zeroes: weight(6),
+            deallocate: weight(6),
+            compare: weight(4),
+            pair: weight(10),
+            verify: weight(3),
+            flush: weight(5),
+            drop_from: weight(2),
+            drop_volume: weight(1),
+            whole_blocks: [0, 20, 50, 100][random.index(4)],
+            hot: [0, 50, 90][random.index(3)],
+            fua: [0, 0, 10, 50][random.index(4)],
+        }
+    }
+}
+
+/// Small bounds, so that each is met often.
+fn shard_options(random: &mut Random, segment_bytes: u32) -> ShardOptions {
+    let segment = u64::from(segment_bytes);
+    let batch_bytes_max = (segment_bytes / 2).min(16 << (10 + random.below(4)));
+    ShardOptions {
+        requests_max: 1 << random.between(3, 8),
+        batches_max: random.index(4) + 1,
+        batch_bytes_max,
+        batch_bytes_min: if random.one_in(2) { 4096 } else { batch_bytes_max / 2 },
+        checkpoint_bytes: segment * random.between(1, 6),
+        flush_bytes: (segment / 2) << random.below(3),
+        clean_blocks_max: 1 << random.between(0, 7),
+        drop_pages_per_run: 1 << random.between(0, 4),
+        retry: Duration::from_micros(random.between(50, 5_000)),
+        ..ShardOptions::default()
+    }
+}
+
+fn faults(random: &mut Random, shards: u16) -> Faults {
+    let mut faults = if random.one_in(2) { Faults::rough() } else { Faults::none() };
+    if random.one_in(4) {
+        // So slow that many operations are under way when it ends.
+        faults.disk_latency = Latency { min_ns: 10_000, max_ns: 10_000_000, stall_one_in: 0, stall_ns: 0 };
+    }
+    if random.one_in(8) {
+        faults.read_error_one_in = 200;
+    }
+    if random.one_in(16) {
+        faults.write_error_one_in = 200;
+    }
+    // A flush that failed takes the writes of every shard with it, although it tells one alone.
+    if random.one_in(16) && shards == 1 {
+        faults.flush_error_one_in = 30;
+    }
+    if random.one_in(8) {
+        faults.read_flip_one_in = 100;
+    }
+    faults
+}

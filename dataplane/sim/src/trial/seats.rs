@@ -1,0 +1,183 @@
+//! The shards in their places: what the engine will do between the ring and the shards, in small.
+
+use std::sync::Arc;
+
+use io::{Clock, Event, Io};
+use store::{Doing, Failure, Layout, Output, Shard, ShardId, shard};
+
+use super::{LIFE_NS_MAX, Plan, TURNS_MAX, Trial, Violation};
+use crate::{SimBuffer, Wake};
+
+/// One shard.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) shard: Shard<SimBuffer>,
+    pub(crate) phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Recovering,
+    Ready,
+    Stopped,
+    Failed,
+}
+
+impl Seat {
+    pub(crate) fn new(layout: &Arc<Layout>, id: ShardId, plan: &Plan) -> Self {
+        let shard = Shard::recover(Arc::clone(layout), id, owner(id), plan.shard_options.clone());
+        Self { shard, phase: Phase::Recovering }
+    }
+}
+
+/// Owner numbers are not shard numbers, so that a confusion of the two shows.
+fn owner(id: ShardId) -> u16 {
+    id.0 + 100
+}
+
+impl Trial {
+    /// One round: events, grants, up to `requests` new requests, work, outputs.
+    pub(super) fn turn(&mut self, requests: usize) -> Result<(), Violation> {
+        self.turns += 1;
+        let lasted = self.world.now().since(self.life_began).as_nanos();
+        if self.turns > TURNS_MAX || lasted > u128::from(LIFE_NS_MAX) {
+            return Err(Violation::Slow { open: self.open.len() });
+        }
+        let nothing_happens = self.world.step(&[self.deadline()], None) == Wake::Idle;
+        let mut events = Vec::new();
+        let now = self.io.now();
+        self.io.poll(Some(now), &mut events).expect("a look at the world always succeeds");
+        for event in events {
+            self.route(event);
+        }
+        let granted = self.answer_wants(nothing_happens);
+        let mut asked = 0;
+        if self.seats.iter().all(|seat| seat.phase == Phase::Ready) {
+            for _ in 0..requests {
+                asked += usize::from(self.ask());
+            }
+        }
+        let now = self.io.now();
+        for seat in &mut self.seats {
+            seat.shard.run(&mut self.io, now);
+        }
+        let answered = self.take_outputs()?;
+        let moved = granted || answered || asked > 0;
+        let waiting = !self.open.is_empty() || self.seats.iter().any(|seat| seat.phase == Phase::Recovering);
+        if nothing_happens && waiting && !moved && self.world.step(&[self.deadline()], None) == Wake::Idle {
+            return Err(Violation::Stuck { open: self.open.len() });
+        }
+        Ok(())
+    }
+
+    fn deadline(&self) -> Option<io::Time> {
+        self.seats.iter().filter_map(|seat| seat.shard.poll_timeout()).min()
+    }
+
+    /// Hands an event to the shard that its token names.
+    fn route(&mut self, event: io::EventOf<crate::SimIo<()>>) {
+        let (Event::Read { token, .. } | Event::Written { token, .. } | Event::Flushed { token, .. }) =
+            &event
+        else {
+            unreachable!("a trial has nothing but drives")
+        };
+        let token = *token;
+        let seat = usize::from(shard::owner_of(token) - owner(ShardId(0)));
+        let machine = &mut self.seats[seat].shard;
+        match event {
+            Event::Read { buffer, result, .. } => machine.handle_read(token, buffer, result),
+            Event::Written { buffer, result, .. } => machine.handle_written(token, buffer, result),
+            Event::Flushed { result, .. } => machine.handle_flushed(token, result),
+            _ => {}
+        }
+    }
+
+    /// Answers questions for segments, as late as mail can be. True if one was answered.
+    fn answer_wants(&mut self, at_once: bool) -> bool {
+        if self.seats.iter().any(|seat| seat.phase == Phase::Recovering) {
+            return false;
+        }
+        let mut answered = false;
+        while let Some((shard, cleaning)) = self.pool.wants.front().copied() {
+            if !at_once && self.random.one_in(3) {
+                break;
+            }
+            self.pool.wants.pop_front();
+            let grant = self.pool.grant(shard, cleaning, self.seats.len());
+            self.report.granted_segments += u64::from(grant.is_some());
+            self.trace(|_| format!("shard {shard} wants a segment (cleaning: {cleaning}): {grant:?}"));
+            self.seats[shard].shard.handle_grant(grant);
+            answered = true;
+        }
+        if answered {
+            self.tell_space();
+        }
+        answered
+    }
+
+    fn tell_space(&mut self) {
+        let (free, total) = self.pool.space();
+        for seat in &mut self.seats {
+            seat.shard.handle_pool_space(free, total);
+        }
+    }
+
+    /// Takes what the shards have to say. True if that was anything.
+    fn take_outputs(&mut self) -> Result<bool, Violation> {
+        let mut any = false;
+        for seat in 0..self.seats.len() {
+            while let Some(output) = self.seats[seat].shard.poll_output() {
+                any = true;
+                self.take_output(seat, output)?;
+            }
+        }
+        Ok(any)
+    }
+
+    fn take_output(&mut self, seat: usize, output: Output<SimBuffer>) -> Result<(), Violation> {
+        match output {
+            Output::Done { tag, outcome, buffer } => self.answered(seat, tag, outcome, buffer)?,
+            Output::WantSegment { cleaning } => self.pool.wants.push_back((seat, cleaning)),
+            Output::Release(segments) => {
+                self.trace(|_| format!("shard {seat} releases {segments:?}"));
+                self.report.released_segments += segments.len() as u64;
+                for segment in segments {
+                    if !self.pool.release(segment, seat) {
+                        return Err(Violation::SegmentNotOwned(seat, segment));
+                    }
+                }
+                self.tell_space();
+            }
+            Output::Ready { segments, volumes } => {
+                self.trace(|_| format!("shard {seat} is ready with {segments:?} and {volumes:?}"));
+                for segment in segments {
+                    if !self.pool.claim(segment, seat) {
+                        return Err(Violation::SegmentNotOwned(seat, segment));
+                    }
+                }
+                self.meet_volumes(seat, &volumes)?;
+                self.seats[seat].phase = Phase::Ready;
+            }
+            Output::Stopped => self.seats[seat].phase = Phase::Stopped,
+            Output::Failed(failure) => {
+                self.trace(|_| format!("shard {seat} failed: {failure}"));
+                if !self.is_fair_failure(failure) {
+                    return Err(Violation::Stopped(seat, failure));
+                }
+                self.report.failed_shards += 1;
+                self.seats[seat].phase = Phase::Failed;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the drives may have made a shard stop.
+    fn is_fair_failure(&self, failure: Failure) -> bool {
+        let faults = &self.plan.faults;
+        match failure {
+            Failure::Disk { doing: Doing::WriteLog | Doing::WriteRoot, .. } => faults.write_error_one_in > 0,
+            Failure::Disk { doing: Doing::Flush, .. } => faults.flush_error_one_in > 0,
+            _ => false,
+        }
+    }
+}

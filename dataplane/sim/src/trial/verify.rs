@@ -1,0 +1,157 @@
+//! What is checked between the loads: every block after a crash, the pool's space and a clean stop at the end.
+
+use store::VolumeId;
+
+use super::seats::Phase;
+use super::{Cut, Place, Trial, Violation};
+use crate::model::{Left, split};
+use crate::trial::payload::writers;
+
+impl Trial {
+    /// Reads every block of every volume, holds it against what the crash may have left, and goes on from there.
+    pub(super) fn verify(&mut self) -> Result<(), Violation> {
+        let cut = self.cut;
+        for shard in 0..self.seats.len() {
+            let mut left = Left::default();
+            for volume in 0..self.volumes.len() {
+                if self.volumes[volume].dropping[shard] {
+                    continue;
+                }
+                let bytes = self.read_all(shard, volume)?;
+                left = self.settle_blocks(shard, volume, &bytes, cut, left)?;
+            }
+            if let (Some(certain_at), Some(asked_at)) = (left.oldest_lost_certain_at, left.newest_asked_at)
+                && certain_at < asked_at
+            {
+                return Err(Violation::LostFromTheMiddle { shard, certain_at, asked_at });
+            }
+            if cut == Cut::Power {
+                self.flushed_before[shard] = self.clock;
+            }
+        }
+        self.cut = Cut::None;
+        Ok(())
+    }
+
+    fn settle_blocks(
+        &mut self,
+        shard: usize,
+        volume: usize,
+        bytes: &[u8],
+        cut: Cut,
+        mut left: Left,
+    ) -> Result<Left, Violation> {
+        let now = self.tick();
+        let id = self.volumes[volume].id;
+        let place = |block| Place { shard, volume: id, block };
+        let found = writers(bytes, id, 0)
+            .map_err(|sector| Violation::Garbage { place: place(split(sector).0), sector })?;
+        let survives = cut.survives(self.flushed_before[shard]);
+        for part in found {
+            let history = &mut self.volumes[volume].blocks[shard][part.block];
+            let more = history
+                .settle(&part.sectors, survives, now)
+                .map_err(|mismatch| Violation::WrongAfterCrash(place(part.block), mismatch))?;
+            self.report.taken_back += u64::from(more.oldest_lost_certain_at.is_some());
+            left.newest_asked_at = left.newest_asked_at.max(more.newest_asked_at);
+            let lost = [left.oldest_lost_certain_at, more.oldest_lost_certain_at];
+            left.oldest_lost_certain_at = lost.into_iter().flatten().min();
+        }
+        Ok(left)
+    }
+
+    /// The bytes of a volume's part. The model is not asked: it does not know yet what the crash has left.
+    fn read_all(&mut self, shard: usize, volume: usize) -> Result<Vec<u8>, Violation> {
+        while !self.ask_peek(shard, volume) {
+            self.turn(0)?;
+        }
+        loop {
+            if let Some(bytes) = self.peeked.take() {
+                return Ok(bytes);
+            }
+            self.turn(0)?;
+        }
+    }
+
+    /// A shard has recovered and says of which volumes it has blocks.
+    pub(super) fn meet_volumes(&mut self, shard: usize, volumes: &[VolumeId]) -> Result<(), Violation> {
+        for id in volumes {
+            let known = self.volumes.iter().any(|volume| volume.id == *id);
+            let came_back = if known {
+                self.volumes.iter().any(|volume| volume.id == *id && volume.gone[shard])
+            } else {
+                if !self.dropped.remove(id) {
+                    return Err(Violation::UnknownVolume(shard, *id));
+                }
+                self.revive(*id);
+                true
+            };
+            if came_back && self.cut == Cut::None {
+                return Err(Violation::UnknownVolume(shard, *id));
+            }
+            for volume in self.volumes.iter_mut().filter(|volume| volume.id == *id) {
+                volume.gone[shard] = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops again what was being dropped at the crash, and what came back.
+    pub(super) fn drop_again(&mut self) {
+        for volume in 0..self.volumes.len() {
+            if self.volumes[volume].dropping.contains(&true) {
+                self.ask_drop(volume);
+            }
+        }
+    }
+
+    /// Waits until no request is open.
+    pub(super) fn settle_requests(&mut self) -> Result<(), Violation> {
+        while !self.open.is_empty() {
+            self.turn(0)?;
+        }
+        Ok(())
+    }
+
+    /// Drops all volumes and flushes.
+    pub(super) fn drop_everything(&mut self) -> Result<(), Violation> {
+        self.plan.volumes = 0;
+        while !self.volumes.is_empty() {
+            for volume in 0..self.volumes.len() {
+                self.ask_drop(volume);
+            }
+            self.turn(0)?;
+            self.settle_requests()?;
+        }
+        Ok(())
+    }
+
+    /// Nothing is mapped any more, and the pool is free but for what empty shards need.
+    pub(super) fn check_space(&mut self) -> Result<(), Violation> {
+        for _ in 0..2_000 {
+            self.turn(0)?;
+            if self.seats.iter().all(|seat| seat.shard.stats().mapped_bytes == 0) {
+                break;
+            }
+        }
+        for (shard, seat) in self.seats.iter().enumerate() {
+            let mapped_bytes = seat.shard.stats().mapped_bytes;
+            let segments = self.pool.owned_by(shard);
+            if mapped_bytes > 0 {
+                return Err(Violation::SpaceLost { shard, mapped_bytes, segments });
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops every shard in order.
+    pub(super) fn stop(&mut self) -> Result<(), Violation> {
+        for seat in &mut self.seats {
+            seat.shard.checkpoint_and_stop();
+        }
+        while self.seats.iter().any(|seat| seat.phase != Phase::Stopped) {
+            self.turn(0)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,134 @@
+//! What a trial can find.
+
+use std::fmt;
+
+use store::{Failure, Outcome, SegmentId, VolumeId};
+
+use crate::model::Mismatch;
+
+/// A promise that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// A sector holds what nobody ever wrote there.
+    Garbage {
+        /// The place.
+        place: Place,
+        /// The sector within the volume's part.
+        sector: u64,
+    },
+    /// A read returned what the block could not hold.
+    WrongRead(Place, Box<Mismatch>),
+    /// After a crash a block holds what it could not.
+    WrongAfterCrash(Place, Box<Mismatch>),
+    /// A crash lost an answered change, but kept one that was asked for after that answer.
+    LostFromTheMiddle {
+        /// The shard.
+        shard: usize,
+        /// When the lost change was certain.
+        certain_at: u64,
+        /// When a surviving change was asked for.
+        asked_at: u64,
+    },
+    /// A comparison said that equal blocks differ, or the other way round.
+    WrongComparison(Place, Outcome),
+    /// A request was answered with something that nothing justifies.
+    UnfairAnswer {
+        /// The request.
+        number: u64,
+        /// Its answer.
+        outcome: Outcome,
+    },
+    /// A request that was answered as having had no effect had been seen.
+    SeenAndDenied {
+        /// The request.
+        number: u64,
+    },
+    /// An answer for a request that is not open, or without its buffer.
+    StrayAnswer(u64),
+    /// A shard stopped although no drive failed.
+    Stopped(usize, Failure),
+    /// A shard released, or lists, a segment that it does not own alone.
+    SegmentNotOwned(usize, SegmentId),
+    /// A shard lists a volume that nobody made.
+    UnknownVolume(usize, VolumeId),
+    /// Nothing can happen any more, but requests are open.
+    Stuck {
+        /// Open requests.
+        open: usize,
+    },
+    /// Much virtual time has passed, and requests are still open.
+    Slow {
+        /// Open requests.
+        open: usize,
+    },
+    /// Buffers did not come home.
+    BuffersLost(usize),
+    /// Everything was dropped, but the pool did not become free again.
+    SpaceLost {
+        /// The shard.
+        shard: usize,
+        /// Bytes that it still maps.
+        mapped_bytes: u64,
+        /// Segments that it still owns.
+        segments: usize,
+    },
+    /// The code itself gave up.
+    Panicked(String),
+}
+
+/// A block of a volume in a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The shard.
+    pub shard: usize,
+    /// The volume.
+    pub volume: VolumeId,
+    /// The block's number in the volume's part in this shard.
+    pub block: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "shard {} volume {} block {}", self.shard, self.volume.0, self.block)
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Garbage { place, sector } => write!(f, "garbage: {place} sector {sector}"),
+            Self::WrongRead(place, mismatch) => write!(f, "wrong read: {place}: {mismatch}"),
+            Self::WrongAfterCrash(place, mismatch) => write!(f, "wrong after a crash: {place}: {mismatch}"),
+            Self::LostFromTheMiddle { shard, certain_at, asked_at } => write!(
+                f,
+                "lost from the middle: shard {shard} lost a change answered at {certain_at} and kept one asked for \
+                 at {asked_at}"
+            ),
+            Self::WrongComparison(place, outcome) => write!(f, "wrong comparison: {place}: {outcome:?}"),
+            Self::UnfairAnswer { number, outcome } => {
+                write!(f, "unfair answer: request {number}: {outcome:?}")
+            }
+            Self::SeenAndDenied { number } => {
+                write!(f, "request {number} had an effect, but its answer denies it")
+            }
+            Self::StrayAnswer(number) => write!(f, "stray answer for request {number}"),
+            Self::Stopped(shard, failure) => write!(f, "shard {shard} stopped for no reason: {failure}"),
+            Self::SegmentNotOwned(shard, segment) => {
+                write!(f, "shard {shard} deals in segment {}, which is not its own", segment.0)
+            }
+            Self::UnknownVolume(shard, volume) => {
+                write!(f, "shard {shard} lists volume {}, which nobody made", volume.0)
+            }
+            Self::Stuck { open } => write!(f, "stuck with {open} open requests"),
+            Self::Slow { open } => write!(f, "no end in sight with {open} open requests"),
+            Self::BuffersLost(count) => write!(f, "{count} buffers did not come home"),
+            Self::SpaceLost { shard, mapped_bytes, segments } => write!(
+                f,
+                "space lost: shard {shard} still maps {mapped_bytes} bytes and owns {segments} segments"
+            ),
+            Self::Panicked(message) => write!(f, "panic: {message}"),
+        }
+    }
+}
+
+impl std::error::Error for Violation {}
