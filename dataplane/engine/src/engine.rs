@@ -1,0 +1,391 @@
+//! One reactor's engine: routes events to the machines, and what the machines want to the world and to each other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use io::{Event, EventOf, Io, Memory, Net, ReactorId, Time, Token};
+use nvme::Status;
+use store::ShardOptions;
+use subsystem::{Completion, Ports, PortsConfig, PortsOutput, Request, SocketOutput};
+
+use crate::counters;
+use crate::execute::Questions;
+use crate::job::{Jobs, Routed};
+use crate::lead::{Lead, LeadConfig};
+use crate::message::{Backing, Message, NamespaceChange, Origin, Piece, PieceDone, ShardReport, StopStep};
+use crate::owner;
+use crate::post::Post;
+use crate::rack::{Rack, RackOutput};
+use crate::stop::Stopping;
+
+/// The reactor that has the listeners, the admin queues and the directory.
+pub(crate) const LEAD: ReactorId = ReactorId(0);
+
+/// How soon to try again what a full mailbox refused.
+const MAIL_RETRY: Duration = Duration::from_micros(50);
+
+/// The messages of an implementation `I`.
+pub type MessageOf<I> = Message<<I as Memory>::Buffer, <I as Net>::Socket>;
+
+/// How an engine is made.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// On reactor 0: what it leads with.
+    pub lead: Option<LeadConfig>,
+    /// How shards behave.
+    pub shard: ShardOptions,
+    /// How much host data may wait for R2T at once, in bytes: at most half of what the arena has for data.
+    pub r2t_bytes_max: usize,
+}
+
+/// Something that whoever drives the engine should know.
+#[derive(Debug)]
+pub enum Notice {
+    /// Every volume is attached and the listeners are open.
+    Started(Box<crate::Identity>),
+    /// The start was refused; the engine does nothing any more.
+    Refused(crate::StartError),
+    /// A shard has failed: its volumes answer with errors.
+    ShardFailed(store::ShardId, store::Failure),
+    /// The directory has failed: volumes cannot be changed any more.
+    DirectoryFailed(store::directory::DirectoryFault),
+    /// The stop is complete: drive the engine no more.
+    Stopped,
+}
+
+/// See the crate's head for the calling convention.
+#[derive(Debug)]
+pub struct Engine<I: Io> {
+    pub(crate) reactor: ReactorId,
+    pub(crate) reactors: u16,
+    pub(crate) ports: Ports<I::Buffer>,
+    pub(crate) lead: Option<Box<Lead<I::Buffer>>>,
+    pub(crate) rack: Rack<I::Buffer>,
+    pub(crate) post: Post<MessageOf<I>>,
+    pub(crate) notices: Vec<Notice>,
+    pub(crate) stopping: Stopping,
+    pub(crate) questions: Questions,
+    jobs: Jobs<I::Buffer>,
+    backings: Vec<Option<Backing>>,
+    shard_options: ShardOptions,
+    /// Scratch, kept for its memory.
+    routed: Vec<Routed<I::Buffer>>,
+    outputs: Vec<RackOutput<I::Buffer>>,
+    flushed: Vec<Token>,
+}
+
+impl<I> Engine<I>
+where
+    I: Io<Message = Message<<I as Memory>::Buffer, <I as Net>::Socket>>,
+{
+    /// The engine of the reactor that `io` belongs to.
+    #[must_use]
+    pub fn new(config: EngineConfig, io: &I) -> Self {
+        let (reactor, reactors) = (io.reactor(), io.reactors());
+        assert!(config.lead.is_some() == (reactor == LEAD));
+        Self {
+            reactor,
+            reactors,
+            ports: Ports::new(PortsConfig { r2t_bytes_max: config.r2t_bytes_max }),
+            lead: config.lead.map(|lead| Box::new(Lead::new(lead, io, reactors))),
+            rack: Rack::new(reactors),
+            post: Post::new(reactor, reactors),
+            notices: Vec::new(),
+            stopping: Stopping::default(),
+            questions: Questions::default(),
+            jobs: Jobs::new(reactor, reactors),
+            backings: Vec::new(),
+            shard_options: config.shard,
+            routed: Vec::new(),
+            outputs: Vec::new(),
+            flushed: Vec::new(),
+        }
+    }
+
+    /// Takes an event in.
+    pub fn handle(&mut self, event: EventOf<I>, io: &mut I) {
+        let now = io.now();
+        match event {
+            Event::Received { connection, result } => {
+                if self.ports.owns(connection) {
+                    self.ports.handle_received(connection, result, now);
+                } else if let Some(lead) = &mut self.lead {
+                    lead.desk().handle_received(connection, result, now);
+                }
+            }
+            Event::ReceivedInto { connection, buffer, result } => {
+                if self.ports.owns(connection) {
+                    self.ports.handle_received_into(connection, buffer, result, now);
+                } else if let Some(lead) = &mut self.lead {
+                    lead.desk().handle_received_into(connection, buffer, result, now);
+                }
+            }
+            Event::Sent { connection, list, result } => {
+                if self.ports.owns(connection) {
+                    self.ports.handle_sent(connection, list, result, now);
+                } else if let Some(lead) = &mut self.lead {
+                    lead.desk().handle_sent(connection, list, result, now);
+                }
+            }
+            Event::Closed { connection } => {
+                if self.ports.owns(connection) {
+                    self.ports.handle_closed(connection);
+                } else if let Some(lead) = &mut self.lead {
+                    lead.desk().handle_closed(connection);
+                }
+            }
+            Event::Accepted { listener, socket, local, peer } => {
+                if let (Some(lead), Some(connection)) = (&mut self.lead, io.adopt(socket)) {
+                    lead.on_accepted(listener, connection, local, peer, now);
+                }
+            }
+            Event::Mail { from, message } => self.on_message(from.unwrap_or(self.reactor), message, io),
+            disk @ (Event::Read { .. } | Event::Written { .. } | Event::Flushed { .. }) => self.on_disk(disk),
+        }
+    }
+
+    /// Does everything that can be done now. Returns when to call it again at the latest.
+    pub fn run(&mut self, io: &mut I) -> Option<Time> {
+        let now = io.now();
+        self.post.retry(io);
+        loop {
+            let mut moved = self.run_ports(io, now);
+            moved |= self.run_lead(io, now);
+            moved |= self.run_rack(io, now);
+            while let Some(message) = self.post.take_local() {
+                moved = true;
+                self.on_message(self.reactor, message, io);
+            }
+            moved |= self.run_stop(io);
+            if !moved {
+                break;
+            }
+        }
+        self.rack.gate.issue(owner::GATE, io);
+        let mail = self.post.has_refused().then(|| now + MAIL_RETRY);
+        let lead = self.lead.as_ref().and_then(|lead| lead.poll_timeout(now));
+        [self.ports.poll_timeout(), self.rack.poll_timeout(now), lead, mail].into_iter().flatten().min()
+    }
+
+    /// The next thing to know.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        if self.notices.is_empty() { None } else { Some(self.notices.remove(0)) }
+    }
+
+    /// True where no command of a host is under way and nothing waits to be sent.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.ports.is_idle()
+            && self.jobs.is_empty()
+            && self.lead.as_ref().is_none_or(|lead| lead.is_drained())
+    }
+
+    /// Carries out what a machine wants of a socket.
+    pub(crate) fn on_socket(output: SocketOutput<I::Buffer>, io: &mut I) {
+        match output {
+            SocketOutput::Receive { connection } => io.receive(connection),
+            SocketOutput::ReceiveInto { connection, buffer, start, end } => {
+                io.receive_into(connection, buffer, start, end);
+            }
+            SocketOutput::Send { connection, list } => io.send(connection, list),
+            SocketOutput::Close { connection } => io.close(connection),
+        }
+    }
+
+    /// Does a piece here or sends it to where it is done.
+    pub(crate) fn route(&mut self, to: ReactorId, piece: Piece<I::Buffer>, io: &mut I) {
+        if to != self.reactor {
+            self.post.request(io, to, Message::Piece(piece));
+        } else if let Some(output) = self.rack.begin(piece, io) {
+            self.on_rack(output, io);
+        }
+    }
+
+    fn on_disk(&mut self, event: EventOf<I>) {
+        match event {
+            Event::Read { token, buffer, result } if owner::of(token) >= owner::SHARDS => {
+                self.rack.handle_read(token, buffer, result);
+            }
+            Event::Written { token, buffer, result } if owner::of(token) >= owner::SHARDS => {
+                self.rack.handle_written(token, buffer, result);
+            }
+            Event::Read { token, buffer, result } => self.leading().handle_read(token, buffer, result),
+            Event::Written { token, buffer, result } => self.leading().handle_written(token, buffer, result),
+            Event::Flushed { token, result } => {
+                let mut others = std::mem::take(&mut self.flushed);
+                self.rack.handle_flushed(token, result, &mut others);
+                for token in others.drain(..) {
+                    self.leading().handle_flushed(token, result);
+                }
+                self.flushed = others;
+            }
+            Event::Received { .. }
+            | Event::ReceivedInto { .. }
+            | Event::Sent { .. }
+            | Event::Closed { .. }
+            | Event::Accepted { .. }
+            | Event::Mail { .. } => unreachable!("the caller has looked at the kind"),
+        }
+    }
+
+    fn leading(&mut self) -> &mut Lead<I::Buffer> {
+        self.lead.as_mut().expect("only the lead submits disk operations beside the shards")
+    }
+
+    fn run_ports(&mut self, io: &mut I, now: Time) -> bool {
+        self.ports.run(now, io);
+        let mut moved = false;
+        while let Some(output) = self.ports.poll_output() {
+            moved = true;
+            match output {
+                PortsOutput::Socket(output) => Self::on_socket(output, io),
+                PortsOutput::Request(request) => self.on_request(request, io),
+                PortsOutput::Fenced { token } => self.post.reply(io, LEAD, Message::Fenced(token)),
+                PortsOutput::QueuesDropped { association } => {
+                    self.post.reply(io, LEAD, Message::QueuesDropped(association));
+                }
+                PortsOutput::QueueClosed { association, qid } => {
+                    self.post.request(io, LEAD, Message::QueueClosed { association, qid });
+                }
+            }
+        }
+        moved
+    }
+
+    fn on_request(&mut self, request: Request<I::Buffer>, io: &mut I) {
+        let Some(backing) = self.backings.get(request.nsid as usize).copied().flatten() else {
+            return self.ports.complete(request.id, Completion::of(Status::INVALID_NAMESPACE));
+        };
+        let mut routed = std::mem::take(&mut self.routed);
+        if let Some((id, completion)) = self.jobs.begin(request, backing, &mut routed) {
+            self.ports.complete(id, completion);
+        }
+        for (to, piece) in routed.drain(..) {
+            self.route(to, piece, io);
+        }
+        self.routed = routed;
+    }
+
+    fn run_rack(&mut self, io: &mut I, now: Time) -> bool {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        self.rack.retry(io, &mut outputs);
+        self.rack.run(io, now, &mut outputs);
+        let moved = !outputs.is_empty();
+        for output in outputs.drain(..) {
+            self.on_rack(output, io);
+        }
+        self.outputs = outputs;
+        moved
+    }
+
+    pub(crate) fn on_rack(&mut self, output: RackOutput<I::Buffer>, io: &mut I) {
+        match output {
+            RackOutput::Done(to, done) if to == self.reactor => self.on_piece_done(done, io),
+            RackOutput::Done(to, done) => self.post.reply(io, to, Message::PieceDone(done)),
+            RackOutput::WantSegment { shard, cleaning } => {
+                self.post.request(io, LEAD, Message::WantSegment { shard, cleaning });
+            }
+            RackOutput::Release(shard, segments) => {
+                self.post.request(io, LEAD, Message::Released(shard, segments));
+            }
+            RackOutput::Ready { shard, segments, volumes } => {
+                let report = ShardReport { shard, segments, volumes };
+                self.post.request(io, LEAD, Message::ShardReady(Box::new(report)));
+            }
+            RackOutput::Failed(shard, failure) => {
+                self.notices.push(Notice::ShardFailed(shard, failure));
+                self.post.request(io, LEAD, Message::ShardFailed(shard, failure));
+            }
+            RackOutput::Stopped => self.stopping.on_checkpointed(),
+        }
+    }
+
+    fn on_piece_done(&mut self, done: PieceDone<I::Buffer>, io: &mut I) {
+        match done.origin {
+            Origin::Command { job, part } => {
+                if let Some((id, completion)) = self.jobs.on_piece_done(job, part, done) {
+                    self.ports.complete(id, completion);
+                }
+            }
+            Origin::Errand(number) => self.on_errand_piece(number, done.result, io),
+        }
+    }
+
+    fn on_message(&mut self, from: ReactorId, message: MessageOf<I>, io: &mut I) {
+        match message {
+            Message::Piece(piece) => self.route(self.reactor, piece, io),
+            Message::PieceDone(done) => self.on_piece_done(done, io),
+            Message::Attach(layout) => {
+                self.jobs.set_shards(layout.shards());
+                self.rack.attach(&layout, self.reactor, &self.shard_options);
+            }
+            Message::Granted { shard, segment } => self.rack.handle_grant(shard, segment),
+            Message::Space { free, total } => self.rack.handle_space(free, total),
+            Message::Adopt { socket, queue } => {
+                let (association, qid) = (queue.association(), queue.qid());
+                match io.adopt(socket) {
+                    Some(connection) => self.ports.adopt(connection, queue, io.now()),
+                    None => self.post.request(io, LEAD, Message::QueueClosed { association, qid }),
+                }
+            }
+            Message::DropQueues(association) => self.ports.drop_queues(association),
+            Message::CheckTraffic(association) => {
+                let seen = self.ports.take_traffic(association);
+                self.post.reply(io, from, Message::Traffic { association, seen });
+            }
+            Message::Abort { association, qid, cid, token } => {
+                let done = self.ports.abort(association, qid, cid);
+                self.post.reply(io, from, Message::Aborted { token, done });
+            }
+            Message::Namespace { fence, change } => self.on_namespace(fence, change),
+            Message::ReadCounters(token) => {
+                let counters = Box::new(counters::of_reactor(&self.ports, &self.rack, &self.backings));
+                self.post.reply(io, from, Message::Counters { token, counters });
+            }
+            Message::Stop(step) => self.on_stop(step),
+            to_lead => self.on_lead_message(from, to_lead, io),
+        }
+    }
+
+    fn on_namespace(&mut self, fence: u64, change: NamespaceChange) {
+        match change {
+            NamespaceChange::Set(shape, backing) => {
+                let place = shape.nsid as usize;
+                if self.backings.len() <= place {
+                    self.backings.resize(place + 1, None);
+                }
+                self.backings[place] = Some(backing);
+                self.ports.set_namespace(Arc::clone(&shape), Some(fence));
+            }
+            NamespaceChange::Remove(nsid) => {
+                // What has begun holds its volume already; what begins later is refused by the ports.
+                self.ports.remove_namespace(nsid, Some(fence));
+            }
+        }
+    }
+
+    fn on_stop(&mut self, step: StopStep) {
+        self.stopping.begin(step);
+        match step {
+            StopStep::Drain => {
+                self.ports.stop();
+                if let Some(lead) = &mut self.lead {
+                    lead.desk().stop();
+                }
+            }
+            StopStep::Checkpoint => {
+                let mut outputs = std::mem::take(&mut self.outputs);
+                self.rack.stop(&mut outputs);
+                if outputs.pop().is_some() {
+                    self.stopping.on_checkpointed();
+                }
+                self.outputs = outputs;
+            }
+            StopStep::Close => {
+                self.ports.close_all();
+                if let Some(lead) = &mut self.lead {
+                    lead.desk().close_all();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Executes what management asks: checks it against the directory, then begins the change or the question.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use io::{Io, Memory, Net};
+use store::directory::{VolumeRecord, VolumeState};
+
+use crate::action::{
+    Action, ActionError, ConnectedHost, Outcome, Statistics, Volume, VolumeChange, VolumeSpec, VolumeUuid,
+};
+use crate::counters;
+use crate::engine::Engine;
+use crate::errand::Step;
+use crate::lead::Lead;
+use crate::message::{Counters, Message, Reply, StopStep};
+use crate::shape;
+
+/// The largest volume in bytes, so that no arithmetic on offsets can overflow.
+pub const VOLUME_BYTES_MAX: u64 = 1 << 50;
+
+/// Questions that need every reactor's counters, and the stop.
+#[derive(Default)]
+pub(crate) struct Questions {
+    next: u64,
+    open: BTreeMap<u64, Question>,
+    pub(crate) stop: Option<Reply>,
+    pub(crate) stop_left: u16,
+}
+
+struct Question {
+    left: u16,
+    counters: Counters,
+    volumes: bool,
+    reply: Reply,
+}
+
+impl<I> Engine<I>
+where
+    I: Io<Message = Message<<I as Memory>::Buffer, <I as Net>::Socket>>,
+{
+    /// Begins what management asks for.
+    pub(crate) fn on_action(&mut self, action: Action, reply: Reply, io: &mut I) {
+        if self.stopping.has_begun() || self.questions.stop.is_some() {
+            return reply(Err(ActionError::Stopping));
+        }
+        let Some(lead) = &mut self.lead else { return reply(Err(ActionError::Stopping)) };
+        let begun = match action {
+            Action::CreateVolume(spec) => lead.create(spec, io.unix_nanos()),
+            Action::UpdateVolume { uuid, change, if_revision } => lead.update(uuid, change, if_revision),
+            Action::DeleteVolume { uuid, if_revision } => lead.delete(uuid, if_revision),
+            Action::ListVolumes => return self.ask_counters(true, reply, io),
+            Action::ReadStatistics => return self.ask_counters(false, reply, io),
+            Action::ListHosts => return reply(Ok(Outcome::Hosts(lead.hosts()))),
+            Action::ReadIdentity => return reply(Ok(Outcome::Identity(Box::new(lead.identity.clone())))),
+            Action::Stop => return self.begin_stop(reply, io),
+        };
+        match begun {
+            Err(error) => reply(Err(error)),
+            Ok((record, steps)) => {
+                let number = lead.errands.add(record.id, Some(record), steps, Some(reply));
+                self.advance(number, io);
+            }
+        }
+    }
+
+    /// A reactor's counters have come.
+    pub(crate) fn on_counters(&mut self, token: u64, counters: Counters) {
+        let Some(lead) = &mut self.lead else { return };
+        let Some(question) = self.questions.open.get_mut(&token) else { return };
+        counters::add(&mut question.counters, counters);
+        question.left -= 1;
+        if question.left > 0 {
+            return;
+        }
+        let Some(question) = self.questions.open.remove(&token) else { return };
+        let outcome = if question.volumes {
+            Outcome::Volumes(lead.volumes(&question.counters))
+        } else {
+            Outcome::Statistics(Box::new(lead.statistics(question.counters)))
+        };
+        (question.reply)(Ok(outcome));
+    }
+
+    fn ask_counters(&mut self, volumes: bool, reply: Reply, io: &mut I) {
+        self.questions.next += 1;
+        let token = self.questions.next;
+        let question = Question { left: self.reactors, counters: Counters::default(), volumes, reply };
+        self.questions.open.insert(token, question);
+        self.post.broadcast(io, || Message::ReadCounters(token));
+    }
+
+    fn begin_stop(&mut self, reply: Reply, io: &mut I) {
+        let Some(lead) = &self.lead else { return };
+        for listener in 0..lead.listeners.len() {
+            io.unlisten(io::ListenerId(u32::try_from(listener).expect("a few addresses")));
+        }
+        self.questions.stop = Some(reply);
+        self.questions.stop_left = self.reactors;
+        self.post.broadcast(io, || Message::Stop(StopStep::Drain));
+    }
+}
+
+type Begun = Result<(VolumeRecord, Vec<Step>), ActionError>;
+
+impl<B: io::Buffer> Lead<B> {
+    fn create(&mut self, spec: VolumeSpec, now_unix_ns: u64) -> Begun {
+        check_size(spec.size_bytes)?;
+        let directory = self.directory.as_mut().ok_or(NO_POOL)?;
+        if directory.has_name(&spec.project, &spec.name) {
+            return Err(ActionError::Exists);
+        }
+        let nsid = loop {
+            let nsid =
+                directory.allocate_nsid().ok_or(ActionError::CapacityExceeded("16,384 volumes exist"))?;
+            if !self.identity.bench.iter().any(|(taken, _)| *taken == nsid) {
+                break nsid;
+            }
+        };
+        let record = VolumeRecord {
+            id: directory.allocate_volume_id(),
+            uuid: spec.uuid.0,
+            nsid,
+            project: spec.project,
+            name: spec.name,
+            size_bytes: spec.size_bytes,
+            sector: shape::sector(spec.sector),
+            acl: shape::acl(spec.acl),
+            ip_acl: shape::ip_acl(spec.ip_acl),
+            compression: spec.compression,
+            attributes: spec.attributes,
+            revision: 1,
+            created_unix_ns: now_unix_ns,
+            state: VolumeState::Available,
+        };
+        Ok((record, vec![Step::Record, Step::Fence, Step::Answer]))
+    }
+
+    fn update(&mut self, uuid: VolumeUuid, change: VolumeChange, if_revision: Option<u64>) -> Begun {
+        let old = self.changeable(uuid, if_revision)?;
+        let mut record = VolumeRecord::clone(&old);
+        record.revision += 1;
+        if let Some(name) = change.name {
+            record.name = name;
+        }
+        if let Some(acl) = change.acl {
+            record.acl = shape::acl(acl);
+        }
+        if let Some(acl) = change.ip_acl {
+            record.ip_acl = shape::ip_acl(acl);
+        }
+        if let Some(compression) = change.compression {
+            record.compression = compression;
+        }
+        if let Some(attributes) = change.attributes {
+            record.attributes = attributes;
+        }
+        let mut steps = vec![Step::Record, Step::Fence, Step::Answer];
+        if let Some(size_bytes) = change.size_bytes {
+            check_size(size_bytes)?;
+            record.size_bytes = size_bytes;
+            if size_bytes < old.size_bytes {
+                if !change.shrink {
+                    return Err(ActionError::Invalid { field: "size", rule: "may not become smaller" });
+                }
+                steps.insert(2, Step::Clear(size_bytes));
+            } else if size_bytes > old.size_bytes {
+                // What an interrupted shrink left behind must not come back.
+                steps.insert(0, Step::Clear(old.size_bytes));
+            }
+        }
+        Ok((record, steps))
+    }
+
+    fn delete(&mut self, uuid: VolumeUuid, if_revision: Option<u64>) -> Begun {
+        let old = self.changeable(uuid, if_revision)?;
+        let record = VolumeRecord {
+            state: VolumeState::Deleting,
+            revision: old.revision + 1,
+            ..VolumeRecord::clone(&old)
+        };
+        Ok((record, vec![Step::Record, Step::Fence, Step::Answer, Step::Drop, Step::Forget]))
+    }
+
+    /// The volume, if it may be changed now.
+    fn changeable(
+        &self,
+        uuid: VolumeUuid,
+        if_revision: Option<u64>,
+    ) -> Result<Arc<VolumeRecord>, ActionError> {
+        let volume = self.volume(&uuid.0).ok_or(ActionError::NotFound)?;
+        if volume.state == VolumeState::Deleting {
+            return Err(ActionError::NotFound);
+        }
+        if self.errands.is_busy(volume.id) {
+            return Err(ActionError::Busy);
+        }
+        match if_revision {
+            Some(revision) if revision != volume.revision => {
+                Err(ActionError::RevisionMismatch { current: volume.revision })
+            }
+            Some(_) | None => Ok(Arc::clone(volume)),
+        }
+    }
+
+    fn volumes(&self, counters: &Counters) -> Vec<Volume> {
+        let usage: BTreeMap<_, _> = counters.usage.iter().copied().collect();
+        let hosts: Vec<_> = self.desk_ref().iter().flat_map(|desk| desk.hosts()).collect();
+        let records = self.directory.iter().flat_map(|directory| directory.volumes());
+        let mut volumes: Vec<Volume> = records
+            .map(|record| {
+                let mut volume = shape::to_management(record);
+                volume.usage = usage.get(&record.id).copied().unwrap_or_default();
+                let shape = shape::of(record);
+                let seeing = hosts.iter().filter(|host| shape.visible_to(&host.host_nqn, host.address));
+                volume.connected_hosts = seeing.map(|host| host.host_nqn.as_str().to_owned()).collect();
+                volume.connected_hosts.sort();
+                volume.connected_hosts.dedup();
+                volume
+            })
+            .collect();
+        volumes.sort_by_key(|volume| volume.spec.uuid);
+        volumes
+    }
+
+    fn hosts(&self) -> Vec<ConnectedHost> {
+        let mut hosts: BTreeMap<String, ConnectedHost> = BTreeMap::new();
+        for host in self.desk_ref().iter().flat_map(|desk| desk.hosts()) {
+            let name = host.host_nqn.as_str().to_owned();
+            let entry = hosts.entry(name.clone()).or_insert_with(|| ConnectedHost {
+                host_nqn: name,
+                addresses: Vec::new(),
+                volumes: Vec::new(),
+            });
+            if !entry.addresses.contains(&host.address) {
+                entry.addresses.push(host.address);
+            }
+            for volume in self.directory.iter().flat_map(|directory| directory.volumes()) {
+                let uuid = VolumeUuid(volume.uuid);
+                let served = volume.state == VolumeState::Available;
+                if served
+                    && shape::of(volume).visible_to(&host.host_nqn, host.address)
+                    && !entry.volumes.contains(&uuid)
+                {
+                    entry.volumes.push(uuid);
+                }
+            }
+        }
+        hosts.into_values().collect()
+    }
+
+    fn statistics(&self, counters: Counters) -> Statistics {
+        let (total, free, segment) = match (&self.segments, &self.layout) {
+            (Some(segments), Some(layout)) => {
+                (u64::from(segments.total()), u64::from(segments.free()), u64::from(layout.segment_bytes()))
+            }
+            _ => (0, 0, 0),
+        };
+        let mut series = counters.series;
+        if let Some(desk) = self.desk_ref() {
+            counters::add_desk(&mut series, desk);
+        }
+        series.sort_by(|a, b| (a.name, &a.labels).cmp(&(b.name, &b.labels)));
+        Statistics {
+            pool_size_bytes: total * segment,
+            pool_free_bytes: free * segment,
+            pool_live_bytes: counters.live_bytes,
+            host_written_bytes: counters.host_written_bytes,
+            device_written_bytes: counters.device_written_bytes,
+            series,
+        }
+    }
+}
+
+const NO_POOL: ActionError = ActionError::Invalid {
+    field: "pool",
+    rule: "this server has no pool: start it with --pool to make volumes",
+};
+
+fn check_size(size_bytes: u64) -> Result<(), ActionError> {
+    if size_bytes == 0 || !size_bytes.is_multiple_of(4096) || size_bytes > VOLUME_BYTES_MAX {
+        return Err(ActionError::Invalid {
+            field: "size",
+            rule: "must be a multiple of 4096 bytes, from 4096 to 1 PiB",
+        });
+    }
+    Ok(())
+}
+
+impl fmt::Debug for Questions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Questions").field("open", &self.open.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,343 @@
+//! The part of the store that one reactor does: its shards, its RAM stripes, and the flushes that they share.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use io::{Buffer, Disk, DiskError, Memory, Purpose, ReactorId, Time, Token};
+use store::{Layout, Op, Outcome, Payload, Request, SegmentId, Shard, ShardId, ShardOptions};
+
+use crate::bench::RamParts;
+use crate::gate::{FlushGate, GatedDisk};
+use crate::message::{Origin, Piece, PieceDone, Target, Work};
+use crate::owner;
+
+/// How long to wait before asking again for a buffer that a read needs.
+const MEMORY_RETRY: Duration = Duration::from_micros(200);
+
+/// What a reactor holds of the store.
+#[derive(Debug)]
+pub(crate) struct Rack<B: Buffer> {
+    reactors: u16,
+    shards: Vec<Shard<B>>,
+    failed: Vec<bool>,
+    ram: RamParts,
+    pub(crate) gate: FlushGate,
+    /// Work that waits for a buffer or for room in its shard, in order.
+    starved: VecDeque<Starved<B>>,
+    answered: Vec<Token>,
+    stopped: usize,
+}
+
+/// Work that cannot begin yet.
+#[derive(Debug)]
+enum Starved<B: Buffer> {
+    /// No buffer was free for what it reads.
+    Piece(Piece<B>),
+    /// The shard at this place holds as many requests as it takes.
+    Request(usize, Request<B>),
+}
+
+/// What the shards tell.
+#[derive(Debug)]
+pub(crate) enum RackOutput<B: Buffer> {
+    /// A piece has ended; to the reactor that asked.
+    Done(ReactorId, PieceDone<B>),
+    /// A shard wants a segment.
+    WantSegment { shard: ShardId, cleaning: bool },
+    /// Segments are free.
+    Release(ShardId, Vec<SegmentId>),
+    /// A shard has recovered.
+    Ready { shard: ShardId, segments: Vec<SegmentId>, volumes: Vec<store::VolumeId> },
+    /// A shard has failed.
+    Failed(ShardId, store::Failure),
+    /// Every shard has made its checkpoint and stopped.
+    Stopped,
+}
+
+impl<B: Buffer> Rack<B> {
+    /// An empty rack of one of `reactors` reactors.
+    pub(crate) fn new(reactors: u16) -> Self {
+        Self {
+            reactors,
+            shards: Vec::new(),
+            failed: Vec::new(),
+            ram: RamParts::default(),
+            gate: FlushGate::default(),
+            starved: VecDeque::new(),
+            answered: Vec::new(),
+            stopped: 0,
+        }
+    }
+
+    /// Makes the shards of `layout` that belong to `reactor`; they begin to recover.
+    pub(crate) fn attach(&mut self, layout: &Arc<Layout>, reactor: ReactorId, options: &ShardOptions) {
+        for number in (reactor.0..layout.shards()).step_by(usize::from(self.reactors)) {
+            let owner = owner::SHARDS + number;
+            self.shards.push(Shard::recover(Arc::clone(layout), ShardId(number), owner, options.clone()));
+            self.failed.push(false);
+        }
+    }
+
+    /// Begins a piece, or puts it off until there is memory for it.
+    pub(crate) fn begin(
+        &mut self,
+        piece: Piece<B>,
+        memory: &mut impl Memory<Buffer = B>,
+    ) -> Option<RackOutput<B>> {
+        let begun = self.try_begin(piece, memory);
+        begun.unwrap_or_else(|starved| {
+            self.starved.push_back(starved);
+            None
+        })
+    }
+
+    /// Begins what was put off, in order, as far as that is possible now.
+    pub(crate) fn retry(&mut self, memory: &mut impl Memory<Buffer = B>, out: &mut Vec<RackOutput<B>>) {
+        while let Some(starved) = self.starved.pop_front() {
+            let begun = match starved {
+                Starved::Piece(piece) => self.try_begin(piece, memory),
+                Starved::Request(place, request) => self.submit(place, request),
+            };
+            match begun {
+                Ok(output) => out.extend(output),
+                Err(starved) => {
+                    self.starved.push_front(starved);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A disk event of one of the shards or of the gate.
+    pub(crate) fn handle_read(&mut self, token: Token, buffer: B, result: Result<(), DiskError>) {
+        self.shard_of(token).handle_read(token, buffer, result);
+    }
+
+    /// As above.
+    pub(crate) fn handle_written(&mut self, token: Token, buffer: B, result: Result<(), DiskError>) {
+        self.shard_of(token).handle_written(token, buffer, result);
+    }
+
+    /// A flush of the gate has ended: tells the shards that asked, and leaves the tokens of others in `others`.
+    pub(crate) fn handle_flushed(
+        &mut self,
+        token: Token,
+        result: Result<(), DiskError>,
+        others: &mut Vec<Token>,
+    ) {
+        let mut answered = std::mem::take(&mut self.answered);
+        self.gate.ended(token, &mut answered);
+        for token in answered.drain(..) {
+            if owner::of(token) >= owner::SHARDS {
+                self.shard_of(token).handle_flushed(token, result);
+            } else {
+                others.push(token);
+            }
+        }
+        self.answered = answered;
+    }
+
+    /// The pool's answer to a shard.
+    pub(crate) fn handle_grant(&mut self, shard: ShardId, segment: Option<SegmentId>) {
+        let number = self.local(shard);
+        self.shards[number].handle_grant(segment);
+    }
+
+    /// How much of the pool is free.
+    pub(crate) fn handle_space(&mut self, free: u32, total: u32) {
+        for shard in &mut self.shards {
+            shard.handle_pool_space(free, total);
+        }
+    }
+
+    /// Runs every shard once and collects what they say.
+    pub(crate) fn run(&mut self, disk: &mut impl Disk<Buffer = B>, now: Time, out: &mut Vec<RackOutput<B>>) {
+        let count = self.shards.len();
+        for (number, shard) in self.shards.iter_mut().enumerate() {
+            shard.run(&mut GatedDisk { disk, gate: &mut self.gate }, now);
+            while let Some(output) = shard.poll_output() {
+                match output {
+                    store::Output::Done { tag, outcome, buffer } => {
+                        let (from, origin) = untag(tag);
+                        out.push(done(from, origin, outcome, buffer));
+                    }
+                    store::Output::WantSegment { cleaning } => {
+                        out.push(RackOutput::WantSegment { shard: shard.id(), cleaning });
+                    }
+                    store::Output::Release(segments) => out.push(RackOutput::Release(shard.id(), segments)),
+                    store::Output::Ready { segments, volumes } => {
+                        out.push(RackOutput::Ready { shard: shard.id(), segments, volumes });
+                    }
+                    store::Output::Stopped => {
+                        self.stopped += 1;
+                        if self.stopped == count {
+                            out.push(RackOutput::Stopped);
+                        }
+                    }
+                    store::Output::Failed(failure) => {
+                        self.failed[number] = true;
+                        out.push(RackOutput::Failed(shard.id(), failure));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes every shard durable and ends it. A failed one has nothing left to do.
+    pub(crate) fn stop(&mut self, out: &mut Vec<RackOutput<B>>) {
+        for (number, shard) in self.shards.iter_mut().enumerate() {
+            if self.failed[number] {
+                self.stopped += 1;
+            } else {
+                shard.checkpoint_and_stop();
+            }
+        }
+        if self.stopped == self.shards.len() {
+            out.push(RackOutput::Stopped);
+        }
+    }
+
+    /// When to run again at the latest.
+    pub(crate) fn poll_timeout(&self, now: Time) -> Option<Time> {
+        let starved = (!self.starved.is_empty()).then(|| now + MEMORY_RETRY);
+        self.shards.iter().filter_map(Shard::poll_timeout).chain(starved).min()
+    }
+
+    /// The shards here.
+    pub(crate) fn shards(&self) -> &[Shard<B>] {
+        &self.shards
+    }
+
+    fn try_begin(
+        &mut self,
+        piece: Piece<B>,
+        memory: &mut impl Memory<Buffer = B>,
+    ) -> Result<Option<RackOutput<B>>, Starved<B>> {
+        let mut buffer = None;
+        if matches!(piece.work, Work::Read) {
+            let len = usize::try_from(piece.len).expect("a transfer is at most 1 MiB long");
+            buffer = memory.allocate(len, Purpose::Data);
+            if buffer.is_none() {
+                return Err(Starved::Piece(piece));
+            }
+        }
+        match piece.target {
+            Target::Ram(nsid) => Ok(Some(self.on_ram(nsid, piece, buffer))),
+            Target::Shard(shard, volume) => {
+                let place = self.local(shard);
+                let Piece { from, origin, offset, len, work, .. } = piece;
+                let request =
+                    Request { tag: tag(from, origin), volume, offset, len, op: op_of(work, buffer) };
+                self.submit(place, request)
+            }
+        }
+    }
+
+    fn submit(&mut self, place: usize, request: Request<B>) -> Result<Option<RackOutput<B>>, Starved<B>> {
+        if self.failed[place] {
+            let (from, origin) = untag(request.tag);
+            return Ok(Some(done(from, origin, Outcome::Failed, None)));
+        }
+        match self.shards[place].submit(request) {
+            Ok(()) => Ok(None),
+            Err(request) => Err(Starved::Request(place, request)),
+        }
+    }
+
+    fn on_ram(&mut self, nsid: u32, piece: Piece<B>, mut buffer: Option<B>) -> RackOutput<B> {
+        let part = self.ram.part(nsid);
+        let Piece { from, origin, offset, len, work, .. } = piece;
+        let mut outcome = Outcome::Ok;
+        match work {
+            Work::Read => {
+                if let Some(buffer) = &mut buffer {
+                    part.read(offset, buffer);
+                }
+            }
+            Work::Write { data, .. } => part.write(offset, &data),
+            Work::WriteZeroes { .. } | Work::Deallocate | Work::DropFrom => part.zero(offset, len),
+            Work::Compare { data } => {
+                if !part.equals(offset, &data) {
+                    outcome = Outcome::CompareFailed;
+                }
+            }
+            Work::CompareAndWrite { compare, write, .. } => {
+                if part.equals(offset, &compare) {
+                    part.write(offset, &write);
+                } else {
+                    outcome = Outcome::CompareFailed;
+                }
+            }
+            Work::Verify | Work::Flush | Work::DropVolume => {}
+        }
+        done(from, origin, outcome, buffer)
+    }
+
+    fn shard_of(&mut self, token: Token) -> &mut Shard<B> {
+        let number = self.local(ShardId(owner::of(token) - owner::SHARDS));
+        &mut self.shards[number]
+    }
+
+    fn local(&self, shard: ShardId) -> usize {
+        usize::from(shard.0 / self.reactors)
+    }
+}
+
+/// What a shard is asked to do for a piece; a read has its buffer.
+fn op_of<B: Buffer>(work: Work<B>, buffer: Option<B>) -> Op<B> {
+    match work {
+        Work::Read => Op::Read { buffer: buffer.expect("the caller has found memory for every read") },
+        Work::Write { data, fua } => Op::Write { data: Payload::new(data), fua },
+        Work::WriteZeroes { fua } => Op::WriteZeroes { fua },
+        Work::Deallocate => Op::Deallocate,
+        Work::Compare { data } => Op::Compare { data: Payload::new(data) },
+        Work::CompareAndWrite { compare, write, fua } => {
+            Op::CompareAndWrite { compare: Payload::new(compare), write: Payload::new(write), fua }
+        }
+        Work::Verify => Op::Verify,
+        Work::Flush => Op::Flush,
+        Work::DropFrom => Op::DropFrom,
+        Work::DropVolume => Op::DropVolume,
+    }
+}
+
+fn done<B: Buffer>(to: ReactorId, origin: Origin, result: Outcome, buffer: Option<B>) -> RackOutput<B> {
+    RackOutput::Done(to, PieceDone { origin, result, buffer })
+}
+
+/// Packs who asked into a request's tag: reactor, kind, part, number.
+fn tag(from: ReactorId, origin: Origin) -> u64 {
+    let (kind, part, number) = match origin {
+        Origin::Command { job, part } => (0, part, job),
+        Origin::Errand(number) => (1, 0, number),
+    };
+    u64::from(from.0) << 48 | kind << 40 | u64::from(part) << 32 | u64::from(number)
+}
+
+/// The reverse of [`tag`].
+fn untag(tag: u64) -> (ReactorId, Origin) {
+    let [from_high, from_low, kind, part, number @ ..] = tag.to_be_bytes();
+    let from = ReactorId(u16::from_be_bytes([from_high, from_low]));
+    let number = u32::from_be_bytes(number);
+    match kind {
+        0 => (from, Origin::Command { job: number, part }),
+        _ => (from, Origin::Errand(number)),
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn a_tag_gives_back_who_asked() {
+        for (from, origin) in [
+            (ReactorId(0), Origin::Command { job: 0, part: 0 }),
+            (ReactorId(65_535), Origin::Command { job: u32::MAX, part: 1 }),
+            (ReactorId(7), Origin::Errand(123_456)),
+        ] {
+            assert_eq!(untag(tag(from, origin)), (from, origin));
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! From the directory's words to the target's and to management's.
+
+use std::fmt::Write as _;
+
+use nvme::Nqn;
+use store::directory::{Access, VolumeRecord};
+use subsystem::NamespaceShape;
+
+use crate::action;
+
+/// Bytes that a write has at most to be atomic across a power cut: one block of the store.
+pub(crate) const ATOMIC_BYTES: u32 = 4096;
+
+/// A volume as hosts see it.
+pub(crate) fn of(volume: &VolumeRecord) -> NamespaceShape {
+    let sector = match volume.sector {
+        store::directory::SectorSize::B512 => subsystem::SectorSize::B512,
+        store::directory::SectorSize::B4096 => subsystem::SectorSize::B4096,
+    };
+    NamespaceShape {
+        nsid: volume.nsid,
+        uuid: volume.uuid,
+        sector,
+        size_blocks: volume.size_bytes / u64::from(sector.bytes()),
+        atomic_bytes: ATOMIC_BYTES,
+        hosts: match &volume.acl {
+            Access::Any => subsystem::HostAcl::Any,
+            Access::None => subsystem::HostAcl::None,
+            // An entry that is no NQN can be no host's name.
+            Access::Only(hosts) => {
+                subsystem::HostAcl::Hosts(hosts.iter().filter_map(|host| Nqn::new(host).ok()).collect())
+            }
+        },
+        addresses: match &volume.ip_acl {
+            Access::Any => subsystem::IpAcl::Any,
+            Access::None => subsystem::IpAcl::None,
+            Access::Only(addresses) => subsystem::IpAcl::Addresses(addresses.clone()),
+        },
+    }
+}
+
+/// What management asked for, as the directory's words.
+pub(crate) fn acl(acl: action::HostAcl) -> Access<String> {
+    match acl {
+        action::HostAcl::Any => Access::Any,
+        action::HostAcl::None => Access::None,
+        action::HostAcl::Hosts(hosts) => Access::Only(hosts),
+    }
+}
+
+/// What management asked for, as the directory's words.
+pub(crate) fn ip_acl(acl: action::IpAcl) -> Access<std::net::IpAddr> {
+    match acl {
+        action::IpAcl::Any => Access::Any,
+        action::IpAcl::None => Access::None,
+        action::IpAcl::Addresses(addresses) => Access::Only(addresses),
+    }
+}
+
+/// What management asked for, as the directory's words.
+pub(crate) fn sector(sector: action::SectorSize) -> store::directory::SectorSize {
+    match sector {
+        action::SectorSize::B512 => store::directory::SectorSize::B512,
+        action::SectorSize::B4096 => store::directory::SectorSize::B4096,
+    }
+}
+
+/// A volume as management sees it, without what only reactors know.
+pub(crate) fn to_management(volume: &VolumeRecord) -> action::Volume {
+    action::Volume {
+        spec: action::VolumeSpec {
+            uuid: action::VolumeUuid(volume.uuid),
+            project: volume.project.clone(),
+            name: volume.name.clone(),
+            size_bytes: volume.size_bytes,
+            sector: match volume.sector {
+                store::directory::SectorSize::B512 => action::SectorSize::B512,
+                store::directory::SectorSize::B4096 => action::SectorSize::B4096,
+            },
+            acl: match &volume.acl {
+                Access::Any => action::HostAcl::Any,
+                Access::None => action::HostAcl::None,
+                Access::Only(hosts) => action::HostAcl::Hosts(hosts.clone()),
+            },
+            ip_acl: match &volume.ip_acl {
+                Access::Any => action::IpAcl::Any,
+                Access::None => action::IpAcl::None,
+                Access::Only(addresses) => action::IpAcl::Addresses(addresses.clone()),
+            },
+            compression: volume.compression,
+            attributes: volume.attributes.clone(),
+        },
+        nsid: volume.nsid,
+        revision: volume.revision,
+        created_unix_ns: volume.created_unix_ns,
+        state: match volume.state {
+            store::directory::VolumeState::Available => action::VolumeState::Available,
+            store::directory::VolumeState::Deleting => action::VolumeState::Deleting,
+        },
+        connected_hosts: Vec::new(),
+        usage: action::VolumeUsage::default(),
+    }
+}
+
+/// A UUID as people write it.
+pub(crate) fn uuid_text(uuid: &[u8; 16]) -> String {
+    let mut text = String::with_capacity(36);
+    for (place, byte) in uuid.iter().enumerate() {
+        if matches!(place, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        write!(text, "{byte:02x}").expect("writing to a string succeeds");
+    }
+    text
+}
