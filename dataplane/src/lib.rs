@@ -2,6 +2,7 @@
 
 mod config;
 mod handle;
+mod run;
 
 pub use config::{Bench, Config, PoolDrive, Reactors};
 pub use engine::{
@@ -9,3 +10,4 @@ pub use engine::{
     Statistics, Volume, VolumeChange, VolumeSpec, VolumeState, VolumeUsage, VolumeUuid,
 };
 pub use handle::{Handle, Reply};
+pub use run::{DataPlane, StartError};
