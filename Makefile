@@ -37,7 +37,7 @@ build: packages cargo
 	cargo build --profile test --workspace --bins --tests
 
 guest: test-packages
-	tests/guest/fetch.sh
+	tests/guest/fetch.sh 6.12 6.1
 
 fuzz: packages cargo
 	@if [ -x fuzz/run ]; then fuzz/run $(FUZZ_SECONDS); fi

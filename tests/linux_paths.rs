@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tests::guest::{Guest, Options};
 use tests::linux::one_guest_at_a_time;
+use tests::proxy::Proxy;
 use tests::server::{Server, Setup};
 
 const MIB: u64 = 1024 * 1024;
@@ -87,6 +88,32 @@ fn clean_stop_and_start_under_load_loses_nothing() {
 }
 
 #[test]
+fn spoiled_bytes_are_caught_by_digests_on_both_sides() {
+    let _turn = one_guest_at_a_time();
+    let server = Server::start(&Setup::default());
+    let volume = server.create_volume("v1", 128 * MIB);
+    let proxy = Proxy::before(([127, 0, 0, 1], server.port).into());
+    let mut guest = Guest::boot();
+    let options = "--hdr-digest --data-digest --reconnect-delay=1 --ctrl-loss-tmo=120 --keep-alive-tmo=5";
+    let (port, nqn) = (proxy.address().port(), server.nqn());
+    guest.ok(&format!("nvme connect -t tcp -a 127.0.0.1 -s {port} -n {nqn} {options}"));
+    let device = guest.device(&volume);
+    guest.start(&writer(&device, "--size=48m --bs=16k"));
+    for round in 0..4 {
+        std::thread::sleep(Duration::from_millis(700));
+        if round % 2 == 0 { proxy.spoil_to_controller(1) } else { proxy.spoil_to_host(1) }
+    }
+    guest.finish(Duration::from_mins(4));
+    // What fio did not read while it wrote is spoiled now.
+    for _ in 0..2 {
+        proxy.spoil_to_host(1);
+        guest.ok(&format!("dd if={device} of=/dev/null bs=64k count=64 iflag=direct"));
+    }
+    assert_eq!(proxy.faults_left(), 0, "every fault was made");
+    guest.ok(&verifier(&device, "--size=48m --bs=16k"));
+}
+
+#[test]
 fn pool_without_its_state_serves_the_same_volumes() {
     let _turn = one_guest_at_a_time();
     let mut server = Server::start(&Setup::default());
@@ -148,8 +175,13 @@ fn older_kernel_connects_and_verifies() {
 
 /// A fio command that writes at random, then verifies every block.
 fn writer(device: &str, options: &str) -> String {
-    format!(
-        "fio --name=writer --filename={device} --ioengine=io_uring --iodepth=16 --direct=1 --rw=randwrite --bs=4k \
-         --verify=crc32c --do_verify=1 --verify_fatal=1 --randseed=11 {options}"
-    )
+    format!("{FIO} --filename={device} --do_verify=1 {options}")
 }
+
+/// A fio command that verifies what [`writer`] left.
+fn verifier(device: &str, options: &str) -> String {
+    format!("{FIO} --filename={device} --verify_only {options}")
+}
+
+const FIO: &str = "fio --name=writer --ioengine=io_uring --iodepth=16 --direct=1 --rw=randwrite --bs=4k \
+    --verify=crc32c --verify_fatal=1 --randseed=11";

@@ -5,66 +5,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tests::association::{Association, Identity, Payload, Queue, io};
+use tests::proxy::Proxy;
 use tests::server::{Server, Setup};
 use tests::wire::{End, kind};
-
-/// Forwards connections to a target; while stopped, it takes the host's bytes and keeps them.
-#[derive(Debug)]
-struct Proxy {
-    address: SocketAddr,
-    stopped: Arc<AtomicBool>,
-}
-
-impl Proxy {
-    fn before(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let stopped = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&stopped);
-        std::thread::spawn(move || {
-            for host in listener.incoming().map_while(Result::ok) {
-                let controller = TcpStream::connect(target).unwrap();
-                for stream in [&host, &controller] {
-                    stream.set_nodelay(true).unwrap();
-                }
-                let back = (controller.try_clone().unwrap(), host.try_clone().unwrap());
-                let never = Arc::new(AtomicBool::new(false));
-                let flag = Arc::clone(&flag);
-                std::thread::spawn(move || forward(&host, &controller, &flag));
-                std::thread::spawn(move || forward(&back.0, &back.1, &never));
-            }
-        });
-        Self { address, stopped }
-    }
-
-    fn stop(&self) {
-        self.stopped.store(true, Ordering::SeqCst);
-    }
-
-    fn go_on(&self) {
-        self.stopped.store(false, Ordering::SeqCst);
-    }
-}
-
-fn forward(mut from: &TcpStream, mut to: &TcpStream, stopped: &AtomicBool) {
-    let mut bytes = [0; 65536];
-    while let Ok(count @ 1..) = from.read(&mut bytes) {
-        while stopped.load(Ordering::SeqCst) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        if to.write_all(&bytes[..count]).is_err() {
-            break;
-        }
-    }
-    drop(to.shutdown(Shutdown::Write));
-}
 
 const BLOCK: usize = 4096;
 
@@ -83,7 +29,7 @@ impl Scene {
         let nsid = u32::try_from(volume["nsid"].as_u64().unwrap()).unwrap();
         let direct = Identity::new(server.port, &server.nqn(), 1);
         let proxy = Proxy::before(direct.address);
-        let proxied = Identity { address: proxy.address, ..direct.clone() };
+        let proxied = Identity { address: proxy.address(), ..direct.clone() };
         Self { server, direct, proxied, proxy, nsid }
     }
 

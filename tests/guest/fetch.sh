@@ -42,7 +42,7 @@ aptroot() {
     shift 3
     "$command" -q -o Dir::Etc="$root/etc" -o Dir::State="$root/state" -o Dir::State::status="$status" \
         -o Dir::State::lists="$root/lists" -o Dir::Cache="$root/cache" -o APT::Sandbox::User= \
-        -o Acquire::Languages=none -o Acquire::Retries=3 -o Debug::NoLocking=true "$@"
+        -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false -o Acquire::Retries=3 -o Debug::NoLocking=true "$@"
 }
 
 # make_root NAME SUITE...: a private root with its own sources; "security:SUITE" is of the security archive.
@@ -90,7 +90,7 @@ fetch_host_tools() {
     aptroot host /var/lib/dpkg/status apt-get -y --download-only --no-install-recommends \
         -t bookworm-backports install qemu-system-x86
     aptroot host /var/lib/dpkg/status apt-get -y --download-only --no-install-recommends \
-        install busybox-static cpio kmod xz-utils zstd
+        install busybox-static cpio kmod lz4 xz-utils zstd
     extract "$cache/host" "$archives"/*.deb
     use_host_tools
     # The kmod package's links are absolute: they would name the machine's own.
@@ -125,6 +125,7 @@ unpack_vmlinux() {
     magic=$(od -An -j "$offset" -N4 -tx1 "$image" | tr -d ' ')
     case $magic in
     28b52ffd) tool="zstd -dcq" ;;
+    02214c18) tool="lz4 -dcq" ;;
     fd377a58) tool="xz -dcq --single-stream" ;;
     1f8b*) tool="gzip -dcq" ;;
     *) fail "$image: unknown compression $magic" ;;
@@ -150,11 +151,10 @@ fetch_kernel() {
 
 # step STAMP KEY COMMAND...: run once for each key, say how long it took, leave the log beside the stamp.
 step() {
-    local stamp=$cache/$1.done key=$2 log=$cache/$1.log begin=$SECONDS
+    local name=$1 stamp=$cache/$1.done key=$2 log=$cache/$1.log begin=$SECONDS
     shift 2
     [ "$(cat "$stamp" 2>/dev/null || true)" != "$key" ] || return 0
     rm -f "$stamp"
-    echo "guest: $*" >&2
     # In a subshell of its own, so that errexit holds inside it.
     set +e
     (
@@ -163,9 +163,9 @@ step() {
     ) >"$log" 2>&1
     local status=$?
     set -e
-    [ $status -eq 0 ] || { tail -25 "$log" >&2; fail "$* failed; the whole log: $log"; }
+    [ $status -eq 0 ] || { tail -25 "$log" >&2; fail "$name failed; the whole log: $log"; }
     echo "$key" >"$stamp"
-    echo "guest: $* took $((SECONDS - begin)) s" >&2
+    echo "guest: $name took $((SECONDS - begin)) s" >&2
 }
 
 . /etc/os-release
