@@ -227,7 +227,8 @@ impl PowerCuts {
         }
     }
 
-    /// Images with no unsynced write, with all, with every set of up to 4 whole ones, and with `random` sets of blocks.
+    /// Images with no unsynced write, with all, with all but the first, with every set of the last 4 whole ones, and with
+    /// `random` sets of blocks.
     pub(crate) fn images(&self, random: usize, rng: &mut Rng) -> Vec<Vec<Vec<u8>>> {
         let mut writes: Vec<usize> = self.volatile.iter().map(|block| block.0).collect();
         writes.dedup();
@@ -241,6 +242,7 @@ impl PowerCuts {
         }
         if writes.len() > last.len() {
             images.push(self.image(|_| false));
+            images.push(self.image(|block| block.0 != writes[0]));
         }
         if !self.volatile.is_empty() {
             for _ in 0..random {

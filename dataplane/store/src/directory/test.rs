@@ -16,20 +16,28 @@ const HALF_BYTES: u32 = 256 << 10;
 const DRIVE_BYTES: usize = 2 << 20;
 
 fn layout() -> Layout {
+    layout_with(HALF_BYTES, DRIVE_BYTES)
+}
+
+fn layout_with(directory_half_bytes: u32, drive_bytes: usize) -> Layout {
     let geometry = Geometry {
         shards: 1,
         segment_bytes: 64 << 10,
-        directory_half_bytes: HALF_BYTES,
+        directory_half_bytes,
         block_bytes: 512,
-        drive_bytes: vec![DRIVE_BYTES as u64],
+        drive_bytes: vec![drive_bytes as u64],
     };
     Layout::new(Identity { pool: POOL, cluster: [2; 16], node: [3; 16] }, geometry).unwrap()
 }
 
 /// A drive with the directory of a new pool.
 fn fresh_image() -> Vec<u8> {
-    let mut image = vec![0; DRIVE_BYTES];
-    for (offset, header) in layout().directory().halves.into_iter().zip(fresh_headers(&POOL)) {
+    fresh_image_of(&layout())
+}
+
+fn fresh_image_of(layout: &Layout) -> Vec<u8> {
+    let mut image = vec![0; usize::try_from(layout.drives()[0].size_bytes).unwrap()];
+    for (offset, header) in layout.directory().halves.into_iter().zip(fresh_headers(&POOL)) {
         let offset = usize::try_from(offset).unwrap();
         image[offset..offset + header.len()].copy_from_slice(&header);
     }
@@ -53,7 +61,11 @@ fn settle(directory: &mut Directory, disk: &mut MemoryDisk) -> Vec<Output> {
 }
 
 fn open(disk: &mut MemoryDisk) -> Result<Directory, DirectoryFault> {
-    let mut directory = Directory::recover(&layout(), 7);
+    open_as(&layout(), disk)
+}
+
+fn open_as(layout: &Layout, disk: &mut MemoryDisk) -> Result<Directory, DirectoryFault> {
+    let mut directory = Directory::recover(layout, 7);
     match settle(&mut directory, disk)[..] {
         [Output::Ready] => Ok(directory),
         [Output::Failed(fault)] => Err(fault),

@@ -205,3 +205,47 @@ fn a_killed_servers_compaction_is_durable_before_the_old_half_is_retired() {
         }
     }
 }
+
+#[test]
+fn an_abandoned_snapshot_is_no_part_of_a_later_shorter_one() {
+    // Snapshots of several frames; after the cut most volumes go, so that the next snapshot ends inside the old.
+    let layout = layout_with(2 << 20, 6 << 20);
+    let mut disk = MemoryDisk::from_images(vec![fresh_image_of(&layout)]);
+    let mut directory = open_as(&layout, &mut disk).unwrap();
+    for tag in 0..56 {
+        let record = volume(&mut directory, &format!("v{tag}"), ATTRIBUTES_BYTES_MAX);
+        directory.put_volume(record, tag);
+    }
+    settle(&mut directory, &mut disk);
+    let mut before = Vec::new();
+    while directory.stats().compactions == 0 {
+        disk.journal.clear();
+        before.clone_from(&disk.images);
+        let old = directory.volume(VolumeId(56)).unwrap();
+        directory.put_volume(VolumeRecord { revision: old.revision + 1, ..(**old).clone() }, 0);
+        settle(&mut directory, &mut disk);
+    }
+    assert!(disk.journal.iter().filter(|entry| matches!(entry, Entry::Write { .. })).count() >= 7);
+    let mut rng = Rng::from_env(0xD5);
+    let mut cuts = PowerCuts::new(before);
+    for entry in &disk.journal {
+        cuts.apply(entry);
+        for images in cuts.images(1, &mut rng) {
+            let mut disk = MemoryDisk::from_images(images);
+            let mut directory = open_as(&layout, &mut disk).unwrap();
+            assert_eq!(directory.volumes().len(), 56);
+            for id in 4..=56 {
+                directory.remove_volume(VolumeId(id), 0);
+            }
+            settle(&mut directory, &mut disk);
+            while directory.stats().compactions == 0 {
+                for _ in 0..8 {
+                    let old = directory.volume(VolumeId(1)).unwrap();
+                    directory.put_volume((**old).clone(), 0);
+                }
+                settle(&mut directory, &mut disk);
+            }
+            assert_eq!(names(&open_as(&layout, &mut disk).unwrap()), ["v0", "v1", "v2"]);
+        }
+    }
+}
