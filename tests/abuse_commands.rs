@@ -49,9 +49,28 @@ fn unknown_opcodes_are_invalid() {
         refused(&mut queue, command(opcode, target.nsid), Payload::None, &[INVALID_OPCODE]);
     }
     refused(&mut association.admin, fabrics(0x77), Payload::None, &[INVALID_OPCODE, INVALID_FIELD]);
-    // With data on its way: it must be taken off the wire all the same.
+    // With data on its way: it must be taken off the wire all the same, and an admin capsule holds up to 8 KiB
+    // whatever IOCCSZ says.
+    refused(&mut association.admin, command(0xC1, 0), Payload::InCapsule(&[7; 8192]), &[INVALID_OPCODE]);
     refused(&mut queue, command(0x91, target.nsid), Payload::InCapsule(&[7; 4096]), &[INVALID_OPCODE]);
     let _ = queue.run(command(0x00, target.nsid), Payload::None).expect_success("Flush after all that");
+    target.unharmed();
+}
+
+#[test]
+fn queue_without_flow_control_reads_the_same() {
+    let mut target = Bystander::new();
+    let (association, mut queue) = target.guest(2);
+    let data: Vec<u8> = (0..65536_u32).map(|at| (at / 7) as u8).collect();
+    let _ = queue.write(target.nsid, 0, target.block_bytes, &data).expect_success("write");
+    let mut free = Queue::new(target.wire());
+    let request =
+        Connect { qid: 2, cntlid: association.cntlid, cattr: 0x04, ..Connect::admin(&association.identity) };
+    let _ = free.connect(&request).expect_success("Connect without SQ flow control");
+    for length in [target.block_bytes, 4096, 65536] {
+        let read = free.read(target.nsid, 0, target.block_bytes, length).expect_success("read");
+        assert!(read.data == data[..length]);
+    }
     target.unharmed();
 }
 
@@ -485,7 +504,10 @@ fn strict_discovery_host_reads_the_log_in_one_piece() {
             let mut entry = command(0x02, u32::MAX);
             entry[40] = 0x70;
             entry[42..44].copy_from_slice(&((length / 4 - 1) as u16).to_le_bytes());
-            association.admin.run(entry, Payload::Read(length)).expect_success("the discovery log").data
+            let reply =
+                association.admin.run(entry, Payload::Read(length)).expect_success("the discovery log");
+            assert_eq!(reply.data_pdus, 1, "the data of one command in one C2HData");
+            reply.data
         };
         let header = log(1024);
         let generation = header[..8].to_vec();

@@ -21,6 +21,8 @@ mod mail;
 mod memory;
 #[path = "conformance/net.rs"]
 mod net;
+#[path = "conformance/ring_arm.rs"]
+mod ring_arm;
 #[path = "conformance/sim_arm.rs"]
 mod sim_arm;
 
@@ -40,7 +42,9 @@ macro_rules! suite {
 }
 
 suite! {
-    sim: crate::sim_arm::SimArm;
+    sim: crate::sim_arm::SimArm,
+    ring: crate::ring_arm::RingArm<true>,
+    plain: crate::ring_arm::RingArm<false>;
     {
         memory: [
             buffers_have_the_length_asked_for_and_are_aligned,

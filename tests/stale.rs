@@ -1,12 +1,15 @@
-//! A command that a host has given up must never run after the host's reconnect, wherever it was kept.
+//! A command that a host has given up must never run after the host's reconnect, wherever it was kept; nor one of
+//! a host that was taken off the ACL.
 //!
 //! A proxy between host and target stops forwarding with a write inside, the host reconnects past it and writes
 //! the same block anew, then the proxy goes on: the old write must not land.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde_json::json;
 use tests::association::{Association, Identity, Payload, Queue, io};
 use tests::proxy::Proxy;
 use tests::server::{Server, Setup};
@@ -130,5 +133,52 @@ fn write_in_the_targets_own_socket_is_over_before_the_reconnect_is_answered() {
             scene.expect(&mut queue, lba, 0x80 | round, BLOCK);
         }
         old_queues = (2..=4).map(|qid| new.io_queue(qid)).collect();
+    }
+}
+
+#[test]
+fn host_off_the_acl_writes_nothing_after_the_answer() {
+    let scene = Scene::new();
+    let client = scene.server.client();
+    let volume = client.get("/api/v2/projects/default/volumes/?name=v1");
+    let path = tests::server::volume_path(&volume);
+    let stays = Identity::new(scene.server.port, &scene.direct.subsystem, 2);
+    let keeper = Association::connect(&stays);
+    let mut keeper_queue = keeper.io_queue(1);
+    for round in 0..4_u8 {
+        client.put(&path, &json!({"acl": {"values": [scene.direct.host, stays.host]}}));
+        let leaver = Association::connect(&scene.direct);
+        let queues: Vec<Queue> = (1..=4).map(|qid| leaver.io_queue(qid)).collect();
+        let done = AtomicBool::new(false);
+        let statuses: Vec<u16> = std::thread::scope(|scope| {
+            let writers: Vec<_> = queues
+                .into_iter()
+                .map(|mut queue| {
+                    let (done, nsid) = (&done, scene.nsid);
+                    scope.spawn(move || {
+                        let mut last = 0;
+                        while !done.load(Ordering::SeqCst) {
+                            for lba in 0..16 {
+                                last = queue.write(nsid, lba, BLOCK, &[0xEE; BLOCK]).status;
+                            }
+                        }
+                        last
+                    })
+                })
+                .collect();
+            std::thread::sleep(Duration::from_millis(200));
+            client.put(&path, &json!({"acl": {"values": [stays.host]}}));
+            // Answered: whatever the leaver sends from here on must not land.
+            for lba in 0..16 {
+                scene.write(&mut keeper_queue, lba, round, BLOCK);
+            }
+            std::thread::sleep(Duration::from_millis(200));
+            for lba in 0..16 {
+                scene.expect(&mut keeper_queue, lba, round, BLOCK);
+            }
+            done.store(true, Ordering::SeqCst);
+            writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+        });
+        assert!(statuses.iter().all(|status| *status == 0x00B), "Invalid Namespace, not {statuses:03X?}");
     }
 }

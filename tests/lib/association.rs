@@ -57,6 +57,8 @@ pub struct Reply {
     pub result: u32,
     /// Data from the controller.
     pub data: Vec<u8>,
+    /// How many C2HData PDUs brought it.
+    pub data_pdus: u32,
 }
 
 impl Reply {
@@ -77,6 +79,8 @@ pub struct Queue {
     /// The connection.
     pub wire: Wire,
     next: u16,
+    /// Whether Connect switched SQ flow control off: only then may a SUCCESS flag stand for a response capsule.
+    flow_control_off: bool,
 }
 
 /// A controller with its admin queue.
@@ -246,7 +250,7 @@ impl Queue {
     /// A queue on an initialized connection.
     #[must_use]
     pub fn new(wire: Wire) -> Self {
-        Self { wire, next: 0 }
+        Self { wire, next: 0, flow_control_off: false }
     }
 
     /// Sends a Connect.
@@ -254,6 +258,7 @@ impl Queue {
     /// # Panics
     /// If the connection ends instead of an answer.
     pub fn connect(&mut self, request: &Connect) -> Reply {
+        self.flow_control_off = request.cattr & 0x04 != 0;
         self.run(request.entry(), Payload::InCapsule(&request.data()))
     }
 
@@ -346,6 +351,7 @@ impl Queue {
     /// If the controller breaks a rule on the way.
     pub fn finish(&mut self, cid: u16, payload: Payload<'_>) -> Result<Reply, End> {
         let mut data = Vec::new();
+        let mut data_pdus = 0;
         let mut last_seen = false;
         loop {
             let pdu = self.wire.receive()?;
@@ -366,10 +372,15 @@ impl Queue {
                     assert!(!last_seen && data.len() + pdu.data.len() <= length, "data beyond the end");
                     last_seen = pdu.flags & LAST_PDU != 0;
                     data.extend_from_slice(&pdu.data);
+                    data_pdus += 1;
                     if pdu.flags & SUCCESS != 0 {
                         assert!(last_seen, "SUCCESS only with LAST");
+                        assert!(
+                            self.flow_control_off,
+                            "SUCCESS only where the host does without SQ flow control"
+                        );
                         assert_eq!(data.len(), length, "a successful read delivers every byte");
-                        return Ok(Reply { status: 0, dnr: false, result: 0, data });
+                        return Ok(Reply { status: 0, dnr: false, result: 0, data, data_pdus });
                     }
                 }
                 (kind::CAPSULE_RESP, _) => {
