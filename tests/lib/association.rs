@@ -391,12 +391,8 @@ impl Queue {
                     if let (Payload::Read(length), 0) = (payload, status) {
                         assert_eq!(data.len(), length, "a successful read delivers every byte");
                     }
-                    return Ok(Reply {
-                        status,
-                        dnr: field >> 14 & 1 == 1,
-                        result: double_word(entry, 0),
-                        data,
-                    });
+                    let (dnr, result) = (field >> 14 & 1 == 1, double_word(entry, 0));
+                    return Ok(Reply { status, dnr, result, data, data_pdus });
                 }
                 _ => panic!("unexpected {pdu:?}"),
             }
