@@ -1,7 +1,5 @@
 //! Wrong commands on right connections: each gets its status, the connection and everyone else live on.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::time::Duration;
 
 use tests::association::{

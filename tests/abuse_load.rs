@@ -1,7 +1,5 @@
 //! Too many, too slow, too much: storms of connections, hosts that do not read, and what they leave behind.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::time::{Duration, Instant};
 
 use tests::association::{Association, Payload, io, set_sgl};

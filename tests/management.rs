@@ -1,7 +1,5 @@
 //! The operator's side of a running server: first start, tokens, REST by its contract, the command line, metrics.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
