@@ -39,17 +39,17 @@ pub const RECEIVE_INTO_BYTES_MIN: u32 = 8 << 10;
 /// Entries of a submission queue (CAP.MQES + 1).
 pub const QUEUE_ENTRIES_MAX: u32 = 128;
 
-/// Entries of the admin queue, whatever the host asks for: more than it asks for is never used.
-pub const ADMIN_QUEUE_ENTRIES_MAX: u32 = QUEUE_ENTRIES_MAX;
+/// Entries of an admin queue: what the specification allows. Its commands are done one at a time.
+pub const ADMIN_QUEUE_ENTRIES_MAX: u32 = 4096;
+
+/// Entries of the admin queue that the discovery log tells of (ASQSZ).
+pub const ADMIN_QUEUE_ENTRIES_TOLD: u16 = 32;
 
 /// I/O queues of one controller.
 pub const IO_QUEUES_MAX: u16 = 128;
 
 /// Asynchronous Event Requests outstanding per controller (AERL + 1).
 pub const ASYNC_EVENTS_MAX: usize = 4;
-
-/// Events that wait for an Asynchronous Event Request; more of the same type are one anyway.
-pub const PENDING_EVENTS_MAX: usize = 8;
 
 /// Abort commands outstanding per controller (ACL + 1).
 pub const ABORTS_MAX: usize = 4;
@@ -105,11 +105,32 @@ pub const MEMORY_RETRY: Duration = Duration::from_millis(1);
 /// Granularity with which the deadlines of connections are looked at.
 pub const DEADLINE_TICK: Duration = Duration::from_millis(250);
 
-/// Longest keep alive timeout that is kept as asked.
-pub const KATO_MS_MAX: u32 = 24 * 3600 * 1000;
-
 /// Granularity of the keep alive timer (KAS) in units of 100 ms.
 pub const KAS: u16 = 10;
+
+/// What a keep alive timeout may be late by before it counts: jitter of the host and of the network.
+pub const KEEP_ALIVE_SLACK: Duration = Duration::from_secs(2);
+
+/// A discovery controller without a keep alive timer ends after this long without a command.
+pub const DISCOVERY_IDLE: Duration = Duration::from_secs(120);
+
+/// ANA groups (ANAGRPMAX and NANAGRPID), fixed so that hosts reserve room for the log once.
+pub const ANA_GROUPS_MAX: u32 = 128;
+
+/// Longest ANA transition in seconds (ANATT).
+pub const ANATT_S: u8 = 10;
+
+/// Time that CSTS may take to follow CC (CAP.TO and CRTO) in units of 500 ms.
+pub const READY_TIMEOUT_500MS: u8 = 30;
+
+/// Time that a shutdown may take (RTD3E) in microseconds.
+pub const SHUTDOWN_US: u32 = 10_000_000;
+
+/// The size of write that suits the store best (NOWS), in bytes.
+pub const OPTIMAL_WRITE_BYTES: u32 = 128 << 10;
+
+/// The unit in which the store keeps blocks (NPWG, NPDG), in bytes.
+pub const STORE_BLOCK_BYTES: u32 = 4096;
 
 /// CNTLIDs between two notes of the high-water mark.
 pub const CNTLID_STEP: u16 = 64;
@@ -123,8 +144,8 @@ const _: () = {
     assert!(H2C_DATA_BYTES_MAX >= TRANSFER_BYTES_MAX);
     // A command touches at most two stripes.
     assert!(TRANSFER_BYTES_MAX <= STRIPE_BYTES);
-    // The ANA log of all namespaces (header, one group descriptor, NSIDs) fits in one command.
-    assert!(16 + 32 + 4 * NAMESPACES_MAX <= TRANSFER_BYTES_MAX);
+    // The ANA log of all namespaces (header, group descriptors, NSIDs) fits in one command.
+    assert!(16 + 32 * ANA_GROUPS_MAX + 4 * NAMESPACES_MAX <= TRANSFER_BYTES_MAX);
     // In-capsule data is at least 8 KiB, and IOCCSZ counts it in units of 16 bytes.
     assert!(IO_CAPSULE_BYTES_MAX >= 8 << 10);
     assert!((IO_CAPSULE_BYTES_MAX + 64).is_multiple_of(16));

@@ -113,6 +113,12 @@ impl NamespaceShape {
         assert!(self.atomic_bytes.is_multiple_of(4096));
     }
 
+    /// True if a host that sees both finds no difference.
+    pub(crate) fn looks_like(&self, other: &Self) -> bool {
+        let of = |shape: &Self| (shape.nsid, shape.uuid, shape.sector, shape.size_blocks, shape.atomic_bytes);
+        of(self) == of(other)
+    }
+
     /// True if the host named `host` sees the namespace from `address`.
     #[must_use]
     pub fn visible_to(&self, host: &Nqn, address: IpAddr) -> bool {
