@@ -45,7 +45,7 @@ mod slab;
 mod sockets;
 mod stats;
 
-pub use desk::{ConnectedHost, Desk, DeskConfig, ListenerKind};
+pub use desk::{ConnectedHost, Desk, DeskConfig, HealthTotals, ListenerKind};
 pub use namespace::{HostAcl, IpAcl, NamespaceShape, SectorSize};
 pub use output::{AssociationId, DeskOutput, PortsOutput, SocketOutput};
 pub use ports::{Ports, PortsConfig, QueueHandover};

@@ -92,11 +92,6 @@ impl<B: Buffer> Exchanges<B> {
         (cid, charge)
     }
 
-    /// Commands without a response.
-    pub(crate) fn open_count(&self) -> usize {
-        self.cids.len()
-    }
-
     /// All slots in use, those included whose data is only awaited to be thrown away.
     pub(crate) fn used_count(&self) -> usize {
         self.slots.len() - self.free.len()

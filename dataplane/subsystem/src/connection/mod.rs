@@ -315,6 +315,12 @@ impl<B: Buffer> Connection<B> {
         self.transmit.push_response(&self.codec, cqe, sent_charge);
     }
 
+    /// Forgets a command without an answer, as a controller reset does.
+    pub(crate) fn abandon(&mut self, slot: Slot) {
+        let (_, charge) = self.exchanges.close(slot);
+        self.charged_bytes -= charge;
+    }
+
     /// Answers a Connect, which made the queue.
     pub(crate) fn respond_connect(&mut self, slot: Slot, status: Status, result: u64) {
         if self.rules.flow_control || !status.is_success() {
@@ -419,11 +425,6 @@ impl<B: Buffer> Connection<B> {
     /// The open command with this CID.
     pub(crate) fn find(&self, cid: u16) -> Option<Slot> {
         self.exchanges.find(cid)
-    }
-
-    /// Commands without a response.
-    pub(crate) fn open_commands(&self) -> usize {
-        self.exchanges.open_count()
     }
 
     /// The counts since the last call.
