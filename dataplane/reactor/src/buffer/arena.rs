@@ -191,14 +191,17 @@ impl Arena {
         assert!(len > 0);
         assert!(len <= BUFFER_BYTES_MAX);
         let order = order_of(len);
-        let (at, order) = self.zones[own as usize].take(&self.core, order).or_else(|| {
-            if own == ZoneId::Common {
-                return None;
-            }
-            self.zones[ZoneId::Common as usize].take(&self.core, order)
-        })?;
-        let len = u32::try_from(len).expect("at most 1 MiB");
-        Some(ArenaBuffer::new(Arc::clone(&self.core), at, len, order as u8))
+        let mut taken = self.zones[own as usize].take(&self.core, order);
+        if taken.is_none() && own != ZoneId::Common {
+            taken = self.zones[ZoneId::Common as usize].take(&self.core, order);
+        }
+        self.buffer(taken?, len)
+    }
+
+    /// A buffer of a zone, and of no other.
+    pub(crate) fn allocate_only_in(&mut self, len: usize, own: ZoneId) -> Option<ArenaBuffer> {
+        let taken = self.zones[own as usize].take(&self.core, order_of(len))?;
+        self.buffer(taken, len)
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -216,6 +219,10 @@ impl Arena {
 
     pub(crate) fn size_bytes(&self) -> usize {
         self.core.chunks() * CHUNK_BYTES
+    }
+
+    fn buffer(&self, (at, order): (u32, usize), len: usize) -> Option<ArenaBuffer> {
+        Some(ArenaBuffer::new(Arc::clone(&self.core), at, u32::try_from(len).ok()?, order as u8))
     }
 
     /// Bytes that buffers occupy.

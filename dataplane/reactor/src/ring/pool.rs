@@ -42,13 +42,19 @@ impl Pool {
         Some(Self { map, offered, empty: (0..count).rev().collect(), tail: 0, buffer_bytes })
     }
 
-    /// Offers buffers from the arena until the pool is full or the arena has no more.
+    /// Offers buffers until the pool is full or the arena's part for receives has no more. Only a pool that is nearly
+    /// empty takes memory that host data could use.
     pub(crate) fn fill(&mut self, arena: &mut Arena) {
         if self.empty.is_empty() {
             return;
         }
         while let Some(id) = self.empty.last().copied() {
-            let Some(buffer) = arena.allocate_in(self.buffer_bytes, ZoneId::Receive) else { break };
+            let is_low = self.available() < self.offered.len() / 8 + 1;
+            let mut buffer = arena.allocate_only_in(self.buffer_bytes, ZoneId::Receive);
+            if buffer.is_none() && is_low {
+                buffer = arena.allocate_only_in(self.buffer_bytes, ZoneId::Common);
+            }
+            let Some(buffer) = buffer else { break };
             self.empty.pop();
             self.write(id, buffer);
         }
