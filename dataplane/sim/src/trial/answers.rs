@@ -112,8 +112,7 @@ impl Trial {
     ) -> Result<(), Violation> {
         let Some(volume) = self.volumes.iter().find(|other| other.id == open.volume) else { return Ok(()) };
         let blocks = &volume.blocks[open.shard];
-        let may =
-            |part: &Part| blocks[part.block].may_compare(&part.sectors, part.mask, open.asked_at, own);
+        let may = |part: &Part| blocks[part.block].may_compare(&part.sectors, part.mask, open.asked_at, own);
         let fair = match outcome {
             Outcome::Ok => expected.iter().all(|each| may(each).0),
             Outcome::CompareFailed => expected.iter().any(|each| may(each).1),

@@ -127,7 +127,7 @@ impl Trial {
         let mut trial = Self {
             io: world.io(ReactorId(0)),
             world,
-            pool: Pool::new(layout.segments()),
+            pool: Pool::new(&layout),
             layout,
             random,
             tracer: None,
@@ -189,7 +189,7 @@ impl Trial {
     fn begin_life(&mut self) {
         self.io = self.world.io(ReactorId(0));
         self.world.set_faults(self.plan.calm);
-        self.pool = Pool::new(self.layout.segments());
+        self.pool = Pool::new(&self.layout);
         self.life_began = self.world.now();
         self.turns = 0;
         self.seats = self.layout_shards().map(|shard| Seat::new(&self.layout, shard, &self.plan)).collect();

@@ -103,7 +103,7 @@ impl Trial {
                 break;
             }
             self.pool.wants.pop_front();
-            let grant = self.pool.grant(shard, cleaning, self.seats.len());
+            let grant = self.pool.grant(shard, cleaning);
             self.report.granted_segments += u64::from(grant.is_some());
             self.trace(|_| format!("shard {shard} wants a segment (cleaning: {cleaning}): {grant:?}"));
             self.seats[shard].shard.handle_grant(grant);
@@ -141,19 +141,15 @@ impl Trial {
             Output::Release(segments) => {
                 self.trace(|_| format!("shard {seat} releases {segments:?}"));
                 self.report.released_segments += segments.len() as u64;
-                for segment in segments {
-                    if !self.pool.release(segment, seat) {
-                        return Err(Violation::SegmentNotOwned(seat, segment));
-                    }
+                if !self.pool.release(seat, &segments) {
+                    return Err(Violation::SegmentsNotOwned(seat, segments));
                 }
                 self.tell_space();
             }
             Output::Ready { segments, volumes } => {
                 self.trace(|_| format!("shard {seat} is ready with {segments:?} and {volumes:?}"));
-                for segment in segments {
-                    if !self.pool.claim(segment, seat) {
-                        return Err(Violation::SegmentNotOwned(seat, segment));
-                    }
+                if !self.pool.own(seat, &segments) {
+                    return Err(Violation::SegmentsNotOwned(seat, segments));
                 }
                 self.meet_volumes(seat, &volumes)?;
                 self.seats[seat].phase = Phase::Ready;

@@ -1,55 +1,57 @@
-//! The pool's free segments, as reactor 0 keeps them, with a check on every deal.
+//! The pool's free segments, as reactor 0 keeps them, and the questions that wait for an answer.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
-use store::SegmentId;
+use store::{GrantPurpose, Layout, SegmentId, Segments, ShardId};
 
 /// Who has which segment.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    total: u32,
-    free: BTreeSet<SegmentId>,
-    owners: BTreeMap<SegmentId, usize>,
+    segments: Segments,
     /// Questions that were not answered, and whether they are for cleaning.
     pub(crate) wants: VecDeque<(usize, bool)>,
+    // Segments that each shard owns.
+    owned: Vec<usize>,
 }
 
 impl Pool {
-    pub(crate) fn new(total: u32) -> Self {
-        let free = (0..total).map(SegmentId).collect();
-        Self { total, free, owners: BTreeMap::new(), wants: VecDeque::new() }
+    pub(crate) fn new(layout: &Layout) -> Self {
+        let owned = vec![0; usize::from(layout.shards())];
+        Self { segments: Segments::new(layout), wants: VecDeque::new(), owned }
     }
 
-    /// A shard owns this segment after its recovery. False if another does, or the pool has no such segment.
+    /// A shard owns these segments after its recovery. False if another does, or the pool has no such segment.
     #[must_use]
-    pub(crate) fn claim(&mut self, segment: SegmentId, shard: usize) -> bool {
-        self.free.remove(&segment) && self.owners.insert(segment, shard).is_none()
+    pub(crate) fn own(&mut self, shard: usize, segments: &[SegmentId]) -> bool {
+        self.owned[shard] = segments.len();
+        self.segments.own(id(shard), segments).is_ok()
     }
 
-    /// A segment for a shard; `keep` free ones are left to those that clean.
-    pub(crate) fn grant(&mut self, shard: usize, cleaning: bool, keep: usize) -> Option<SegmentId> {
-        if !cleaning && self.free.len() <= keep {
-            return None;
-        }
-        // The lowest, so that places are used again and again.
-        let segment = self.free.pop_first()?;
-        self.owners.insert(segment, shard);
+    /// A segment for a shard.
+    pub(crate) fn grant(&mut self, shard: usize, cleaning: bool) -> Option<SegmentId> {
+        let purpose = if cleaning { GrantPurpose::Cleaning } else { GrantPurpose::Host };
+        let segment = self.segments.grant(id(shard), purpose)?;
+        self.owned[shard] += 1;
         Some(segment)
     }
 
-    /// A shard gives a segment back. False if it is not the shard's.
+    /// A shard gives segments back. False if they are not the shard's.
     #[must_use]
-    pub(crate) fn release(&mut self, segment: SegmentId, shard: usize) -> bool {
-        self.owners.remove(&segment) == Some(shard) && self.free.insert(segment)
+    pub(crate) fn release(&mut self, shard: usize, segments: &[SegmentId]) -> bool {
+        self.owned[shard] = self.owned[shard].saturating_sub(segments.len());
+        self.segments.release(id(shard), segments).is_ok()
     }
 
     pub(crate) fn owned_by(&self, shard: usize) -> usize {
-        self.owners.values().filter(|owner| **owner == shard).count()
+        self.owned[shard]
     }
 
     /// Free segments and all.
     pub(crate) fn space(&self) -> (u32, u32) {
-        let free = u32::try_from(self.free.len()).expect("segments are numbered by a u32");
-        (free, self.total)
+        (self.segments.free(), self.segments.total())
     }
+}
+
+fn id(shard: usize) -> ShardId {
+    ShardId(u16::try_from(shard).expect("shards are numbered by a u16"))
 }

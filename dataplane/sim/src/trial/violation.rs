@@ -47,8 +47,8 @@ pub enum Violation {
     StrayAnswer(u64),
     /// A shard stopped although no drive failed.
     Stopped(usize, Failure),
-    /// A shard released, or lists, a segment that it does not own alone.
-    SegmentNotOwned(usize, SegmentId),
+    /// A shard released, or lists, segments that it does not own alone.
+    SegmentsNotOwned(usize, Vec<SegmentId>),
     /// A shard lists a volume that nobody made.
     UnknownVolume(usize, VolumeId),
     /// Nothing can happen any more, but requests are open.
@@ -113,8 +113,8 @@ impl fmt::Display for Violation {
             }
             Self::StrayAnswer(number) => write!(f, "stray answer for request {number}"),
             Self::Stopped(shard, failure) => write!(f, "shard {shard} stopped for no reason: {failure}"),
-            Self::SegmentNotOwned(shard, segment) => {
-                write!(f, "shard {shard} deals in segment {}, which is not its own", segment.0)
+            Self::SegmentsNotOwned(shard, segments) => {
+                write!(f, "shard {shard} deals in segments that are not all its own: {segments:?}")
             }
             Self::UnknownVolume(shard, volume) => {
                 write!(f, "shard {shard} lists volume {}, which nobody made", volume.0)
