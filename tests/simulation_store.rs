@@ -52,8 +52,10 @@ fn run_seeds(
             });
         }
     });
-    let unlock = |_| unreachable!("every lock above is taken poisoned or not");
-    (failed.into_inner().unwrap_or_else(unlock), reports.into_inner().unwrap_or_else(unlock))
+    (
+        failed.into_inner().unwrap_or_else(PoisonError::into_inner),
+        reports.into_inner().unwrap_or_else(PoisonError::into_inner),
+    )
 }
 
 #[test]

@@ -62,10 +62,10 @@ make_root() {
 # The mirror is the one that the machine's own apt uses.
 find_mirror() {
     local uris
-    uris=$(apt-get indextargets --format '$(REPO_URI)' | sort -u)
+    uris=$(apt-get indextargets --no-release-info --format '$(REPO_URI)' | sort -u)
     mirror=$(grep -E '/debian/?$' <<<"$uris" | head -1 || true)
     security=$(grep -E '/debian-security/?$' <<<"$uris" | head -1 || true)
-    [ -n "$mirror" ] || fail "apt knows no Debian archive: check the machine's apt sources, then run apt-get update"
+    [ -n "$mirror" ] || fail "apt knows no Debian archive: check the machine's apt sources"
     [ -n "$security" ] || security=${mirror/%\/debian*/\/debian-security}
 }
 
