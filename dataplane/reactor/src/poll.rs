@@ -48,7 +48,9 @@ impl<M: Send + 'static> Reactor<M> {
             let bell = self.office.bell(io::Mail::reactor(self));
             self.listening.start(&mut self.ring, bell);
         }
-        self.sockets.prepare(&mut self.ring, &mut self.arena, self.clock.round, &mut self.ready);
+        // Only a listener that rests looks at the time, which may have passed within this poll.
+        let now = if self.sockets.deadline().is_some() { self.clock.read() } else { self.clock.round };
+        self.sockets.prepare(&mut self.ring, &mut self.arena, now, &mut self.ready);
         let Self { ring, desk, counters, .. } = self;
         let by_ring = ring.features().has(Feature::MsgRing);
         desk.flush(|to, waking| {
