@@ -1,5 +1,6 @@
 //! The reactor's sockets: listeners, and a table of connections with at most one receive and one send each.
 
+mod incoming;
 mod listener;
 
 use std::collections::VecDeque;
@@ -10,16 +11,14 @@ use io::{ConnectionId, Event, ListenerId, Net, NetError, NetErrorKind, SendList,
 
 use crate::Reactor;
 use crate::buffer::ArenaBuffer;
-use crate::buffer::arena::{Arena, ZoneId};
+use crate::buffer::arena::Arena;
 use crate::reactor::Ready;
 use crate::ring::pool::Pool;
-use crate::ring::receive::{self, Receives};
+use crate::ring::receive::Receives;
 use crate::ring::send::Sends;
 use crate::ring::{Completion, Kind, Ring, Target};
+use incoming::Receive;
 use listener::Listener;
-
-/// So many bytes are copied out of an offered buffer, so that a few do not hold a long buffer while they are used.
-const COPY_BYTES_MAX: usize = 8 << 10;
 
 /// A connection that belongs to no reactor; dropping it closes it.
 #[derive(Debug)]
@@ -63,22 +62,6 @@ struct Connection {
     closing: bool,
     /// The last receive left bytes in the socket.
     more_expected: bool,
-}
-
-/// The receive of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Receive {
-    None,
-    /// Into an offered buffer.
-    Offered,
-    /// Until the socket is readable; then a buffer is chosen.
-    Readiness,
-    /// Into a buffer that was chosen when the socket was readable.
-    Chosen,
-    /// Into the caller's buffer.
-    Given,
-    /// For a buffer to become free.
-    Waiting,
 }
 
 impl Sockets {
@@ -188,57 +171,6 @@ impl Sockets {
         socket
     }
 
-    fn receive<M>(&mut self, ring: &mut Ring, arena: &mut Arena, slot: u32, ready: &mut Ready<M>) {
-        let id = self.id(slot);
-        let connection = &mut self.connections[slot as usize];
-        assert_eq!(connection.receive, Receive::None, "a connection has one receive at a time");
-        if connection.closing {
-            ready.push_back(Event::Received { connection: id, result: Err(cancelled()) });
-            return;
-        }
-        self.start_receive(ring, arena, slot);
-    }
-
-    fn start_receive(&mut self, ring: &mut Ring, arena: &mut Arena, slot: u32) {
-        let target = self.target(ring, slot);
-        let connection = &mut self.connections[slot as usize];
-        match &mut self.pool {
-            Some(pool) => {
-                if pool.available() == 0 {
-                    pool.fill(arena);
-                }
-                connection.receive = Receive::Offered;
-                receive::start_offered(ring, slot, target, pool.buffer_bytes(), connection.more_expected);
-            }
-            None => {
-                connection.receive = Receive::Readiness;
-                receive::start_readiness(ring, slot, target);
-            }
-        }
-    }
-
-    fn receive_into<M>(
-        &mut self,
-        ring: &mut Ring,
-        slot: u32,
-        buffer: ArenaBuffer,
-        start: usize,
-        end: usize,
-        ready: &mut Ready<M>,
-    ) {
-        assert!(start < end, "a receive takes one byte or more");
-        let id = self.id(slot);
-        let target = self.target(ring, slot);
-        let connection = &mut self.connections[slot as usize];
-        assert_eq!(connection.receive, Receive::None, "a connection has one receive at a time");
-        if connection.closing {
-            ready.push_back(Event::ReceivedInto { connection: id, buffer, result: Err(cancelled()) });
-            return;
-        }
-        connection.receive = Receive::Given;
-        self.receives.start_into(ring, slot, target, buffer, start, end);
-    }
-
     fn send<M>(&mut self, ring: &mut Ring, slot: u32, list: SendList<ArenaBuffer>, ready: &mut Ready<M>) {
         assert!(!list.is_empty(), "a send is not empty");
         let id = self.id(slot);
@@ -272,94 +204,6 @@ impl Sockets {
         self.note_end(slot);
     }
 
-    fn complete_offered<M>(&mut self, arena: &mut Arena, completion: Completion, ready: &mut Ready<M>) {
-        let slot = completion.key.slot;
-        let id = self.id(slot);
-        let connection = &mut self.connections[slot as usize];
-        connection.receive = Receive::None;
-        connection.more_expected = completion.more_to_receive();
-        let pool = self.pool.as_mut().expect("offered receives are made only with a pool");
-        let len = usize::try_from(completion.result).unwrap_or(0);
-        let taken = completion.offered_buffer().and_then(|buffer| pool.take(buffer, len));
-        let result = match (taken, outcome(completion.result, connection.closing)) {
-            (Some(buffer), Ok(len)) if len > 0 => {
-                self.counters.received_bytes += len as u64;
-                Ok(Some(hand_over(pool, arena, buffer)))
-            }
-            (taken, outcome) => {
-                if let Some(buffer) = taken {
-                    pool.give(buffer);
-                }
-                if completion.result == -libc::ENOBUFS && !connection.closing {
-                    connection.receive = Receive::Waiting;
-                    connection.more_expected = true;
-                    self.waiting.push_back(slot);
-                    self.counters.receive_waits += 1;
-                    return;
-                }
-                outcome.map(|_| None)
-            }
-        };
-        ready.push_back(Event::Received { connection: id, result });
-        self.note_end(slot);
-    }
-
-    fn complete_readiness<M>(&mut self, ring: &mut Ring, arena: &mut Arena, slot: u32, ready: &mut Ready<M>) {
-        let id = self.id(slot);
-        let connection = &mut self.connections[slot as usize];
-        if connection.closing {
-            connection.receive = Receive::None;
-            ready.push_back(Event::Received { connection: id, result: Err(cancelled()) });
-            self.note_end(slot);
-            return;
-        }
-        connection.receive = Receive::Waiting;
-        if !self.start_chosen(ring, arena, slot) {
-            self.waiting.push_back(slot);
-            self.counters.receive_waits += 1;
-        }
-    }
-
-    /// Receives from a readable socket into a buffer that is chosen now; false where there is none.
-    fn start_chosen(&mut self, ring: &mut Ring, arena: &mut Arena, slot: u32) -> bool {
-        let Some(buffer) = arena.allocate_in(self.receive_bytes, ZoneId::Receive) else { return false };
-        let target = self.target(ring, slot);
-        self.connections[slot as usize].receive = Receive::Chosen;
-        let end = buffer.len();
-        self.receives.start_into(ring, slot, target, buffer, 0, end);
-        true
-    }
-
-    fn complete_into<M>(&mut self, ring: &mut Ring, completion: Completion, ready: &mut Ready<M>) {
-        let slot = completion.key.slot;
-        let id = self.id(slot);
-        let target = self.target(ring, slot);
-        let connection = &mut self.connections[slot as usize];
-        let was = std::mem::replace(&mut connection.receive, Receive::None);
-        connection.more_expected = completion.more_to_receive();
-        let mut buffer = self.receives.take(slot);
-        let result = outcome(completion.result, connection.closing);
-        if let Ok(len) = result {
-            self.counters.received_bytes += len as u64;
-        }
-        if was == Receive::Chosen {
-            if matches!(completion.result, EAGAIN | EINTR) && !connection.closing {
-                // Readable, yet nothing there: wait again, without the buffer.
-                connection.receive = Receive::Readiness;
-                receive::start_readiness(ring, slot, target);
-                return;
-            }
-            let result = result.map(|len| {
-                buffer.truncate(len);
-                (len > 0).then_some(buffer)
-            });
-            ready.push_back(Event::Received { connection: id, result });
-        } else {
-            ready.push_back(Event::ReceivedInto { connection: id, buffer, result });
-        }
-        self.note_end(slot);
-    }
-
     fn complete_send<M>(&mut self, ring: &mut Ring, completion: Completion, ready: &mut Ready<M>) {
         let Some(sent) = self.sends.complete(ring, completion, &mut self.counters.sent_bytes) else { return };
         let slot = sent.connection;
@@ -373,22 +217,6 @@ impl Sockets {
         let connection = self.id(slot);
         ready.push_back(Event::Sent { connection, list: sent.list, result });
         self.note_end(slot);
-    }
-
-    /// Starts receives that waited, as many as there are buffers.
-    fn restart_waiting(&mut self, ring: &mut Ring, arena: &mut Arena) {
-        let mut room = self.pool.as_ref().map_or(usize::MAX, Pool::available);
-        while room > 0
-            && let Some(slot) = self.waiting.front().copied()
-        {
-            if self.pool.is_some() {
-                self.start_receive(ring, arena, slot);
-                room -= 1;
-            } else if !self.start_chosen(ring, arena, slot) {
-                return;
-            }
-            self.waiting.pop_front();
-        }
     }
 
     /// Notes a closing connection that has nothing under way any more.
@@ -420,9 +248,6 @@ impl Sockets {
     }
 }
 
-const EAGAIN: i32 = -libc::EAGAIN;
-const EINTR: i32 = -libc::EINTR;
-
 impl Connection {
     fn new() -> Self {
         Self {
@@ -434,18 +259,6 @@ impl Connection {
             more_expected: false,
         }
     }
-}
-
-/// The buffer that a caller gets for what arrived in an offered one.
-fn hand_over(pool: &mut Pool, arena: &mut Arena, offered: ArenaBuffer) -> ArenaBuffer {
-    if offered.len() <= COPY_BYTES_MAX
-        && let Some(mut copy) = arena.allocate_in(offered.len(), ZoneId::Receive)
-    {
-        copy.copy_from_slice(&offered);
-        pool.give(offered);
-        return copy;
-    }
-    offered
 }
 
 fn outcome(result: i32, closing: bool) -> Result<usize, NetError> {

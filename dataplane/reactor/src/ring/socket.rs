@@ -69,3 +69,27 @@ fn bind(fd: RawFd, address: SocketAddr) -> io::Result<()> {
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepted_sockets_inherit_that_small_pieces_leave_at_once() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            // A machine may have no IPv6.
+            let Ok(listener) = listen(address.parse().unwrap()) else { continue };
+            let _host = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            assert!(listener.accept().unwrap().0.nodelay().unwrap());
+        }
+    }
+
+    #[test]
+    fn both_families_can_have_the_same_port() {
+        let v4 = listen("0.0.0.0:0".parse().unwrap()).unwrap();
+        let port = v4.local_addr().unwrap().port();
+        if let Err(error) = listen(format!("[::]:{port}").parse().unwrap()) {
+            assert_ne!(error.kind(), io::ErrorKind::AddrInUse);
+        }
+    }
+}
