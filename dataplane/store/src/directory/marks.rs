@@ -16,6 +16,8 @@ use crate::pool::bytes::{u16_at, u32_at, u64_at};
 
 /// NSIDs freed last that are not given again while there are others.
 const FREED_MAX: usize = 256;
+/// No pool makes as many volumes; what says so is damage.
+const VOLUMES_MAX: u64 = 1 << 56;
 const FIXED_BYTES: usize = 16;
 const MARKS_VERSION: u16 = 1;
 
@@ -113,7 +115,7 @@ impl Marks {
         let is_valid = rest.is_empty()
             && marks.freed.len() == usize::from(u16_at(fixed, 14))
             && marks.freed.len() <= FREED_MAX
-            && marks.next_volume > 0
+            && (1..=VOLUMES_MAX).contains(&marks.next_volume)
             && marks.last_nsid <= NSID_MAX
             && marks.freed.iter().all(|nsid| (1..=NSID_MAX).contains(nsid));
         is_valid.then_some(marks)
@@ -176,7 +178,7 @@ mod test {
     #[test]
     fn impossible_marks_are_refused() {
         let good = Marks::new().to_raw();
-        for (offset, byte) in [(0, 0), (10, 1), (14, 1)] {
+        for (offset, byte) in [(0, 0), (7, 2), (10, 1), (14, 1)] {
             let mut record = good.clone();
             record.payload[offset] = byte;
             assert_eq!(Marks::parse(&record), None, "at {offset}");

@@ -8,7 +8,7 @@ mod crash;
 use super::format::{FrameHeader, HalfHeader, HalfState, fresh_headers};
 use super::record::{FLAG_OPTIONAL, FLAG_REMOVE};
 use super::*;
-use crate::memory_disk::{MemoryDisk, TestEvent};
+use crate::memory_disk::{MemoryDisk, Rng, TestEvent};
 use crate::pool::{Geometry, Identity};
 
 const POOL: [u8; 16] = [0xA1; 16];
@@ -417,6 +417,61 @@ fn damage_in_a_snapshot_or_a_header_is_refused() {
     image[start..start + 4096].copy_from_slice(&retired.encode(&POOL));
     let what = Damage::NoLiveHalf;
     assert_eq!(reopen(image).unwrap_err(), DirectoryFault::Damaged { half: 0, offset: 0, what });
+}
+
+#[test]
+fn drives_with_large_blocks_work_alike() {
+    let layout =
+        Layout::new(*layout().identity(), Geometry { block_bytes: 4096, ..layout().geometry().clone() })
+            .unwrap();
+    let mut disk = MemoryDisk::from_images(vec![fresh_image()]);
+    disk.block_bytes = 4096;
+    let mut directory = open_as(&layout, &mut disk).unwrap();
+    for tag in 0..5 {
+        let record = volume(&mut directory, &format!("v{tag}"), 3000);
+        directory.put_volume(record, tag);
+        assert_eq!(settle(&mut directory, &mut disk), [done(tag)]);
+    }
+    while directory.stats().compactions < 2 {
+        directory.remove_volume(VolumeId(99), 1);
+        directory.note_cntlid(65, 2);
+        assert_eq!(settle(&mut directory, &mut disk), [refused(1, DirectoryError::NotFound), done(2)]);
+    }
+    assert_eq!(names(&open_as(&layout, &mut disk).unwrap()), ["v0", "v1", "v2", "v3", "v4"]);
+}
+
+#[test]
+fn no_bytes_on_the_drive_make_recovery_panic() {
+    let mut rng = Rng::from_env(0xB1);
+    let (mut disk, mut directory) = with_volumes(5);
+    while directory.stats().compactions < 1 {
+        directory.note_cntlid(7, 0);
+        settle(&mut directory, &mut disk);
+    }
+    let start = usize::try_from(layout().directory().halves[1]).unwrap();
+    for _ in 0..300 {
+        // Bytes changed at random, where there is something.
+        let mut image = disk.images[0].clone();
+        for _ in 0..=rng.below(3) {
+            let at = start + [rng.below(64), FRAMES_OFFSET as usize + rng.below(4096)][rng.below(2)];
+            image[at] = u8::try_from(rng.below(256)).unwrap();
+        }
+        let _ = reopen(image);
+        // Records that make no sense, in frames whose checksums are right.
+        let mut image = disk.images[0].clone();
+        let mut record = directory.volumes().next().unwrap().to_raw();
+        record.kind = [KIND_VOLUME, record::KIND_MARKS, 900][rng.below(3)];
+        record.version = u16::try_from(rng.below(3)).unwrap();
+        record.flags = u16::try_from(rng.below(5)).unwrap();
+        record.key = rng.next() >> rng.below(64);
+        record.payload.truncate(rng.below(200));
+        for _ in 0..rng.below(8).min(record.payload.len()) {
+            let at = rng.below(record.payload.len());
+            record.payload[at] = u8::try_from(rng.below(256)).unwrap();
+        }
+        append_raw(&mut image, &directory.log, &record);
+        let _ = reopen(image);
+    }
 }
 
 #[test]
