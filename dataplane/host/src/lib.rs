@@ -34,6 +34,8 @@ mod queue;
 pub use config::{ConnectConfig, QueueConfig};
 pub use controller::{Controller, ControllerConfig, ControllerEvent, Failure, Step};
 pub use fault::{Fault, Violation};
+/// The wire types that this crate's interface speaks.
+pub use nvme;
 pub use queue::{Cid, Completion, Lost, Payload, Phase, Queue, Refusal, Rejected, Stats};
 
 /// CRC32C as header and data digests use it.
