@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use io::{Disk, DriveId, Event, Io, Token};
-use reactor::{DriveErrorKind, DriveSet, DriveSpec, Features, Fill};
+use reactor::{DriveErrorKind, DriveKind, DriveSet, DriveSpec, Features, Fill};
 use support::{Scratch, config, patterned, single};
 
 fn refusal(spec: DriveSpec) -> (DriveErrorKind, String) {
@@ -96,6 +96,58 @@ fn a_file_system_without_direct_io_still_works() {
     });
     assert_eq!(result, Ok(()));
     std::fs::remove_file(path).unwrap();
+}
+
+/// A loop device over a file, where this user may make one.
+struct Loop(std::path::PathBuf);
+
+impl Loop {
+    fn new(file: &std::path::Path) -> Option<Self> {
+        let made = Command::new("losetup").args(["--find", "--show"]).arg(file).output().ok()?;
+        made.status.success().then(|| Self(String::from_utf8_lossy(&made.stdout).trim().into()))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").arg("--detach").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_block_device_is_used_whole_and_claimed() {
+    let scratch = Scratch::new("drives-block");
+    std::fs::write(scratch.path("disk"), vec![0; (4 << 20) + 512]).unwrap();
+    let Some(device) = Loop::new(&scratch.path("disk")) else {
+        println!("no loop device can be made here; nothing is tested");
+        return;
+    };
+    let spec = DriveSpec::existing(&device.0);
+    let drives = DriveSet::open(std::slice::from_ref(&spec)).unwrap();
+    let drive = drives.drive(DriveId(0)).unwrap();
+    assert_eq!(drive.kind(), DriveKind::BlockDevice);
+    let shape = drive.shape();
+    assert!(shape.size_bytes >= 4 << 20 && shape.size_bytes.is_multiple_of(u64::from(shape.block_bytes)));
+    let (kind, text) = refusal(spec.clone());
+    assert!(matches!(kind, DriveErrorKind::InUse { .. }), "{text}");
+    let mut reactor = single(&config(Features::all(), drives));
+    let buffer = patterned(&mut reactor, 8192, 9);
+    reactor.write(Token(1), DriveId(0), 4096, buffer, 8192);
+    let result = support::until(&mut reactor, |_, event| match event {
+        Event::Written { result, .. } => Some(result),
+        _ => None,
+    });
+    assert_eq!(result, Ok(()));
+    reactor.flush(Token(2), DriveId(0));
+    let result = support::until(&mut reactor, |_, event| match event {
+        Event::Flushed { result, .. } => Some(result),
+        _ => None,
+    });
+    assert_eq!(result, Ok(()));
+    drop(reactor);
+    let written = std::fs::read(scratch.path("disk")).unwrap();
+    assert!(written[4096..4096 + 8192].iter().copied().eq(support::pattern(9).take(8192)));
+    drop(DriveSet::open(&[spec]).unwrap());
 }
 
 const CHILD: &str = "REACTOR_TEST_CHILD_DRIVE";

@@ -76,3 +76,27 @@ fn map_huge(len: usize) -> Option<MmapMut> {
     let whole = len.is_multiple_of(1 << HUGE_PAGE_BITS);
     whole.then(|| MmapOptions::new().len(len).huge(Some(HUGE_PAGE_BITS)).map_anon().ok()).flatten()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_bound_to_the_node_that_was_asked_for() {
+        let nodes = (0..16)
+            .filter(|node| std::path::Path::new(&format!("/sys/devices/system/node/node{node}")).exists());
+        for node in nodes {
+            let region = Region::new(4 << 20, false, Some(node)).unwrap();
+            // SAFETY: the byte is within the mapping, and nobody else refers to it.
+            unsafe { region.start().write(1) };
+            let line = format!("{:x} ", region.start().addr());
+            let maps = std::fs::read_to_string("/proc/self/numa_maps").unwrap();
+            let policy = maps.lines().find(|found| found.starts_with(&line)).unwrap();
+            assert!(
+                policy.contains(&format!("prefer:{node}")) || policy.contains("prefer (many):"),
+                "{policy}"
+            );
+            assert!(policy.contains(&format!("N{node}=1")), "{policy}");
+        }
+    }
+}
