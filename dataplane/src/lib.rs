@@ -2,6 +2,7 @@
 
 mod config;
 mod handle;
+pub mod load;
 mod run;
 
 pub use config::{Bench, Config, PoolDrive, Reactors};

@@ -1,0 +1,284 @@
+//! A load from its association to its report.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+use std::thread::{self, ScopedJoinHandle};
+use std::time::Duration;
+
+use io::Time;
+
+use super::admin::{Association, Namespace};
+use super::clock::Stopwatch;
+use super::cpu;
+use super::error::{LoadError, OptionsError};
+use super::lane::{Lane, Shape, Tally};
+use super::options::LoadOptions;
+use super::payload::Payloads;
+use super::plan::{Plan, scramble};
+use super::report::{LoadReport, Progress, Usage};
+use super::worker::{Course, Signals, drive};
+
+/// How long after its begin the load's end is noticed at the latest.
+const GLANCE: Duration = Duration::from_millis(50);
+/// Longest command: NLB is 16 bits, 0's based. NVM command set spec 1.0, section 3.2.
+const UNIT_BLOCKS_MAX: u64 = 1 << 16;
+
+/// Runs a load to its end. `progress` is called now and then; when it breaks, the load ends early.
+///
+/// # Errors
+/// See [`LoadError`]. Commands that fail, and data that is wrong, are no errors but in the report.
+pub fn run(
+    options: &LoadOptions,
+    mut progress: impl FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<LoadReport, LoadError> {
+    if options.queues == 0 || options.threads == Some(0) || options.queue_depth == 0 {
+        return Err(OptionsError::None.into());
+    }
+    let clock = Stopwatch::start();
+    let mut association = Association::open(options, clock)?;
+    let namespace = association.namespace(options.nsid)?;
+    check(options, &association, namespace)?;
+    let lanes = open_lanes(options, &mut association, namespace, clock)?;
+    let signals = Signals::default();
+    let mut watch = Watch::new(options, &association, lanes.course, lanes.from);
+    let ended = thread::scope(|scope| {
+        let signals = &signals;
+        let threads: Vec<_> = lanes
+            .threads
+            .into_iter()
+            .enumerate()
+            .map(|(index, lanes_of_thread)| {
+                let course = Course { cpu: cpu_of(options, index), ..lanes.course };
+                scope.spawn(move || drive(lanes_of_thread, course, signals))
+            })
+            .collect();
+        let attended = watch.attend(&mut association, &threads, signals, &mut progress);
+        if attended.is_err() {
+            signals.stop.store(true, Ordering::Relaxed);
+        }
+        let ended =
+            threads.into_iter().map(|thread| thread.join().expect("a thread of the load ends in order"));
+        let ended: Result<Vec<_>, LoadError> = ended.collect();
+        // A queue that broke says more than the association that ended for it.
+        let ended = ended?;
+        attended.map(|()| ended)
+    })?;
+    let ended: Vec<Lane> = ended.into_iter().flatten().collect();
+    association.shut_down()?;
+    let mut tally = Tally::new();
+    ended.iter().for_each(|lane| tally.merge(lane.tally()));
+    let measured = watch.measured();
+    let (load, target) = watch.usages();
+    Ok(LoadReport::new(options, &tally, measured, load, target))
+}
+
+fn check(options: &LoadOptions, association: &Association, namespace: Namespace) -> Result<(), LoadError> {
+    let Namespace { lba_bytes, blocks } = namespace;
+    let block_bytes = options.block_bytes;
+    if block_bytes == 0 || !block_bytes.is_multiple_of(lba_bytes) {
+        return Err(OptionsError::BlockSize { block_bytes, lba_bytes }.into());
+    }
+    let longest = UNIT_BLOCKS_MAX * u64::from(lba_bytes);
+    let max_bytes = association.transfer_max_bytes().map_or(longest, |mdts| mdts.min(longest));
+    if u64::from(block_bytes) > max_bytes {
+        return Err(OptionsError::Transfer { block_bytes, max_bytes }.into());
+    }
+    let max = association.queue_depth_max();
+    if u32::from(options.queue_depth) > max {
+        return Err(OptionsError::Depth { queue_depth: options.queue_depth, max }.into());
+    }
+    let size_bytes = blocks.saturating_mul(u64::from(lba_bytes));
+    let range_bytes = options.range_bytes.unwrap_or(0);
+    if options.offset_bytes.saturating_add(range_bytes) > size_bytes {
+        return Err(OptionsError::Beyond { size_bytes }.into());
+    }
+    let (granted, wanted) = (association.io_queues(), options.queues);
+    if granted < wanted { Err(LoadError::Queues { granted, wanted }) } else { Ok(()) }
+}
+
+/// Queues that are ready to run.
+struct Lanes {
+    /// The queues of each thread.
+    threads: Vec<Vec<Lane>>,
+    course: Course,
+    /// When the measurement begins.
+    from: Time,
+}
+
+fn open_lanes(
+    options: &LoadOptions,
+    association: &mut Association,
+    namespace: Namespace,
+    clock: Stopwatch,
+) -> Result<Lanes, LoadError> {
+    let plans = plans(options, namespace)?;
+    let mut queues = Vec::new();
+    for (qid, plan) in (1..).zip(plans) {
+        let (queue, socket) = association.open_queue(qid)?;
+        queues.push((qid, queue, socket, plan));
+    }
+    let from = clock.now() + options.ramp;
+    let until = from + options.time;
+    let shape = Shape {
+        nsid: options.nsid,
+        block_bytes: options.block_bytes as usize,
+        unit_blocks: options.block_bytes / namespace.lba_bytes,
+        queue_depth: options.queue_depth,
+        flush: options.flush,
+        verify: options.verify,
+        staged: !options.pattern.writes(),
+        from,
+        until,
+    };
+    let count = usize::from(options.threads.unwrap_or(options.queues).min(options.queues));
+    let mut threads: Vec<Vec<Lane>> = (0..count).map(|_| Vec::new()).collect();
+    for (index, (qid, queue, socket, plan)) in queues.into_iter().enumerate() {
+        let payloads = Payloads::new(namespace.lba_bytes as usize, options.seed, options.verify);
+        threads[index % count].push(Lane::new(qid, queue, socket, shape, plan, payloads));
+    }
+    let course = Course { clock, until, waiting: options.waiting, cpu: None };
+    Ok(Lanes { threads, course, from })
+}
+
+/// One plan a queue. Random loads that are not verified share the range; others divide it.
+fn plans(options: &LoadOptions, namespace: Namespace) -> Result<Vec<Plan>, LoadError> {
+    let block_bytes = u64::from(options.block_bytes);
+    let end_bytes = namespace.blocks.saturating_mul(u64::from(namespace.lba_bytes));
+    let range_bytes = options.range_bytes.unwrap_or(end_bytes.saturating_sub(options.offset_bytes));
+    let first = options.offset_bytes.div_ceil(block_bytes);
+    let units = ((options.offset_bytes + range_bytes) / block_bytes).saturating_sub(first);
+    let queues = u64::from(options.queues);
+    let divided = options.verify || !options.pattern.is_random();
+    let each = if divided { units / queues } else { units };
+    let needed = if options.verify { u64::from(options.queue_depth) } else { 1 };
+    if each < needed {
+        return Err(OptionsError::Range { units }.into());
+    }
+    let plan = |queue: u64| {
+        let first = if divided { first + queue * each } else { first };
+        let seed = scramble(options.seed).wrapping_add(queue);
+        let plan = Plan::new(options.pattern, options.read_percent, first, each, seed);
+        if options.verify { plan.with_ledger() } else { plan }
+    };
+    Ok((0..queues).map(plan).collect())
+}
+
+fn cpu_of(options: &LoadOptions, thread: usize) -> Option<u32> {
+    options.cpus.get(thread % options.cpus.len().max(1)).copied()
+}
+
+/// Watches a load from the thread that started it.
+struct Watch {
+    course: Course,
+    from: Time,
+    began: Time,
+    ended: Time,
+    block_bytes: f64,
+    interval: Duration,
+    load: Watched,
+    target: Option<Watched>,
+    last: (Time, u64),
+}
+
+/// A process that is watched from the begin of the measurement to its end.
+struct Watched {
+    pid: u32,
+    /// Its use of cores and the time at the begin.
+    begin: Option<(Duration, Time)>,
+    usage: Option<Usage>,
+}
+
+impl Watch {
+    fn new(options: &LoadOptions, association: &Association, course: Course, from: Time) -> Self {
+        let found = || association.is_local().then(|| cpu::listener(options.target)).flatten();
+        let target = options.target_pid.or_else(found).filter(|pid| *pid != std::process::id());
+        let now = course.clock.now();
+        Self {
+            course,
+            from,
+            began: now,
+            ended: course.until,
+            block_bytes: f64::from(options.block_bytes),
+            interval: options.progress_interval.max(GLANCE),
+            load: Watched::new(std::process::id()),
+            target: target.map(Watched::new),
+            last: (now, 0),
+        }
+    }
+
+    /// Keeps the association alive and reports progress until every thread has ended.
+    fn attend<T>(
+        &mut self,
+        association: &mut Association,
+        threads: &[ScopedJoinHandle<'_, T>],
+        signals: &Signals,
+        progress: &mut impl FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<(), LoadError> {
+        loop {
+            let now = self.course.clock.now();
+            let next = [self.from, self.course.until].into_iter().filter(|edge| *edge > now);
+            let glance = now + GLANCE;
+            association.attend(next.fold(glance, Time::min))?;
+            let now = self.course.clock.now();
+            let stopped = signals.stop.load(Ordering::Relaxed);
+            if now >= self.from {
+                self.watched().for_each(|watched| watched.begin(now));
+            }
+            if now >= self.course.until || stopped {
+                self.ended = self.ended.min(now);
+                self.watched().for_each(|watched| watched.end(now));
+            }
+            if now.since(self.last.0) >= self.interval && progress(&self.progress(now, signals)).is_break() {
+                signals.stop.store(true, Ordering::Relaxed);
+            }
+            if threads.iter().all(ScopedJoinHandle::is_finished) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn watched(&mut self) -> impl Iterator<Item = &mut Watched> {
+        [Some(&mut self.load), self.target.as_mut()].into_iter().flatten()
+    }
+
+    fn progress(&mut self, now: Time, signals: &Signals) -> Progress {
+        let completed = signals.completed.load(Ordering::Relaxed);
+        let (then, before) = std::mem::replace(&mut self.last, (now, completed));
+        let iops = completed.saturating_sub(before) as f64 / now.since(then).as_secs_f64();
+        Progress {
+            elapsed: now.since(self.began),
+            completed,
+            errors: signals.errors.load(Ordering::Relaxed),
+            iops,
+            bytes_per_second: iops * self.block_bytes,
+        }
+    }
+
+    /// Length of the measurement, shorter than asked for if it was stopped.
+    fn measured(&self) -> Duration {
+        self.ended.since(self.from)
+    }
+
+    fn usages(self) -> (Option<Usage>, Option<Usage>) {
+        (self.load.usage, self.target.and_then(|target| target.usage))
+    }
+}
+
+impl Watched {
+    fn new(pid: u32) -> Self {
+        Self { pid, begin: None, usage: None }
+    }
+
+    fn begin(&mut self, now: Time) {
+        if self.begin.is_none() {
+            self.begin = cpu::used(self.pid).map(|used| (used, now));
+        }
+    }
+
+    fn end(&mut self, now: Time) {
+        if let (Some((before, begin)), None, Some(after)) = (self.begin, self.usage, cpu::used(self.pid)) {
+            let used = after.saturating_sub(before);
+            self.usage = Some(Usage { pid: self.pid, used, watched: now.since(begin) });
+        }
+    }
+}
