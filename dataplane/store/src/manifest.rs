@@ -1,0 +1,113 @@
+//! The manifest of a checkpoint: every volume's map root and every segment that the shard owns, in chunks of which
+//! each names the one before.
+//!
+//! | offset | bytes | field of a chunk |
+//! |---|---|---|
+//! | 0 | 4 | magic `FeMN` |
+//! | 4 | 4 | number of entries |
+//! | 8 | 16 | the chunk before: segment (2^32 - 1 for none), offset, bytes, CRC32C |
+//! | 24 | 8 | zero |
+//! | 32 | 32 each | entries |
+//!
+//! | offset | bytes | volume | segment |
+//! |---|---|---|---|
+//! | 0 | 1 | kind 1 | kind 2 |
+//! | 1 | 1 | level of the root page | state: 0 free, 1 in use |
+//! | 4 | 4 | zero | number |
+//! | 8 | 8 | volume | generation |
+//! | 16 | 8 | place of the root page | sequence of its last batch |
+//! | 24 | 8 | mapped blocks | live bytes |
+
+use crate::map::{LEVEL_MAX, Place};
+use crate::pool::bytes::{put, u32_at, u64_at};
+use crate::record::Malformed;
+use crate::root::ChunkPlace;
+use crate::{SegmentId, VolumeId};
+
+/// Bytes of the head of a chunk, and of an entry.
+pub(crate) const ENTRY_BYTES: usize = 32;
+
+const MAGIC: [u8; 4] = *b"FeMN";
+
+/// An entry of the manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ManifestEntry {
+    Volume { volume: VolumeId, level: u8, place: Place, mapped_blocks: u64 },
+    Segment { segment: SegmentId, in_use: bool, generation: u64, last: u64, live_bytes: u64 },
+}
+
+/// Bytes of a chunk with this many entries.
+pub(crate) const fn chunk_bytes(entries: usize) -> usize {
+    ENTRY_BYTES * (entries + 1)
+}
+
+/// Writes a chunk over `bytes`, which has its length.
+pub(crate) fn encode_chunk(entries: &[ManifestEntry], before: Option<ChunkPlace>, bytes: &mut [u8]) {
+    bytes.fill(0);
+    put(bytes, 0, &MAGIC);
+    let count = u32::try_from(entries.len()).expect("a chunk is at most a batch");
+    put(bytes, 4, &count.to_le_bytes());
+    ChunkPlace::encode(before, &mut bytes[8..24]);
+    for (entry, to) in entries.iter().zip(bytes[ENTRY_BYTES..].chunks_exact_mut(ENTRY_BYTES)) {
+        entry.encode(to);
+    }
+}
+
+/// Reads a chunk whose checksum was found right; gives the place of the one before.
+pub(crate) fn parse_chunk(
+    bytes: &[u8],
+    entries: &mut Vec<ManifestEntry>,
+) -> Result<Option<ChunkPlace>, Malformed> {
+    if bytes.len() < ENTRY_BYTES || bytes[..4] != MAGIC {
+        return Err(Malformed);
+    }
+    let count = u32_at(bytes, 4) as usize;
+    if bytes.len() != chunk_bytes(count) {
+        return Err(Malformed);
+    }
+    for from in bytes[ENTRY_BYTES..].chunks_exact(ENTRY_BYTES) {
+        entries.push(ManifestEntry::parse(from)?);
+    }
+    Ok(ChunkPlace::parse(&bytes[8..24]))
+}
+
+impl ManifestEntry {
+    fn encode(&self, to: &mut [u8]) {
+        match *self {
+            Self::Volume { volume, level, place, mapped_blocks } => {
+                to[0] = 1;
+                to[1] = level;
+                put(to, 8, &volume.0.to_le_bytes());
+                put(to, 16, &place.0.to_le_bytes());
+                put(to, 24, &mapped_blocks.to_le_bytes());
+            }
+            Self::Segment { segment, in_use, generation, last, live_bytes } => {
+                to[0] = 2;
+                to[1] = u8::from(in_use);
+                put(to, 4, &segment.0.to_le_bytes());
+                put(to, 8, &generation.to_le_bytes());
+                put(to, 16, &last.to_le_bytes());
+                put(to, 24, &live_bytes.to_le_bytes());
+            }
+        }
+    }
+
+    fn parse(from: &[u8]) -> Result<Self, Malformed> {
+        match (from[0], from[1]) {
+            (1, level) if level <= LEVEL_MAX => Ok(Self::Volume {
+                volume: VolumeId(u64_at(from, 8)),
+                level,
+                place: Place(u64_at(from, 16)),
+                mapped_blocks: u64_at(from, 24),
+            }),
+            (2, state @ 0..=1) => Ok(Self::Segment {
+                segment: SegmentId(u32_at(from, 4)),
+                in_use: state == 1,
+                generation: u64_at(from, 8),
+                last: u64_at(from, 16),
+                live_bytes: u64_at(from, 24),
+            }),
+            _ => Err(Malformed),
+        }
+    }
+}
