@@ -2,10 +2,15 @@
 //! pool's own records.
 #![forbid(unsafe_code)]
 
+mod checksum;
 pub mod directory;
+mod manifest;
+mod map;
 #[cfg(test)]
 mod memory_disk;
 pub mod pool;
+mod record;
+mod root;
 pub mod segments;
 pub mod shard;
 pub mod superblock;

@@ -13,16 +13,44 @@
 //! Requests may be submitted after [`Output::Ready`]. After [`Output::Failed`] everything is answered with
 //! [`Outcome::Failed`]; disk events that are still due must be handed in all the same, they give buffers back.
 
+mod admit;
+mod checkpoint;
+mod clean;
+mod compose;
+mod emit;
+mod flush;
+mod log;
 mod options;
+mod order;
 #[cfg(feature = "planted")]
 mod planted;
+mod read;
+mod recover;
+mod replay;
 mod request;
+mod slab;
+mod space;
+mod submit;
+mod ticket;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use io::{Buffer, Disk, DiskError, Time, Token};
 
+use crate::map::Map;
 use crate::{Layout, SegmentId, ShardId, VolumeId};
+
+use checkpoint::Checkpoint;
+use clean::Cleaner;
+use flush::Flush;
+use log::Log;
+use order::Order;
+use read::Reads;
+use recover::Recovery;
+use slab::Slab;
+use space::{Space, Want};
+use ticket::Ticket;
 
 pub use options::{ShardOptions, ShardStats};
 #[cfg(feature = "planted")]
@@ -34,7 +62,7 @@ pub use request::{
 /// The owner number that a token carries in its upper 16 bits.
 #[must_use]
 pub fn owner_of(token: Token) -> u16 {
-    (token.0 >> 48) as u16
+    u16::try_from(token.0 >> 48).expect("16 bits are left")
 }
 
 /// One shard of a pool.
@@ -44,56 +72,149 @@ pub struct Shard<B: Buffer> {
     shard: ShardId,
     owner: u16,
     options: ShardOptions,
-    outputs: std::collections::VecDeque<Output<B>>,
+    phase: Phase,
+    recovery: Option<Box<Recovery<B>>>,
+    plan: compose::Plan,
+    outputs: VecDeque<Output<B>>,
+    stats: ShardStats,
+    now: Time,
+    /// When to try again what found no memory.
+    memory_retry: Option<Time>,
+    map: Map,
+    space: Space,
+    log: Log,
+    order: Order<B>,
+    reads: Reads<B>,
+    flush: Flush,
+    checkpoint: Checkpoint,
+    cleaner: Cleaner<B>,
+    tickets: Slab<Ticket>,
+}
+
+/// Where the machine is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Recovering,
+    Running,
+    /// Draining, then a checkpoint.
+    Stopping,
+    Stopped,
+    Failed,
+}
+
+/// What a token's operation is; the rest of the token is the number of the operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TokenKind {
+    Read = 1,
+    Batch = 2,
+    Root = 3,
+    Flush = 4,
+    RootFlush = 5,
+    Recovery = 6,
 }
 
 impl<B: Buffer> Shard<B> {
     /// The machine of shard `shard`, about to recover. Its disk tokens carry `owner` in their upper 16 bits.
-    #[must_use]
-    pub fn recover(layout: Arc<Layout>, shard: ShardId, owner: u16, options: ShardOptions) -> Self {
-        Self { layout, shard, owner, options, outputs: std::collections::VecDeque::new() }
-    }
-
-    /// Takes a request.
-    ///
-    /// # Errors
-    /// The request itself when the shard holds [`ShardOptions::requests_max`] of them.
     ///
     /// # Panics
-    /// If offset, length and data contradict each other, or recovery has not ended: callers check what hosts send.
-    pub fn submit(&mut self, request: Request<B>) -> Result<(), Request<B>> {
-        Err(request)
+    /// If the layout has no such shard, or an option is out of its bounds.
+    #[must_use]
+    pub fn recover(layout: Arc<Layout>, shard: ShardId, owner: u16, options: ShardOptions) -> Self {
+        assert!(shard.0 < layout.shards());
+        options.check();
+        Self {
+            phase: Phase::Recovering,
+            recovery: Some(Box::new(Recovery::new())),
+            plan: compose::Plan::default(),
+            outputs: VecDeque::new(),
+            stats: ShardStats::default(),
+            now: Time::default(),
+            memory_retry: None,
+            map: Map::default(),
+            space: Space::new(&layout),
+            log: Log::new(),
+            order: Order::new(),
+            reads: Reads::new(),
+            flush: Flush::new(),
+            checkpoint: Checkpoint::new(),
+            cleaner: Cleaner::new(),
+            tickets: Slab::new(),
+            layout,
+            shard,
+            owner,
+            options,
+        }
     }
 
     /// A disk read ended.
     pub fn handle_read(&mut self, token: Token, buffer: B, result: Result<(), DiskError>) {
-        let _ = (token, buffer, result);
+        match TokenKind::of(token) {
+            Some(TokenKind::Recovery) => self.on_recovery_read(number_of(token), buffer, result),
+            Some(TokenKind::Read) => self.on_read(number_of(token), buffer, result),
+            _ => {}
+        }
     }
 
     /// A disk write ended.
     pub fn handle_written(&mut self, token: Token, buffer: B, result: Result<(), DiskError>) {
-        let _ = (token, buffer, result);
+        drop(buffer);
+        match TokenKind::of(token) {
+            Some(TokenKind::Batch) => self.on_batch_written(number_of(token), result),
+            Some(TokenKind::Root) => self.on_root_written(result),
+            _ => {}
+        }
     }
 
     /// A flush of a drive ended.
     pub fn handle_flushed(&mut self, token: Token, result: Result<(), DiskError>) {
-        let _ = (token, result);
+        if let Err(error) = result {
+            // What the drive holds now is not known: nothing that follows could be answered honestly.
+            self.fail(Failure::Disk { doing: Doing::Flush, error });
+            return;
+        }
+        match TokenKind::of(token) {
+            Some(TokenKind::Flush) => self.on_flushed(),
+            Some(TokenKind::RootFlush) => self.on_root_flushed(),
+            Some(TokenKind::Recovery) => self.on_recovery_flushed(),
+            _ => {}
+        }
     }
 
     /// The answer to [`Output::WantSegment`]; `None` where the pool has no segment to give.
     pub fn handle_grant(&mut self, grant: Option<SegmentId>) {
-        let _ = grant;
+        if self.space.want == Want::Asked {
+            self.space.on_grant(grant, self.now + self.options.retry);
+        }
     }
 
     /// Tells the shard how many segments the pool has in all and how many are free, so that it begins to clean
     /// before the last is gone. Without it the shard cleans once a segment was refused.
     pub fn handle_pool_space(&mut self, free: u32, total: u32) {
-        let _ = (free, total);
+        self.space.pool_low = free <= (total / 32).max(u32::from(self.layout.shards()));
     }
 
     /// Does what can be done now.
     pub fn run<D: Disk<Buffer = B>>(&mut self, disk: &mut D, now: Time) {
-        let _ = (disk, now);
+        self.now = now;
+        self.memory_retry = None;
+        match self.phase {
+            Phase::Recovering => {
+                self.run_recovery(disk);
+                self.step_checkpoint(disk);
+            }
+            Phase::Running | Phase::Stopping => {
+                self.step_drops();
+                self.start_reads(disk);
+                self.step_guards(disk);
+                self.step_cleaner(disk);
+                self.step_checkpoint(disk);
+                self.compose(disk);
+                self.step_segments();
+                self.step_flush(disk);
+                self.step_stop();
+            }
+            Phase::Stopped | Phase::Failed => {}
+        }
     }
 
     /// The next output.
@@ -104,23 +225,46 @@ impl<B: Buffer> Shard<B> {
     /// When [`Shard::run`] must be called even if nothing happens.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        None
+        if matches!(self.phase, Phase::Stopped | Phase::Failed) {
+            return None;
+        }
+        let refused = match self.space.want {
+            Want::Refused(until) if self.is_short_of_space() => Some(until),
+            _ => None,
+        };
+        let dropping = self.map.is_dropping().then_some(self.now);
+        [self.memory_retry, refused, dropping].into_iter().flatten().min()
     }
 
     /// Ends what was submitted, makes a checkpoint and stops: [`Output::Stopped`] follows. Submit nothing after it.
-    pub fn checkpoint_and_stop(&mut self) {}
+    pub fn checkpoint_and_stop(&mut self) {
+        match self.phase {
+            Phase::Running => self.phase = Phase::Stopping,
+            // Nothing was begun that a stop could lose.
+            Phase::Recovering => {
+                self.phase = Phase::Stopped;
+                self.outputs.push_back(Output::Stopped);
+            }
+            Phase::Stopping | Phase::Stopped | Phase::Failed => {}
+        }
+    }
 
     /// Counters.
     #[must_use]
     pub fn stats(&self) -> ShardStats {
-        ShardStats::default()
+        ShardStats {
+            live_bytes: self.space.live_bytes(),
+            mapped_bytes: self.map.mapped_blocks() * u64::from(BLOCK_BYTES),
+            owned_bytes: self.space.owned() * u64::from(self.layout.segment_bytes()),
+            map_bytes: self.map.bytes(),
+            ..self.stats
+        }
     }
 
     /// Bytes of mapped blocks of a volume.
     #[must_use]
     pub fn mapped_bytes(&self, volume: VolumeId) -> u64 {
-        let _ = volume;
-        0
+        self.map.mapped_blocks_of(volume) * u64::from(BLOCK_BYTES)
     }
 
     /// Which shard this is.
@@ -128,4 +272,86 @@ impl<B: Buffer> Shard<B> {
     pub fn id(&self) -> ShardId {
         self.shard
     }
+
+    /// Gives back some of what dropped volumes and ranges held.
+    fn step_drops(&mut self) {
+        let mut pages = self.options.drop_pages_per_run;
+        let space = &mut self.space;
+        while let Some(ticket) = self.map.drop_step(&mut pages, &mut |freed| space.frees(freed)) {
+            ticket::finish(&mut self.tickets, &mut self.outputs, &mut self.stats, ticket);
+        }
+    }
+
+    /// Ends a stop once nothing is left to do.
+    fn step_stop(&mut self) {
+        if matches!(self.phase, Phase::Stopping) && self.is_idle() && self.is_checkpointed() {
+            self.phase = Phase::Stopped;
+            self.outputs.push_back(Output::Stopped);
+        }
+    }
+
+    /// Whether every request is answered and nothing is under way that a request started.
+    fn is_idle(&self) -> bool {
+        self.tickets.is_empty()
+            && self.reads.is_empty()
+            && self.order.is_empty()
+            && self.log.in_flight() == 0
+            && self.flush.is_idle()
+    }
+
+    /// The shard cannot go on: answers everything that it holds. Reads under way are answered as they end.
+    fn fail(&mut self, failure: Failure) {
+        if matches!(self.phase, Phase::Failed | Phase::Stopped) {
+            return;
+        }
+        self.phase = Phase::Failed;
+        self.recovery = None;
+        self.outputs.push_back(Output::Failed(failure));
+        self.fail_reads();
+        self.order.clear();
+        self.flush.clear();
+        for ticket in self.tickets.drain() {
+            self.outputs.push_back(Output::Done { tag: ticket.tag, outcome: Outcome::Failed, buffer: None });
+        }
+    }
+
+    fn is_failed(&self) -> bool {
+        matches!(self.phase, Phase::Failed)
+    }
+
+    /// Whether live bytes are being counted: recovery counts them at its end.
+    fn is_counting(&self) -> bool {
+        !matches!(self.phase, Phase::Recovering)
+    }
+
+    fn token(&self, kind: TokenKind, number: u64) -> Token {
+        Token(u64::from(self.owner) << 48 | (kind as u64) << 40 | number & NUMBER_MASK)
+    }
+
+    /// Remembers that memory was refused, so that the driver comes back.
+    fn retry_for_memory(&mut self) {
+        self.memory_retry = Some(self.now + self.options.retry);
+    }
+
+    #[cfg(feature = "planted")]
+    fn is_planted(&self, planted: Planted) -> bool {
+        self.options.planted == Some(planted)
+    }
 }
+
+impl TokenKind {
+    fn of(token: Token) -> Option<Self> {
+        [Self::Read, Self::Batch, Self::Root, Self::Flush, Self::RootFlush, Self::Recovery]
+            .into_iter()
+            .find(|&kind| token.0 >> 40 & 0xff == kind as u64)
+    }
+}
+
+const NUMBER_MASK: u64 = (1 << 40) - 1;
+
+fn number_of(token: Token) -> u64 {
+    token.0 & NUMBER_MASK
+}
+
+#[cfg(test)]
+mod test;

@@ -53,6 +53,18 @@ impl Default for ShardOptions {
     }
 }
 
+impl ShardOptions {
+    /// # Panics
+    /// If a setting is out of its bounds.
+    pub(super) fn check(&self) {
+        assert!(self.requests_max > 0 && self.batches_max > 0);
+        assert!(self.batch_bytes_max >= 32 << 10 && self.batch_bytes_max <= 1 << 20);
+        assert!(self.batch_bytes_max.is_multiple_of(4096));
+        assert!(self.clean_blocks_max > 0 && self.drop_pages_per_run > 0);
+        assert!(self.reserve_segments >= 2, "cleaning needs a segment to move to, and so does a checkpoint");
+    }
+}
+
 /// Counters of a shard. Those named `_bytes` of the present state (live, owned, map) are levels, the others only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShardStats {

@@ -1,0 +1,442 @@
+//! Checkpoints and roots: dirty pages, then the manifest, are logged; what they rest on is flushed; then a root names
+//! them, and is flushed itself. Only then is what the new root does not need free.
+
+use io::{Buffer, Disk, DiskError, Purpose};
+
+use super::log::Batch;
+use super::{Doing, Failure, Output, Phase, Shard, TokenKind};
+use crate::checksum;
+use crate::manifest::{ManifestEntry, chunk_bytes, encode_chunk};
+use crate::map::{Freed, LOCATION_BYTES, Location, PageIndex, PageName, Place};
+use crate::record::{
+    ALIGNMENT, HEADER_BYTES, HEADER_BYTES_MAX, RECORD_BYTES, RecordWriter, UNMAP_RECORD_BYTES, header_bytes,
+};
+use crate::root::{ChunkPlace, Position, ROOT_BYTES, Root};
+use crate::{SegmentId, VolumeId};
+
+use super::space::State;
+
+/// The checkpoint under way, and the root in force.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    state: CheckpointState,
+    /// The newest root that is durable.
+    root: Option<Root>,
+    /// The root that is being written.
+    next_root: Option<Root>,
+    /// Replay will begin here.
+    start: Position,
+    /// The last batch of the last checkpoint.
+    last: u64,
+    /// Where the manifest lies, and its bytes: live until the next one.
+    chunks: Vec<(Location, u64)>,
+    /// Whether pages go before requests when the next batch is composed.
+    pages_turn: bool,
+    /// Pages that are going into one batch, for the vector's memory.
+    picked: Vec<(PageName, PageIndex, usize)>,
+}
+
+#[derive(Debug)]
+enum CheckpointState {
+    Idle,
+    /// Dirty pages from this name on are to be logged.
+    Pages(PageName),
+    /// Entries from a place on are to be logged, after a chunk.
+    Manifest {
+        entries: Vec<ManifestEntry>,
+        at: usize,
+        before: Option<ChunkPlace>,
+    },
+    /// Everything is logged; it is to be durable up to this batch.
+    Settling {
+        batch: u64,
+        manifest: ChunkPlace,
+    },
+    /// The root is being written, or was.
+    Writing(RootFor),
+    Written(RootFor),
+    Flushing(RootFor),
+}
+
+/// What a root is written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RootFor {
+    /// The first of a new shard, of which there are two.
+    Birth,
+    /// The log begins in its first segment.
+    Open,
+    /// A checkpoint.
+    Checkpoint,
+    /// The end of recovery.
+    Recovery,
+}
+
+const FIRST_PAGE: PageName = PageName { level: 0, volume: VolumeId(0), index: 0 };
+
+impl Checkpoint {
+    pub(super) fn new() -> Self {
+        Self {
+            state: CheckpointState::Idle,
+            root: None,
+            next_root: None,
+            start: Position::START,
+            last: 0,
+            chunks: Vec::new(),
+            pages_turn: false,
+            picked: Vec::new(),
+        }
+    }
+
+    /// Whether pages or manifest wait to be logged and it is their turn.
+    pub(super) fn is_pages_turn(&self) -> bool {
+        self.pages_turn && self.is_logging()
+    }
+
+    pub(super) fn set_pages_turn(&mut self, pages_turn: bool) {
+        self.pages_turn = pages_turn;
+    }
+
+    /// The root in force and the places of its manifest, as recovery found them.
+    pub(super) fn resume(&mut self, root: Root, chunks: Vec<(Location, u64)>) {
+        self.root = Some(root);
+        self.chunks = chunks;
+    }
+
+    fn is_logging(&self) -> bool {
+        matches!(self.state, CheckpointState::Pages(_) | CheckpointState::Manifest { .. })
+    }
+
+    fn is_idle(&self) -> bool {
+        matches!(self.state, CheckpointState::Idle)
+    }
+}
+
+impl<B: Buffer> Shard<B> {
+    /// Begins a checkpoint if one is due, and takes the steps that are not batches.
+    pub(super) fn step_checkpoint<D: Disk<Buffer = B>>(&mut self, disk: &mut D) {
+        match self.checkpoint.state {
+            CheckpointState::Idle if self.wants_checkpoint() => {
+                self.checkpoint.start = self.log.settled;
+                self.checkpoint.state = CheckpointState::Pages(FIRST_PAGE);
+                self.log.since_root_bytes = 0;
+            }
+            CheckpointState::Settling { batch, manifest } if self.log.applied >= batch => {
+                self.flush.want(batch);
+                #[cfg(feature = "planted")]
+                if self.is_planted(super::Planted::RootWithoutFlush) {
+                    self.flush.resume(batch);
+                }
+                if self.flush.flushed >= batch {
+                    let replay = self.checkpoint.start;
+                    self.write_root(disk, RootFor::Checkpoint, replay, batch, Some(manifest));
+                }
+            }
+            CheckpointState::Written(reason) => {
+                let Some(root) = &self.checkpoint.next_root else { return };
+                let (drive, _) = self.layout.root_slots(self.shard)[slot_of(root)];
+                disk.flush(self.token(TokenKind::RootFlush, root.sequence), drive);
+                self.checkpoint.state = CheckpointState::Flushing(reason);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether nothing was logged that the root in force does not cover.
+    pub(super) fn is_checkpointed(&self) -> bool {
+        let nothing_new =
+            self.log.head.segment.is_none() || self.log.head.sequence == self.checkpoint.last + 1;
+        self.checkpoint.is_idle() && nothing_new
+    }
+
+    /// Logs a batch of the checkpoint under way; false if there is none, or it must wait.
+    pub(super) fn write_checkpoint<D: Disk<Buffer = B>>(&mut self, disk: &mut D) -> bool {
+        match self.checkpoint.state {
+            CheckpointState::Pages(from) => self.write_pages(disk, from),
+            CheckpointState::Manifest { .. } => self.write_manifest(disk),
+            _ => false,
+        }
+    }
+
+    /// Gives the log its first segment: a root names it before anything is written there.
+    pub(super) fn open_log<D: Disk<Buffer = B>>(&mut self, disk: &mut D) {
+        if !self.checkpoint.is_idle() {
+            return;
+        }
+        let head = self.log.head;
+        let Some(segment) = self.space.open_next(head.sequence) else { return };
+        let replay = Position { segment: Some(segment), offset: 0, generation: head.sequence, ..head };
+        self.write_root(disk, RootFor::Open, replay, head.sequence - 1, None);
+    }
+
+    /// Writes the next root into the slot that does not hold the newest.
+    pub(super) fn write_root<D: Disk<Buffer = B>>(
+        &mut self,
+        disk: &mut D,
+        reason: RootFor,
+        replay: Position,
+        durable: u64,
+        manifest: Option<ChunkPlace>,
+    ) {
+        let Some(mut buffer) = disk.allocate(ROOT_BYTES, Purpose::Log) else {
+            self.retry_for_memory();
+            return;
+        };
+        let sequence = self.checkpoint.root.map_or(0, |root| root.sequence) + 1;
+        let root = Root { sequence, epoch: self.log.epoch, durable, replay, manifest };
+        root.encode(&self.layout, self.shard, &mut buffer);
+        let (drive, offset) = self.layout.root_slots(self.shard)[slot_of(&root)];
+        self.checkpoint.next_root = Some(root);
+        self.checkpoint.state = CheckpointState::Writing(reason);
+        self.stats.device_written_bytes += ROOT_BYTES as u64;
+        disk.write(self.token(TokenKind::Root, sequence), drive, offset, buffer, ROOT_BYTES as u32);
+    }
+
+    pub(super) fn on_root_written(&mut self, result: Result<(), DiskError>) {
+        if let Err(error) = result {
+            self.fail(Failure::Disk { doing: Doing::WriteRoot, error });
+        } else if let CheckpointState::Writing(reason) = self.checkpoint.state {
+            self.checkpoint.state = CheckpointState::Written(reason);
+        }
+    }
+
+    /// A root is durable.
+    pub(super) fn on_root_flushed(&mut self) {
+        let CheckpointState::Flushing(reason) = self.checkpoint.state else { return };
+        let Some(root) = self.checkpoint.next_root.take() else { return };
+        self.checkpoint.state = CheckpointState::Idle;
+        self.checkpoint.root = Some(root);
+        match reason {
+            RootFor::Birth if root.sequence == 1 => {}
+            RootFor::Birth | RootFor::Recovery => self.become_ready(),
+            RootFor::Open => self.log.resume(root.replay, self.log.epoch),
+            RootFor::Checkpoint => {
+                self.stats.checkpoints += 1;
+                self.checkpoint.last = root.durable;
+                #[cfg(feature = "planted")]
+                if self.is_planted(super::Planted::ReuseUnderReads) {
+                    self.space.depart(0);
+                }
+                self.space.depart(self.reads.next_ticket());
+            }
+        }
+    }
+
+    /// Whether a root write is under way.
+    pub(super) fn is_root_settled(&self) -> bool {
+        self.checkpoint.is_idle()
+    }
+
+    fn become_ready(&mut self) {
+        if !matches!(self.phase, Phase::Recovering) {
+            return;
+        }
+        self.phase = Phase::Running;
+        self.recovery = None;
+        let segments = self.space.iter().map(|(id, _)| id).collect();
+        let volumes = self.map.volumes().collect();
+        self.outputs.push_back(Output::Ready { segments, volumes });
+    }
+
+    fn wants_checkpoint(&self) -> bool {
+        if !matches!(self.phase, Phase::Running | Phase::Stopping) {
+            return false;
+        }
+        if self.log.head.segment.is_none() || self.log.head.sequence <= self.checkpoint.last + 1 {
+            return false;
+        }
+        let stopping = matches!(self.phase, Phase::Stopping) && self.is_idle();
+        if stopping || self.log.since_root_bytes >= self.options.checkpoint_bytes {
+            return true;
+        }
+        if !self.wants_cleaning() {
+            return false;
+        }
+        let blocked = self.cleaner.lacks_room || self.order.needed_bytes > 0;
+        let enough = self.cleaner.is_idle() || blocked || self.space.reclaimable() >= 4;
+        self.space.reclaimable() > 0 && enough || blocked && self.cleaner.lacks_room
+    }
+
+    /// Logs a batch of dirty pages from `from` on.
+    fn write_pages<D: Disk<Buffer = B>>(&mut self, disk: &mut D, from: PageName) -> bool {
+        let Some(limit) = self.batch_limit(disk, u64::from(4 * ALIGNMENT)) else { return false };
+        let mut picked = std::mem::take(&mut self.checkpoint.picked);
+        picked.clear();
+        let after = self.pick_pages(from, limit as usize, &mut picked);
+        let wrote = if picked.is_empty() {
+            self.end_pages();
+            self.write_manifest(disk)
+        } else if self.emit_pages(disk, &picked) {
+            self.checkpoint.state = CheckpointState::Pages(after);
+            true
+        } else {
+            false
+        };
+        self.checkpoint.picked = picked;
+        wrote
+    }
+
+    /// Picks dirty pages that fit into a batch, level by level from the leaves; those that map nothing are taken out
+    /// of the map instead. Gives the name from which to go on.
+    fn pick_pages(
+        &mut self,
+        from: PageName,
+        limit: usize,
+        picked: &mut Vec<(PageName, PageIndex, usize)>,
+    ) -> PageName {
+        let mut at = from;
+        let mut payload = 0;
+        loop {
+            let Some((name, index)) = self.map.next_dirty(at) else {
+                if at.level >= self.map.level_max() {
+                    return at;
+                }
+                // A page above needs the places of those below it, which this batch gives them.
+                at = PageName { level: at.level + 1, ..FIRST_PAGE };
+                if picked.is_empty() {
+                    continue;
+                }
+                return at;
+            };
+            let next = PageName { index: name.index + 1, ..name };
+            let Some(page) = self.map.disk_page(name, index) else {
+                let place = self.map.prune(name, index);
+                if place.is_somewhere() {
+                    self.space.frees(Freed::Page(place));
+                }
+                at = next;
+                continue;
+            };
+            let len = page.len_bytes();
+            let records = (picked.len() + 1) * RECORD_BYTES;
+            let total = header_bytes(records) + (payload + len).next_multiple_of(ALIGNMENT as usize);
+            if HEADER_BYTES + records > HEADER_BYTES_MAX || total > limit {
+                return name;
+            }
+            payload += len;
+            picked.push((name, index, len));
+            at = next;
+        }
+    }
+
+    fn emit_pages<D: Disk<Buffer = B>>(
+        &mut self,
+        disk: &mut D,
+        picked: &[(PageName, PageIndex, usize)],
+    ) -> bool {
+        let header_bytes = header_bytes(picked.len() * RECORD_BYTES);
+        let payload_bytes: usize = picked.iter().map(|&(_, _, len)| len).sum();
+        let total = (header_bytes + payload_bytes).next_multiple_of(ALIGNMENT as usize);
+        let Some(mut buffer) = disk.allocate(total, Purpose::Log) else {
+            self.retry_for_memory();
+            return false;
+        };
+        let head = self.log.head;
+        let segment = head.segment.expect("a batch is composed only once there is a segment");
+        let (header, payload) = buffer.split_at_mut(header_bytes);
+        let mut writer = RecordWriter::new(header);
+        let mut at = 0;
+        for &(name, index, len) in picked {
+            let Some(page) = self.map.disk_page(name, index) else { continue };
+            let crc = page.encode(&mut payload[at..at + len]);
+            let (offset, bytes) = (as_u32(header_bytes + at), as_u32(len));
+            let within = (head.offset + offset) % LOCATION_BYTES as u32;
+            let location = self.space.location(segment, head.offset + offset - within);
+            let before = self.map.set_written(name, index, Place::new(location, within, bytes, crc));
+            if before.is_somewhere() {
+                self.space.frees(Freed::Page(before));
+            }
+            self.space.lives(location, u64::from(bytes));
+            writer.page(name.volume, name.level, name.index, offset, bytes);
+            self.stats.page_written_bytes += u64::from(bytes);
+            at += len;
+        }
+        payload[at..].fill(0);
+        let records = writer.finish();
+        let batch = self.log.take_batch();
+        self.send_batch(disk, batch, buffer, total, records, None);
+        true
+    }
+
+    /// All pages are logged: the manifest is made, or pages are looked at again if the map has grown upwards so that
+    /// a root page was never written.
+    fn end_pages(&mut self) {
+        if self.map.roots().any(|(_, _, place, _)| !place.is_somewhere()) {
+            self.checkpoint.state = CheckpointState::Pages(FIRST_PAGE);
+            return;
+        }
+        for (location, bytes) in self.checkpoint.chunks.drain(..) {
+            self.space.dies(location, bytes);
+        }
+        self.space.condemn(self.checkpoint.start.sequence, self.keep_segments());
+        let volumes = self.map.roots().map(|(volume, level, place, mapped_blocks)| ManifestEntry::Volume {
+            volume,
+            level,
+            place,
+            mapped_blocks,
+        });
+        let segments = self.space.iter().filter(|(_, segment)| segment.state != State::Departing).map(
+            |(segment, found)| ManifestEntry::Segment {
+                segment,
+                in_use: matches!(found.state, State::Open | State::Sealed),
+                generation: found.generation,
+                last: found.last,
+                live_bytes: found.live_bytes,
+            },
+        );
+        let entries = volumes.chain(segments).collect();
+        self.checkpoint.state = CheckpointState::Manifest { entries, at: 0, before: None };
+    }
+
+    /// Logs a chunk of the manifest.
+    fn write_manifest<D: Disk<Buffer = B>>(&mut self, disk: &mut D) -> bool {
+        let Some(limit) = self.batch_limit(disk, u64::from(2 * ALIGNMENT)) else { return false };
+        let CheckpointState::Manifest { entries, at, before } = &self.checkpoint.state else { return true };
+        let header_bytes = header_bytes(UNMAP_RECORD_BYTES);
+        let most = (limit as usize - header_bytes) / chunk_bytes(0) - 1;
+        let end = entries.len().min(at + most);
+        let len = chunk_bytes(end - at);
+        let total = (header_bytes + len).next_multiple_of(ALIGNMENT as usize);
+        let Some(mut buffer) = disk.allocate(total, Purpose::Log) else {
+            self.retry_for_memory();
+            return false;
+        };
+        let head = self.log.head;
+        let segment = head.segment.expect("a batch is composed only once there is a segment");
+        let (header, payload) = buffer.split_at_mut(header_bytes);
+        payload[len..].fill(0);
+        encode_chunk(&entries[*at..end], *before, &mut payload[..len]);
+        let crc = checksum::crc32c(&payload[..len]);
+        let mut writer = RecordWriter::new(header);
+        writer.manifest(as_u32(header_bytes), as_u32(len), crc);
+        let records = writer.finish();
+        let place = ChunkPlace { segment, offset: head.offset + as_u32(header_bytes), len: as_u32(len), crc };
+        let is_last = end == entries.len();
+        if let CheckpointState::Manifest { at, before, .. } = &mut self.checkpoint.state {
+            *at = end;
+            *before = Some(place);
+        }
+        if is_last {
+            self.checkpoint.state = CheckpointState::Settling { batch: head.sequence, manifest: place };
+        }
+        let location = self.space.location(segment, place.offset);
+        self.space.lives(location, len as u64);
+        self.checkpoint.chunks.push((location, len as u64));
+        let batch: Batch = self.log.take_batch();
+        self.send_batch(disk, batch, buffer, total, records, None);
+        true
+    }
+}
+
+/// Where the chunks of a manifest lie, for the count of what is live.
+pub(super) fn chunk_extent(space: &super::Space, place: &ChunkPlace) -> (Location, u64) {
+    let segment: SegmentId = place.segment;
+    (space.location(segment, place.offset), u64::from(place.len))
+}
+
+fn slot_of(root: &Root) -> usize {
+    usize::from(root.sequence % 2 == 1)
+}
+
+fn as_u32(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("a batch is at most 1 MiB")
+}

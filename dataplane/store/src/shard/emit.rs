@@ -1,0 +1,210 @@
+//! Batches in memory: header, records and payload, the payload copied once and checksummed as it is copied.
+
+use io::{Buffer, Disk, Purpose};
+
+use super::compose::{Plan, Run, RunKind};
+use super::log::{Batch, Change, Effect};
+use super::order::Source;
+use super::{BLOCK_BYTES, Shard};
+use crate::SegmentId;
+use crate::checksum::block_crc;
+use crate::record::{ALIGNMENT, BatchHeader, MovedBlock, RecordWriter, header_bytes};
+
+const BLOCK: usize = BLOCK_BYTES as usize;
+
+/// A batch that is being put together.
+struct Draft<'a> {
+    writer: RecordWriter<'a>,
+    payload: &'a mut [u8],
+    /// Where the payload begins in the batch, and how much of it is filled.
+    header_bytes: usize,
+    filled: usize,
+    /// Where the batch begins in its segment.
+    segment: SegmentId,
+    offset: u32,
+    /// LSN of the next record.
+    lsn: u64,
+}
+
+impl Draft<'_> {
+    /// Offset in the batch of the next block of payload.
+    fn next_payload(&self) -> u32 {
+        u32::try_from(self.header_bytes + self.filled).expect("a batch is at most 1 MiB")
+    }
+
+    /// The next block of payload.
+    fn block(&mut self) -> &mut [u8] {
+        let at = self.filled;
+        self.filled += BLOCK;
+        &mut self.payload[at..at + BLOCK]
+    }
+}
+
+impl<B: Buffer> Shard<B> {
+    /// Writes what was planned; false if there is no memory for it now.
+    pub(super) fn emit<D: Disk<Buffer = B>>(&mut self, disk: &mut D, plan: &Plan) -> bool {
+        let header_bytes = header_bytes(plan.record_bytes);
+        let total = header_bytes + plan.blocks * BLOCK;
+        let Some(mut buffer) = disk.allocate(total, Purpose::Log) else {
+            self.retry_for_memory();
+            return false;
+        };
+        let head = self.log.head;
+        let segment = head.segment.expect("a batch is planned only once there is a segment");
+        let mut batch = self.log.take_batch();
+        let (header, payload) = buffer.split_at_mut(header_bytes);
+        let mut draft = Draft {
+            writer: RecordWriter::new(header),
+            payload,
+            header_bytes,
+            filled: 0,
+            segment,
+            offset: head.offset,
+            lsn: head.lsn,
+        };
+        for run in &plan.runs {
+            self.emit_run(run, &mut draft, &mut batch);
+            draft.lsn += 1;
+        }
+        let records = draft.writer.finish();
+        batch.open_group = plan.open;
+        self.end_changes(plan, &mut batch);
+        if let Some(moves_to) = plan.moves_to {
+            let has_moves = plan.runs.iter().any(|run| matches!(run.kind, RunKind::Move(_)));
+            self.cleaner.set_moved(moves_to, has_moves.then_some(head.sequence));
+        }
+        self.send_batch(disk, batch, buffer, total, records, None);
+        true
+    }
+
+    /// Completes the header of a batch and writes it. `next` is the segment in which the log goes on, in a seal.
+    pub(super) fn send_batch<D: Disk<Buffer = B>>(
+        &mut self,
+        disk: &mut D,
+        mut batch: Batch,
+        mut buffer: B,
+        total: usize,
+        (record_count, record_bytes): (u32, u32),
+        next: Option<SegmentId>,
+    ) {
+        let head = self.log.head;
+        let total_bytes = u32::try_from(total).expect("a batch is at most 1 MiB");
+        let header = BatchHeader {
+            header_bytes: u32::try_from(header_bytes(record_bytes as usize)).expect("at most 32 KiB"),
+            total_bytes,
+            record_count,
+            record_bytes,
+            shard: self.shard,
+            segment: head.segment.expect("a batch is composed only once there is a segment"),
+            pool: self.layout.identity().pool,
+            generation: head.generation,
+            sequence: head.sequence,
+            epoch: self.log.epoch,
+            previous: head.previous,
+            first_lsn: head.lsn,
+            flushed: self.flush.flushed,
+        };
+        let hash = header.seal(&mut buffer);
+        batch.sequence = head.sequence;
+        batch.total_bytes = total_bytes;
+        batch.records = record_count;
+        self.write_batch(disk, batch, buffer, hash, next);
+    }
+
+    /// Ends the segment: a batch that says where the log goes on. False if there is no memory for it now.
+    pub(super) fn write_seal<D: Disk<Buffer = B>>(
+        &mut self,
+        disk: &mut D,
+        segment: SegmentId,
+        next: SegmentId,
+    ) -> bool {
+        let Some(mut buffer) = disk.allocate(ALIGNMENT as usize, Purpose::Log) else {
+            self.retry_for_memory();
+            return false;
+        };
+        let mut batch = self.log.take_batch();
+        batch.open_group = self.log.is_group_open();
+        let mut writer = RecordWriter::new(&mut buffer);
+        writer.seal(next);
+        let records = writer.finish();
+        self.send_batch(disk, batch, buffer, ALIGNMENT as usize, records, Some(next));
+        self.space.seal(segment);
+        true
+    }
+
+    fn emit_run(&mut self, run: &Run, draft: &mut Draft<'_>, batch: &mut Batch) {
+        let payload = draft.next_payload();
+        let location = self.space.location(draft.segment, draft.offset + payload);
+        let words = u32::try_from(batch.words.len()).expect("a batch is at most 1 MiB");
+        let (volume, change) = match run.kind {
+            RunKind::Data(id) => {
+                let Some(write) = self.order.writes.get(id) else { return };
+                let count = u32::try_from(run.end - run.first).expect("a batch is at most 1 MiB");
+                draft.writer.write(write.volume, run.first, count, run.more, payload);
+                for block in run.first..run.end {
+                    let at = usize::try_from(block - write.first).expect("at most 1 MiB") * BLOCK;
+                    let to = draft.block();
+                    match &write.source {
+                        Source::Data(data) => data.copy_to(at, to),
+                        Source::Content(content) => to.copy_from_slice(&content[at..at + BLOCK]),
+                        Source::Partial { .. } | Source::Unmap | Source::DropVolume => to.fill(0),
+                    }
+                    let crc = block_crc(block, to);
+                    draft.writer.crc(crc);
+                    batch.words.push(u64::from(crc));
+                }
+                draft.writer.pad();
+                (write.volume, Change::Write { location, words })
+            }
+            RunKind::Unmap(id) => {
+                let Some(write) = self.order.writes.get(id) else { return };
+                if !matches!(write.source, Source::Unmap) {
+                    self.stats.zero_blocks += run.end - run.first;
+                }
+                draft.writer.unmap(write.volume, run.first, run.end, run.more);
+                (write.volume, Change::Unmap)
+            }
+            RunKind::DropVolume(id) => {
+                let Some(write) = self.order.writes.get(id) else { return };
+                draft.writer.drop_volume(write.volume);
+                (write.volume, Change::DropVolume { ticket: Some(write.ticket) })
+            }
+            RunKind::Move(place) => {
+                let count = usize::try_from(run.end - run.first).expect("a batch is at most 1 MiB");
+                let Some((volume, items)) = self.cleaner.items(place, count) else { return };
+                draft.writer.begin_move(volume, run.first, u32::try_from(count).expect("few"), payload);
+                for (item, content) in items {
+                    draft.writer.moved(&MovedBlock { birth: item.birth, from: item.from, crc: item.crc });
+                    draft.block().copy_from_slice(content);
+                    batch.words.extend([item.from.0, u64::from(item.crc)]);
+                    self.stats.moved_blocks += 1;
+                }
+                (volume, Change::Move { location, words })
+            }
+        };
+        let Run { first, end, more, .. } = *run;
+        batch.effects.push(Effect { lsn: draft.lsn, volume, first, end, change, more });
+    }
+
+    /// Takes the changes that end in the batch off the queue, and notes how far the one after them has come.
+    fn end_changes(&mut self, plan: &Plan, batch: &mut Batch) {
+        let sequence = self.log.head.sequence;
+        // All are off the queue before the end of a guard puts others at its front.
+        self.order.open = plan.open;
+        let ended: Vec<u32> = self.order.queue.drain(..plan.ended).collect();
+        if plan.open
+            && let Some(run) = plan.runs.last()
+            && let RunKind::Data(id) | RunKind::Unmap(id) = run.kind
+            && let Some(write) = self.order.writes.get_mut(id)
+        {
+            write.next = run.end;
+        }
+        for id in ended {
+            let Some(mut write) = self.on_logged(id, sequence) else { continue };
+            if !matches!(write.source, Source::DropVolume) {
+                batch.finished.push(write.ticket);
+            }
+            batch.finished.append(&mut write.merged);
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! The log's end: batches under way, and what each changes in the map once it and all before it are written.
+
+use std::collections::VecDeque;
+
+use io::{Buffer, Disk, DiskError, DriveId};
+
+use super::{Doing, Failure, Shard, TokenKind};
+use crate::map::{Entry, LOCATION_BYTES, Location};
+use crate::root::Position;
+use crate::{BLOCK_BYTES, SegmentId, VolumeId};
+
+/// The log's end and what is under way there.
+#[derive(Debug)]
+pub(super) struct Log {
+    /// Where the next batch goes.
+    pub(super) head: Position,
+    /// The epoch of new batches.
+    pub(super) epoch: u64,
+    /// Batches that are being written, or wait for one before them, in order.
+    in_flight: VecDeque<Batch>,
+    /// The last batch that is written with all before it, and so in the map.
+    pub(super) applied: u64,
+    /// The log after the last applied batch that does not end within a request.
+    pub(super) settled: Position,
+    /// Effects of the first part of a request whose last part is not written yet.
+    deferred: Batch,
+    /// Bytes logged since the root was written, and since the last flush.
+    pub(super) since_root_bytes: u64,
+    pub(super) since_flush_bytes: u64,
+    /// Empty batches, for their vectors' memory.
+    spare: Vec<Batch>,
+}
+
+/// A batch that is being written.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) sequence: u64,
+    /// The log after it.
+    pub(super) after: Option<Position>,
+    pub(super) total_bytes: u32,
+    pub(super) records: u32,
+    /// Where it is written.
+    drive: DriveId,
+    pub(super) written: bool,
+    pub(super) effects: Vec<Effect>,
+    /// What effects need for each block: a checksum, or an old place and a checksum.
+    pub(super) words: Vec<u64>,
+    /// Requests of which this batch holds the last part.
+    pub(super) finished: Vec<u32>,
+    /// Whether the last request in it goes on in the next batch.
+    pub(super) open_group: bool,
+}
+
+/// What a record does to the map.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Effect {
+    pub(super) lsn: u64,
+    pub(super) volume: VolumeId,
+    /// First block, and the one after the last.
+    pub(super) first: u64,
+    pub(super) end: u64,
+    pub(super) change: Change,
+    /// Whether it waits for the next effect.
+    pub(super) more: bool,
+}
+
+/// What happens to the blocks of an effect.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Change {
+    /// They are stored from `location` on, with the checksums from `words` on.
+    Write { location: Location, words: u32 },
+    /// The same for those that are still at the old place beside the checksum.
+    Move { location: Location, words: u32 },
+    /// They are not stored any more.
+    Unmap,
+    /// The volume is gone; the ticket is to be answered once its space is free.
+    DropVolume { ticket: Option<u32> },
+}
+
+impl Log {
+    pub(super) fn new() -> Self {
+        Self {
+            head: Position::START,
+            epoch: 1,
+            in_flight: VecDeque::new(),
+            applied: 0,
+            settled: Position::START,
+            deferred: Batch::default(),
+            since_root_bytes: 0,
+            since_flush_bytes: 0,
+            spare: Vec::new(),
+        }
+    }
+
+    /// Makes `position` the log's end, everything before it applied.
+    pub(super) fn resume(&mut self, position: Position, epoch: u64) {
+        self.head = position;
+        self.settled = position;
+        self.epoch = epoch;
+        self.applied = position.sequence - 1;
+        self.deferred.clear();
+    }
+
+    /// An empty batch to fill.
+    pub(super) fn take_batch(&mut self) -> Batch {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Gives a batch back that was not filled.
+    pub(super) fn recycle(&mut self, mut batch: Batch) {
+        batch.clear();
+        self.spare.push(batch);
+    }
+
+    /// Batches under way.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Whether the last batch ends within a request.
+    pub(super) fn is_group_open(&self) -> bool {
+        self.in_flight.back().map_or(!self.deferred.effects.is_empty(), |batch| batch.open_group)
+    }
+
+    /// The batch with which the last change under way of the blocks will be in the map, 0 where there is none. No
+    /// request may be partly logged.
+    pub(super) fn pending(&self, volume: VolumeId, first: u64, end: u64) -> u64 {
+        let overlaps = |batch: &Batch| {
+            batch.effects.iter().any(|effect| {
+                effect.volume == volume
+                    && first < effect.end
+                    && effect.first < end
+                    && !matches!(effect.change, Change::Move { .. })
+            })
+        };
+        let mut pending = 0;
+        let mut in_open_group = overlaps(&self.deferred);
+        for batch in &self.in_flight {
+            in_open_group |= overlaps(batch);
+            if in_open_group && !batch.open_group {
+                pending = batch.sequence;
+                in_open_group = false;
+            }
+        }
+        assert!(!in_open_group, "changes are ordered once all of those before are logged");
+        pending
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            sequence: 0,
+            after: None,
+            total_bytes: 0,
+            records: 0,
+            drive: DriveId(0),
+            written: false,
+            effects: Vec::new(),
+            words: Vec::new(),
+            finished: Vec::new(),
+            open_group: false,
+        }
+    }
+}
+
+impl Batch {
+    fn clear(&mut self) {
+        self.sequence = 0;
+        self.after = None;
+        self.total_bytes = 0;
+        self.records = 0;
+        self.written = false;
+        self.effects.clear();
+        self.words.clear();
+        self.finished.clear();
+        self.open_group = false;
+    }
+
+    /// Moves an effect with its words out of `from` to the end of this one.
+    fn take(&mut self, from: &Self, effect: Effect) {
+        let mut effect = effect;
+        let words = u32::try_from(self.words.len()).expect("a request is at most 1 MiB");
+        let blocks = usize::try_from(effect.end - effect.first).unwrap_or(0);
+        match &mut effect.change {
+            Change::Write { words: at, .. } => {
+                self.words.extend_from_slice(&from.words[*at as usize..][..blocks]);
+                *at = words;
+            }
+            Change::Move { words: at, .. } => {
+                self.words.extend_from_slice(&from.words[*at as usize..][..2 * blocks]);
+                *at = words;
+            }
+            Change::Unmap | Change::DropVolume { .. } => {}
+        }
+        self.effects.push(effect);
+    }
+}
+
+impl<B: Buffer> Shard<B> {
+    /// Writes a batch whose bytes are ready at the log's end.
+    pub(super) fn write_batch<D: Disk<Buffer = B>>(
+        &mut self,
+        disk: &mut D,
+        mut batch: Batch,
+        buffer: B,
+        hash: u64,
+        next: Option<SegmentId>,
+    ) {
+        let head = self.log.head;
+        let segment = head.segment.expect("a batch is composed only once there is a segment");
+        let (drive, start) = self.layout.segment_place(segment);
+        let lsn = head.lsn + u64::from(batch.records);
+        let total = batch.total_bytes;
+        self.log.head = Position {
+            offset: head.offset + total,
+            sequence: head.sequence + 1,
+            previous: hash,
+            lsn,
+            ..head
+        };
+        self.space.logged(segment, batch.sequence);
+        if let Some(next) = next {
+            let generation = self.log.head.sequence;
+            let opened = self.space.open_next(generation);
+            assert!(opened == Some(next));
+            self.log.head = Position { segment: opened, offset: 0, generation, ..self.log.head };
+        }
+        batch.after = Some(self.log.head);
+        self.log.since_root_bytes += u64::from(total);
+        self.log.since_flush_bytes += u64::from(total);
+        self.stats.batches += 1;
+        self.stats.device_written_bytes += u64::from(total);
+        batch.drive = drive;
+        let token = self.token(TokenKind::Batch, batch.sequence);
+        disk.write(token, drive, start + u64::from(head.offset), buffer, total);
+        #[cfg(feature = "planted")]
+        if self.is_planted(super::Planted::AcknowledgeBeforeWritten) {
+            self.acknowledge(&batch);
+            batch.finished.clear();
+        }
+        self.log.in_flight.push_back(batch);
+    }
+
+    /// A batch was written: everything that is now written without a gap goes into the map and is answered.
+    pub(super) fn on_batch_written(&mut self, sequence: u64, result: Result<(), DiskError>) {
+        if let Err(error) = result {
+            self.fail(Failure::Disk { doing: Doing::WriteLog, error });
+            return;
+        }
+        let Some(first) = self.log.in_flight.front().map(|batch| batch.sequence) else { return };
+        let Some(batch) = usize::try_from(sequence.wrapping_sub(first))
+            .ok()
+            .and_then(|place| self.log.in_flight.get_mut(place))
+        else {
+            return;
+        };
+        batch.written = true;
+        self.flush.on_written(batch.drive);
+        #[cfg(feature = "planted")]
+        if self.is_planted(super::Planted::AcknowledgeOutOfOrder) {
+            self.acknowledge_early(sequence);
+        }
+        while self.log.in_flight.front().is_some_and(|batch| batch.written) {
+            if let Some(batch) = self.log.in_flight.pop_front() {
+                self.apply_batch(&batch);
+                self.acknowledge(&batch);
+                self.log.recycle(batch);
+            }
+        }
+    }
+
+    fn apply_batch(&mut self, batch: &Batch) {
+        for &effect in &batch.effects {
+            self.apply(batch, effect);
+        }
+        self.log.applied = batch.sequence;
+        if let (false, Some(after)) = (batch.open_group, batch.after) {
+            self.log.settled = after;
+        }
+    }
+
+    /// Puts what a record did into the map, once all of its request is there.
+    pub(super) fn apply(&mut self, batch: &Batch, effect: Effect) {
+        if self.log.deferred.effects.is_empty() && !effect.more {
+            self.apply_now(batch, effect);
+            return;
+        }
+        let mut deferred = std::mem::take(&mut self.log.deferred);
+        deferred.take(batch, effect);
+        if !effect.more {
+            for &effect in &deferred.effects {
+                self.apply_now(&deferred, effect);
+            }
+            deferred.clear();
+        }
+        self.log.deferred = deferred;
+    }
+
+    /// Forgets the first part of a request whose last part never came.
+    pub(super) fn forget_deferred(&mut self) {
+        self.log.deferred.clear();
+    }
+
+    fn apply_now(&mut self, batch: &Batch, effect: Effect) {
+        const SECTORS: u64 = BLOCK_BYTES as u64 / LOCATION_BYTES;
+        let Effect { lsn, volume, first, end, change, .. } = effect;
+        let counting = self.is_counting();
+        let space = &mut self.space;
+        let map = &mut self.map;
+        let mut freed = |freed| {
+            if counting {
+                space.frees(freed);
+            }
+        };
+        match change {
+            Change::Write { location, words } => {
+                for (place, block) in (first..end).enumerate() {
+                    let crc = low32(batch.words[words as usize + place]);
+                    let entry = Entry::raw(Location(location.0 + place as u64 * SECTORS), crc);
+                    map.set(volume, block, entry, lsn, &mut freed);
+                }
+                if counting {
+                    space.lives(location, (end - first) * u64::from(BLOCK_BYTES));
+                }
+            }
+            Change::Move { location, words } => {
+                for (place, block) in (first..end).enumerate() {
+                    let from = Location(batch.words[words as usize + 2 * place]);
+                    let crc = low32(batch.words[words as usize + 2 * place + 1]);
+                    let to = Location(location.0 + place as u64 * SECTORS);
+                    self.apply_move(volume, block, from, Entry::raw(to, crc), lsn);
+                }
+            }
+            Change::Unmap => map.unmap(volume, first, end, lsn, &mut freed),
+            Change::DropVolume { ticket } => {
+                if !map.drop_volume(volume, ticket)
+                    && let Some(ticket) = ticket
+                {
+                    self.finish_part(ticket);
+                }
+            }
+        }
+    }
+
+    fn apply_move(&mut self, volume: VolumeId, block: u64, from: Location, entry: Entry, lsn: u64) {
+        #[cfg(feature = "planted")]
+        let from =
+            if self.is_planted(super::Planted::MoveOverwrites) && self.map.entry(volume, block).is_mapped() {
+                self.map.entry(volume, block).location()
+            } else {
+                from
+            };
+        if self.map.move_block(volume, block, from, entry, lsn) && self.is_counting() {
+            self.space.dies(from, u64::from(BLOCK_BYTES));
+            self.space.lives(entry.location(), u64::from(BLOCK_BYTES));
+        }
+    }
+
+    fn acknowledge(&mut self, batch: &Batch) {
+        for &ticket in &batch.finished {
+            self.finish_part(ticket);
+        }
+    }
+
+    #[cfg(feature = "planted")]
+    fn acknowledge_early(&mut self, sequence: u64) {
+        if let Some(place) = self.log.in_flight.iter().position(|batch| batch.sequence == sequence) {
+            let finished = std::mem::take(&mut self.log.in_flight[place].finished);
+            for ticket in finished {
+                self.finish_part(ticket);
+            }
+        }
+    }
+}
+
+fn low32(value: u64) -> u32 {
+    u32::try_from(value & u64::from(u32::MAX)).expect("masked to 32 bits")
+}

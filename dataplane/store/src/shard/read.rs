@@ -1,0 +1,302 @@
+//! Reads: where each block lies is looked up at the start, every block is checked at the end.
+
+use std::collections::VecDeque;
+
+use io::{Buffer, Disk, DiskError, Extent, Purpose};
+
+use super::{BLOCK_BYTES, Outcome, Payload, Shard, TokenKind};
+use crate::VolumeId;
+use crate::checksum::block_crc;
+use crate::map::{Entry, LOCATION_BYTES, Location};
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// Reads that wait or are under way.
+#[derive(Debug)]
+pub(super) struct Reads<B: Buffer> {
+    waiting: VecDeque<HostRead<B>>,
+    active: super::slab::Slab<Read<B>>,
+    /// Whether each read has ended, from the oldest that has not on; its number is `first_ticket`.
+    ended: VecDeque<bool>,
+    first_ticket: u64,
+    /// Vectors of reads that have ended, and one for extents, for their memory.
+    spare: Vec<Vec<Entry>>,
+    extents: Vec<Extent>,
+}
+
+/// A request that reads.
+#[derive(Debug)]
+pub(super) struct HostRead<B: Buffer> {
+    pub(super) tag: u64,
+    pub(super) volume: VolumeId,
+    pub(super) offset: u64,
+    pub(super) len: u64,
+    pub(super) kind: HostKind<B>,
+}
+
+/// What becomes of what was read.
+#[derive(Debug)]
+pub(super) enum HostKind<B: Buffer> {
+    Read(B),
+    Compare(Payload<B::Shared>),
+    Verify,
+}
+
+/// A read under way.
+#[derive(Debug)]
+struct Read<B: Buffer> {
+    first: u64,
+    /// What is known of each block; none where the reader checks by itself.
+    entries: Vec<Entry>,
+    ticket: u64,
+    purpose: ReadFor<B>,
+}
+
+/// Who reads.
+#[derive(Debug)]
+pub(super) enum ReadFor<B: Buffer> {
+    /// A host, straight into its buffer.
+    Direct { tag: u64 },
+    /// A host whose range is not of whole blocks, or that wants no data.
+    Bounced(HostRead<B>),
+    /// The guard of this change.
+    Guard(u32),
+    /// Cleaning, a batch's header.
+    CleanHeader,
+    /// Cleaning, live blocks.
+    CleanBlocks,
+}
+
+impl<B: Buffer> Reads<B> {
+    pub(super) fn new() -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            active: super::slab::Slab::new(),
+            ended: VecDeque::new(),
+            first_ticket: 0,
+            spare: Vec::new(),
+            extents: Vec::new(),
+        }
+    }
+
+    pub(super) fn push(&mut self, read: HostRead<B>) {
+        self.waiting.push_back(read);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.active.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.active.is_empty()
+    }
+
+    /// The ticket that the next read gets.
+    pub(super) fn next_ticket(&self) -> u64 {
+        self.first_ticket + self.ended.len() as u64
+    }
+
+    /// Every read with a lower ticket has ended.
+    pub(super) fn oldest_ticket(&self) -> u64 {
+        self.first_ticket
+    }
+
+    fn begin(&mut self) -> u64 {
+        self.ended.push_back(false);
+        self.next_ticket() - 1
+    }
+
+    fn end(&mut self, ticket: u64) {
+        if let Some(ended) =
+            usize::try_from(ticket - self.first_ticket).ok().and_then(|at| self.ended.get_mut(at))
+        {
+            *ended = true;
+        }
+        while self.ended.front() == Some(&true) {
+            self.ended.pop_front();
+            self.first_ticket += 1;
+        }
+    }
+}
+
+impl<B: Buffer> Shard<B> {
+    /// Starts the reads that wait.
+    pub(super) fn start_reads<D: Disk<Buffer = B>>(&mut self, disk: &mut D) {
+        while let Some(read) = self.reads.waiting.pop_front() {
+            let first = read.offset / BLOCK;
+            let end = (read.offset + read.len).div_ceil(BLOCK);
+            let count = u32::try_from(end - first).expect("a request is at most 1 MiB long");
+            let whole = read.offset.is_multiple_of(BLOCK) && read.len.is_multiple_of(BLOCK);
+            let HostRead { tag, volume, offset, len, kind } = read;
+            match kind {
+                HostKind::Read(buffer) if whole => {
+                    let entries = self.entries(volume, first, count);
+                    self.start_read(disk, first, entries, buffer, ReadFor::Direct { tag });
+                }
+                kind => {
+                    let read = HostRead { tag, volume, offset, len, kind };
+                    let Some(buffer) = disk.allocate((count * BLOCK_BYTES) as usize, Purpose::Data) else {
+                        self.reads.waiting.push_front(read);
+                        self.retry_for_memory();
+                        return;
+                    };
+                    let entries = self.entries(volume, first, count);
+                    self.start_read(disk, first, entries, buffer, ReadFor::Bounced(read));
+                }
+            }
+        }
+    }
+
+    /// Reads what the range of a guard holds; of what lies between its first and its last block only if all of it is
+    /// looked at.
+    pub(super) fn start_guard_read<D: Disk<Buffer = B>>(
+        &mut self,
+        disk: &mut D,
+        write: u32,
+        (volume, first, count): (VolumeId, u64, u32),
+        edges_only: bool,
+        buffer: B,
+    ) {
+        let mut entries = self.entries(volume, first, count);
+        let len = entries.len();
+        if edges_only && len > 2 {
+            entries[1..len - 1].fill(Entry::UNMAPPED);
+        }
+        self.start_read(disk, first, entries, buffer, ReadFor::Guard(write));
+    }
+
+    /// Reads for cleaning, which checks what comes by itself.
+    pub(super) fn start_raw_read<D: Disk<Buffer = B>>(
+        &mut self,
+        disk: &mut D,
+        extents: &[Extent],
+        buffer: B,
+        purpose: ReadFor<B>,
+    ) {
+        let ticket = self.reads.begin();
+        let id = self.reads.active.insert(Read { first: 0, entries: Vec::new(), ticket, purpose });
+        disk.read(self.token(TokenKind::Read, u64::from(id)), buffer, extents);
+    }
+
+    /// A disk read ended: what it brought is checked and handed over.
+    pub(super) fn on_read(&mut self, number: u64, buffer: B, result: Result<(), DiskError>) {
+        let Some(read) = u32::try_from(number).ok().and_then(|id| self.reads.active.remove(id)) else {
+            return;
+        };
+        self.reads.end(read.ticket);
+        if result.is_err() {
+            self.stats.read_errors += 1;
+        }
+        let good = result.is_ok() && self.check_blocks(&read, &buffer);
+        self.end_read(read, buffer, good);
+    }
+
+    /// Answers reads that have not begun; the others are answered as they end.
+    pub(super) fn fail_reads(&mut self) {
+        while let Some(read) = self.reads.waiting.pop_front() {
+            let buffer = if let HostKind::Read(buffer) = read.kind { Some(buffer) } else { None };
+            self.answer(read.tag, Outcome::Failed, buffer);
+        }
+    }
+
+    fn entries(&mut self, volume: VolumeId, first: u64, count: u32) -> Vec<Entry> {
+        let mut entries = self.reads.spare.pop().unwrap_or_default();
+        self.map.lookup(volume, first, count, &mut entries);
+        entries
+    }
+
+    /// Begins a read of what `entries` say of the blocks from `first` on, or ends it at once if that is nothing.
+    fn start_read<D: Disk<Buffer = B>>(
+        &mut self,
+        disk: &mut D,
+        first: u64,
+        entries: Vec<Entry>,
+        mut buffer: B,
+        purpose: ReadFor<B>,
+    ) {
+        let mut extents = std::mem::take(&mut self.reads.extents);
+        extents.clear();
+        let mut after = Location(0);
+        for (at, &entry) in entries.iter().enumerate() {
+            let start = u32::try_from(at).expect("at most 256 blocks") * BLOCK_BYTES;
+            if !entry.is_mapped() {
+                buffer[start as usize..][..BLOCK_BYTES as usize].fill(0);
+                after = Location(0);
+                continue;
+            }
+            let location = entry.location();
+            let same_segment = self.space.segment_of(location) == self.space.segment_of(after);
+            match extents.last_mut() {
+                Some(last) if location == after && same_segment => last.len += BLOCK_BYTES,
+                _ => {
+                    let (drive, offset) = self.space.place(&self.layout, location);
+                    extents.push(Extent { drive, offset, start, len: BLOCK_BYTES });
+                }
+            }
+            after = Location(location.0 + BLOCK / LOCATION_BYTES);
+        }
+        if extents.is_empty() {
+            self.end_read(Read { first, entries, ticket: 0, purpose }, buffer, true);
+        } else {
+            let ticket = self.reads.begin();
+            let id = self.reads.active.insert(Read { first, entries, ticket, purpose });
+            disk.read(self.token(TokenKind::Read, u64::from(id)), buffer, &extents);
+        }
+        self.reads.extents = extents;
+    }
+
+    /// Whether every block is what was written there.
+    fn check_blocks(&mut self, read: &Read<B>, buffer: &B) -> bool {
+        #[cfg(feature = "planted")]
+        if self.is_planted(super::Planted::SkipChecksums) {
+            return true;
+        }
+        let mut good = true;
+        for (block, (bytes, entry)) in
+            (read.first..).zip(buffer.chunks_exact(BLOCK_BYTES as usize).zip(&read.entries))
+        {
+            if entry.is_mapped() && !entry.accepts(block_crc(block, bytes)) {
+                self.stats.checksum_errors += 1;
+                good = false;
+            }
+        }
+        good
+    }
+
+    fn end_read(&mut self, read: Read<B>, buffer: B, good: bool) {
+        let Read { mut entries, purpose, .. } = read;
+        entries.clear();
+        self.reads.spare.push(entries);
+        let bad = if self.is_failed() { Outcome::Failed } else { Outcome::Unrecovered };
+        match purpose {
+            ReadFor::Direct { tag } => {
+                self.stats.read_bytes += buffer.len() as u64;
+                self.answer(tag, if good { Outcome::Ok } else { bad }, Some(buffer));
+            }
+            ReadFor::Bounced(host) => self.end_bounced(host, &buffer, good, bad),
+            ReadFor::Guard(write) => self.on_guard_content(write, buffer, good),
+            ReadFor::CleanHeader => self.on_clean_header(&buffer, good),
+            ReadFor::CleanBlocks => self.on_clean_blocks(buffer, good),
+        }
+    }
+
+    fn end_bounced(&mut self, host: HostRead<B>, bytes: &B, good: bool, bad: Outcome) {
+        let HostRead { tag, offset, len, kind, .. } = host;
+        let start = usize::try_from(offset % BLOCK).expect("within a block");
+        let len = usize::try_from(len).expect("a request is at most 1 MiB long");
+        let outcome = if good { Outcome::Ok } else { bad };
+        match kind {
+            HostKind::Read(mut buffer) => {
+                if good {
+                    self.stats.read_bytes += len as u64;
+                    buffer[..len].copy_from_slice(&bytes[start..start + len]);
+                }
+                self.answer(tag, outcome, Some(buffer));
+            }
+            HostKind::Compare(data) if good && !data.equals(0, &bytes[start..start + len]) => {
+                self.answer(tag, Outcome::CompareFailed, None);
+            }
+            HostKind::Compare(_) | HostKind::Verify => self.answer(tag, outcome, None),
+        }
+    }
+}

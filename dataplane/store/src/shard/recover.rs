@@ -1,0 +1,454 @@
+//! Recovery up to the log: the newest root, its manifest, the pages of every map; then a new epoch's root.
+
+use io::{Buffer, Disk, DiskError, DriveId, Extent, Purpose};
+
+use super::checkpoint::{RootFor, chunk_extent};
+use super::replay::Replay;
+use super::space::State;
+use super::{Doing, Failure, Phase, Shard, TokenKind};
+use crate::manifest::{ManifestEntry, parse_chunk};
+use crate::map::{DiskPage, FANOUT, Freed, LOCATION_BYTES, Location, Map, PageIndex, Place};
+use crate::root::{ChunkPlace, Position, ROOT_BYTES, Root, Slot};
+use crate::{SegmentId, VolumeId, checksum};
+
+/// What recovery has found so far.
+#[derive(Debug)]
+pub(super) struct Recovery<B> {
+    pub(super) stage: Stage,
+    slots: [Option<Slot>; 2],
+    pub(super) root: Option<Root>,
+    entries: Vec<ManifestEntry>,
+    chunks: Vec<(Location, u64)>,
+    /// Pages of the level that is being read, in order of their places, and how many of them were asked for.
+    pages: Vec<PageRef>,
+    asked: usize,
+    /// Pages of the level below.
+    below: Vec<PageRef>,
+    reads: Vec<Option<PageRead>>,
+    pub(super) replay: Replay,
+    memory: std::marker::PhantomData<B>,
+}
+
+/// What is done next, or waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    ReadRoots,
+    Roots,
+    ReadManifest(ChunkPlace),
+    Manifest(ChunkPlace),
+    Pages,
+    /// So much of the next batch's header is to be read.
+    ReadHeader(u32),
+    Header,
+    /// The log has ended; payloads in its tail are checked.
+    ReadTail,
+    Tail,
+    Flush,
+    Flushing(u32),
+    /// The root of the new epoch, or a new shard's first roots.
+    WriteRoot(RootFor),
+}
+
+/// A page that is to be read.
+#[derive(Clone, Copy, Debug)]
+struct PageRef {
+    place: Place,
+    volume: VolumeId,
+    level: u8,
+    index: u64,
+    parent: Option<PageIndex>,
+}
+
+/// Pages that are read together.
+#[derive(Clone, Copy, Debug)]
+struct PageRead {
+    first: usize,
+    end: usize,
+    /// Byte address, through all segments, at which the read begins.
+    start: u64,
+}
+
+/// Reads of pages under way at once, how long each may be, and how much it may skip.
+const PAGE_READS: usize = 8;
+const PAGE_READ_BYTES: u64 = 256 << 10;
+const PAGE_GAP_BYTES: u64 = 16 << 10;
+
+impl<B: Buffer> Recovery<B> {
+    pub(super) fn new() -> Self {
+        Self {
+            stage: Stage::ReadRoots,
+            slots: [None; 2],
+            root: None,
+            entries: Vec::new(),
+            chunks: Vec::new(),
+            pages: Vec::new(),
+            asked: 0,
+            below: Vec::new(),
+            reads: vec![None; PAGE_READS],
+            replay: Replay::new(),
+            memory: std::marker::PhantomData,
+        }
+    }
+}
+
+impl<B: Buffer> Shard<B> {
+    /// Starts what recovery can do now.
+    pub(super) fn run_recovery<D: Disk<Buffer = B>>(&mut self, disk: &mut D) {
+        let Some(mut recovery) = self.recovery.take() else { return };
+        self.step_recovery(disk, &mut recovery);
+        if self.phase == Phase::Recovering {
+            self.recovery = Some(recovery);
+        }
+    }
+
+    /// A read of recovery ended.
+    pub(super) fn on_recovery_read(&mut self, number: u64, buffer: B, result: Result<(), DiskError>) {
+        let Some(mut recovery) = self.recovery.take() else { return };
+        self.stats.recovery_read_bytes += buffer.len() as u64;
+        if let Err(error) = result {
+            self.fail(Failure::Disk { doing: Doing::Recover, error });
+            return;
+        }
+        let outcome = match recovery.stage {
+            Stage::Roots => self.on_root_slot(&mut recovery, number, &buffer),
+            Stage::Manifest(place) => self.on_manifest(&mut recovery, place, &buffer),
+            Stage::Pages => self.on_pages(&mut recovery, number, &buffer),
+            Stage::Header => self.on_header(&mut recovery, &buffer),
+            Stage::Tail => self.on_tail(&mut recovery, &buffer),
+            _ => Ok(()),
+        };
+        match outcome {
+            Ok(()) => self.recovery = Some(recovery),
+            Err(failure) => self.fail(failure),
+        }
+    }
+
+    /// A drive was flushed during recovery.
+    pub(super) fn on_recovery_flushed(&mut self) {
+        if let Some(recovery) = &mut self.recovery
+            && let Stage::Flushing(pending) = &mut recovery.stage
+        {
+            *pending -= 1;
+            if *pending == 0 {
+                recovery.stage = Stage::WriteRoot(RootFor::Recovery);
+            }
+        }
+    }
+
+    fn step_recovery<D: Disk<Buffer = B>>(&mut self, disk: &mut D, recovery: &mut Recovery<B>) {
+        match recovery.stage {
+            Stage::ReadRoots => self.read_roots(disk, recovery),
+            Stage::ReadManifest(place) => {
+                let len = place.len.next_multiple_of(4096);
+                let next = Stage::Manifest(place);
+                self.read_for_recovery(disk, recovery, (place.segment, place.offset, len), next);
+            }
+            Stage::Pages => self.read_pages(disk, recovery),
+            Stage::ReadHeader(len) => match recovery.replay.next_place(len, self.layout.segment_bytes()) {
+                Some((segment, offset)) => {
+                    self.read_for_recovery(disk, recovery, (segment, offset, len), Stage::Header);
+                }
+                None => recovery.stage = Stage::ReadTail,
+            },
+            Stage::ReadTail => match recovery.replay.next_unchecked() {
+                Some(place) => self.read_for_recovery(disk, recovery, place, Stage::Tail),
+                None => {
+                    if let Err(failure) = self.end_replay(recovery) {
+                        self.fail(failure);
+                    }
+                }
+            },
+            Stage::Flush => {
+                let mut pending = 0;
+                for drive in (0..disk.drives()).map(DriveId) {
+                    disk.flush(self.token(TokenKind::Recovery, 0), drive);
+                    pending += 1;
+                }
+                self.stats.flushes += 1;
+                recovery.stage = Stage::Flushing(pending);
+            }
+            Stage::WriteRoot(reason) if self.is_root_settled() => {
+                let old = recovery.root;
+                let replay = old.map_or(Position::START, |root| root.replay);
+                let durable = self.log.applied;
+                self.write_root(disk, reason, replay, durable, old.and_then(|root| root.manifest));
+            }
+            Stage::WriteRoot(_)
+            | Stage::Roots
+            | Stage::Manifest(_)
+            | Stage::Header
+            | Stage::Tail
+            | Stage::Flushing(_) => {}
+        }
+        let goes_on = matches!(recovery.stage, Stage::ReadTail | Stage::Flush);
+        if goes_on && self.phase == Phase::Recovering && self.memory_retry.is_none() {
+            self.step_recovery(disk, recovery);
+        }
+    }
+
+    fn read_for_recovery<D: Disk<Buffer = B>>(
+        &mut self,
+        disk: &mut D,
+        recovery: &mut Recovery<B>,
+        (segment, offset, len): (SegmentId, u32, u32),
+        then: Stage,
+    ) {
+        let Some(buffer) = disk.allocate(len as usize, Purpose::Log) else {
+            self.retry_for_memory();
+            return;
+        };
+        let (drive, start) = self.layout.segment_place(segment);
+        let extent = Extent { drive, offset: start + u64::from(offset), start: 0, len };
+        recovery.stage = then;
+        disk.read(self.token(TokenKind::Recovery, 0), buffer, &[extent]);
+    }
+
+    fn read_roots<D: Disk<Buffer = B>>(&mut self, disk: &mut D, recovery: &mut Recovery<B>) {
+        let (Some(first), Some(second)) =
+            (disk.allocate(ROOT_BYTES, Purpose::Log), disk.allocate(ROOT_BYTES, Purpose::Log))
+        else {
+            self.retry_for_memory();
+            return;
+        };
+        let slots = self.layout.root_slots(self.shard);
+        for (number, ((drive, offset), buffer)) in (0..).zip(slots.into_iter().zip([first, second])) {
+            let extent = Extent { drive, offset, start: 0, len: ROOT_BYTES as u32 };
+            disk.read(self.token(TokenKind::Recovery, number), buffer, &[extent]);
+        }
+        recovery.stage = Stage::Roots;
+    }
+
+    fn on_root_slot(&mut self, recovery: &mut Recovery<B>, number: u64, bytes: &B) -> Result<(), Failure> {
+        let slot = usize::try_from(number).expect("two slots") % 2;
+        recovery.slots[slot] = Some(Root::parse(&self.layout, self.shard, bytes));
+        let [Some(first), Some(second)] = recovery.slots else { return Ok(()) };
+        let mut newest: Option<Root> = None;
+        for (found, (drive, _)) in [first, second].into_iter().zip(self.layout.root_slots(self.shard)) {
+            match found {
+                Slot::Version(version) => return Err(Failure::RootVersion(version)),
+                Slot::Foreign => return Err(Failure::RootForeign(drive)),
+                Slot::Root(root) if newest.is_none_or(|newest| newest.sequence < root.sequence) => {
+                    newest = Some(root);
+                }
+                Slot::Root(_) | Slot::Blank | Slot::Damaged => {}
+            }
+        }
+        let Some(root) = newest else {
+            // A shard is ready only once both slots were written: with a blank one nothing was ever stored.
+            if first != Slot::Blank && second != Slot::Blank {
+                return Err(Failure::RootsDamaged);
+            }
+            recovery.stage = Stage::WriteRoot(RootFor::Birth);
+            return Ok(());
+        };
+        recovery.root = Some(root);
+        recovery.replay.begin(&root);
+        recovery.stage = match root.manifest {
+            Some(place) => Stage::ReadManifest(place),
+            None => {
+                self.begin_replay(recovery, &root);
+                Stage::ReadHeader(4096)
+            }
+        };
+        Ok(())
+    }
+
+    fn on_manifest(
+        &mut self,
+        recovery: &mut Recovery<B>,
+        place: ChunkPlace,
+        bytes: &B,
+    ) -> Result<(), Failure> {
+        let damaged = Failure::CheckpointDamaged { segment: place.segment, offset: place.offset };
+        let chunk = &bytes[..place.len as usize];
+        if checksum::crc32c(chunk) != place.crc {
+            return Err(damaged);
+        }
+        let before = parse_chunk(chunk, &mut recovery.entries).map_err(|_| damaged)?;
+        recovery.chunks.push(chunk_extent(&self.space, &place));
+        if let Some(before) = before {
+            if !before.is_within(&self.layout) || recovery.chunks.len() > self.layout.segments() as usize {
+                return Err(damaged);
+            }
+            recovery.stage = Stage::ReadManifest(before);
+            return Ok(());
+        }
+        for entry in std::mem::take(&mut recovery.entries) {
+            match entry {
+                ManifestEntry::Segment { segment, .. } if !self.layout.has_segment(segment) => {
+                    return Err(damaged);
+                }
+                ManifestEntry::Segment { segment, in_use: true, generation, last, .. } => {
+                    self.space.add_used(segment, State::Sealed, generation, last);
+                }
+                ManifestEntry::Segment { segment, .. } => self.space.add_free(segment),
+                ManifestEntry::Volume { volume, level, place, .. } => {
+                    recovery.below.push(PageRef { place, volume, level, index: 0, parent: None });
+                }
+            }
+        }
+        recovery.stage = Stage::Pages;
+        Ok(())
+    }
+
+    /// Asks for pages of the level at hand; goes on to the level below, and then to the log.
+    fn read_pages<D: Disk<Buffer = B>>(&mut self, disk: &mut D, recovery: &mut Recovery<B>) {
+        if recovery.asked == recovery.pages.len() && recovery.reads.iter().all(Option::is_none) {
+            recovery.pages = std::mem::take(&mut recovery.below);
+            recovery.pages.sort_by_key(|page| page.place.location());
+            recovery.asked = 0;
+            if let (true, Some(root)) = (recovery.pages.is_empty(), recovery.root) {
+                self.begin_replay(recovery, &root);
+                recovery.stage = Stage::ReadHeader(4096);
+                self.step_recovery(disk, recovery);
+                return;
+            }
+        }
+        while recovery.asked < recovery.pages.len()
+            && let Some(number) = recovery.reads.iter().position(Option::is_none)
+        {
+            let (read, end) = self.next_page_read(&recovery.pages, recovery.asked);
+            let len = u32::try_from(end - read.start).expect("bounded by PAGE_READ_BYTES");
+            let Some(buffer) = disk.allocate(len as usize, Purpose::Log) else {
+                self.retry_for_memory();
+                return;
+            };
+            let (drive, offset) = self.space.place(&self.layout, Location(read.start / LOCATION_BYTES));
+            recovery.asked = read.end;
+            recovery.reads[number] = Some(read);
+            let extent = Extent { drive, offset, start: 0, len };
+            disk.read(self.token(TokenKind::Recovery, number as u64), buffer, &[extent]);
+        }
+    }
+
+    /// Pages from `first` on that lie close enough together to be read at once, and where that read ends.
+    fn next_page_read(&self, pages: &[PageRef], first: usize) -> (PageRead, u64) {
+        let bounds = |page: &PageRef| {
+            let start = page.place.location().0 * LOCATION_BYTES;
+            let end = start + u64::from(page.place.offset() + page.place.len());
+            (start / 4096 * 4096, end.next_multiple_of(4096))
+        };
+        let (start, mut end) = bounds(&pages[first]);
+        let segment = self.space.segment_of(pages[first].place.location());
+        let mut count = 1;
+        for page in &pages[first + 1..] {
+            let (from, to) = bounds(page);
+            if self.space.segment_of(page.place.location()) != segment
+                || from > end + PAGE_GAP_BYTES
+                || to - start > PAGE_READ_BYTES
+            {
+                break;
+            }
+            end = end.max(to);
+            count += 1;
+        }
+        (PageRead { first, end: first + count, start }, end)
+    }
+
+    fn on_pages(&mut self, recovery: &mut Recovery<B>, number: u64, bytes: &B) -> Result<(), Failure> {
+        let read = usize::try_from(number).ok().and_then(|number| recovery.reads.get_mut(number));
+        let Some(read) = read.and_then(Option::take) else { return Ok(()) };
+        for at in read.first..read.end {
+            let wanted = recovery.pages[at];
+            let location = wanted.place.location();
+            let address = location.0 * LOCATION_BYTES + u64::from(wanted.place.offset());
+            let start = usize::try_from(address - read.start).expect("within the read");
+            let found = DiskPage::parse(&bytes[start..]).ok().filter(|(page, crc)| {
+                wanted.place.accepts(*crc)
+                    && page.len_bytes() == wanted.place.len() as usize
+                    && (page.volume, page.level, page.index) == (wanted.volume, wanted.level, wanted.index)
+                    && Map::is_sound(page)
+                    && (page.level == 0 || self.children_are_in_pool(page))
+            });
+            let Some((page, _)) = found else {
+                let segment = self.space.segment_of(location);
+                let offset = location.0 * LOCATION_BYTES % u64::from(self.layout.segment_bytes());
+                let offset = u32::try_from(offset).expect("within a segment");
+                return Err(Failure::CheckpointDamaged { segment, offset });
+            };
+            let index = match wanted.parent {
+                Some(parent) => self.map.load_child(parent, &page, wanted.place),
+                None => self.map.load_root(&page, wanted.place),
+            };
+            if page.level > 0 {
+                let children =
+                    (0_u64..).zip(page.entries).filter(|&(_, entry)| entry != 0).map(|(slot, entry)| {
+                        PageRef {
+                            place: Place(entry),
+                            volume: page.volume,
+                            level: page.level - 1,
+                            index: page.index * FANOUT as u64 + slot,
+                            parent: Some(index),
+                        }
+                    });
+                recovery.below.extend(children);
+            }
+        }
+        Ok(())
+    }
+
+    fn children_are_in_pool(&self, page: &DiskPage) -> bool {
+        page.entries.iter().filter(|&&entry| entry != 0).all(|&entry| {
+            let place = Place(entry);
+            let start = place.location().0 * LOCATION_BYTES % u64::from(self.layout.segment_bytes());
+            self.layout.has_segment(self.space.segment_of(place.location()))
+                && place.len() != 0
+                && start + u64::from(place.offset() + place.len()) <= u64::from(self.layout.segment_bytes())
+        })
+    }
+
+    /// The map is the root's: the log is replayed on it.
+    fn begin_replay(&mut self, recovery: &Recovery<B>, root: &Root) {
+        if let Some(segment) = root.replay.segment {
+            self.space.add_used(segment, State::Open, root.replay.generation, root.replay.sequence);
+        }
+        self.checkpoint.resume(*root, recovery.chunks.clone());
+        self.log.epoch = root.epoch;
+    }
+
+    /// Everything is in the map: what is live is counted, and a new epoch begins.
+    fn end_replay(&mut self, recovery: &mut Recovery<B>) -> Result<(), Failure> {
+        let Some(root) = recovery.root else { return Ok(()) };
+        let end = recovery.replay.position();
+        let found = end.sequence - 1;
+        if found < root.durable {
+            return Err(Failure::LogDamaged { found, expected: root.durable });
+        }
+        self.forget_deferred();
+        let mut pages = u32::MAX;
+        while self.map.is_dropping() {
+            self.map.drop_step(&mut pages, &mut |_| ());
+            pages = u32::MAX;
+        }
+        let mut damaged = None;
+        let (space, layout) = (&mut self.space, &self.layout);
+        let mut count = |location: Location, bytes: u64| {
+            if !space.lives(location, bytes) && damaged.is_none() {
+                let offset = location.0 * LOCATION_BYTES % u64::from(layout.segment_bytes());
+                let offset = u32::try_from(offset).expect("within a segment");
+                damaged = Some(Failure::CheckpointDamaged { segment: space.segment_of(location), offset });
+            }
+        };
+        self.map.for_each_live(|freed: Freed| {
+            let (location, bytes) = crate::map::extent_of(freed);
+            count(location, bytes);
+        });
+        for &(location, bytes) in &recovery.chunks {
+            count(location, bytes);
+        }
+        if let Some(failure) = damaged {
+            return Err(failure);
+        }
+        self.space.recount();
+        #[cfg_attr(not(feature = "planted"), expect(unused_mut, reason = "changed by planted faults alone"))]
+        let mut epoch = root.epoch + 1;
+        #[cfg(feature = "planted")]
+        if self.is_planted(super::Planted::KeepEpoch) {
+            epoch = root.epoch;
+        }
+        self.log.resume(end, epoch);
+        self.flush.resume(found);
+        recovery.stage = Stage::Flush;
+        Ok(())
+    }
+}

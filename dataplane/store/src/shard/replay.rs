@@ -1,0 +1,262 @@
+//! Replay: from the root's position batch by batch, as long as each follows the one before.
+//!
+//! Headers alone are read where a later batch says that an earlier one was safe from a power cut. In the tail beyond
+//! that, a batch may be torn although its header is whole: there payloads are checked too, in order, and the log ends
+//! before the first that is not what its records say.
+
+use std::collections::VecDeque;
+
+use io::Buffer;
+
+use super::log::{Change, Effect};
+use super::recover::{Recovery, Stage};
+use super::{BLOCK_BYTES, Failure, Shard};
+use crate::SegmentId;
+use crate::checksum::{block_crc, crc32c};
+use crate::map::DiskPage;
+use crate::record::{ALIGNMENT, BatchHeader, Malformed, Record};
+use crate::root::{Position, Root};
+
+/// How far replay has come.
+#[derive(Debug)]
+pub(super) struct Replay {
+    /// Where the next batch is looked for.
+    next: Position,
+    /// The log's end as far as it is in the map.
+    applied: Position,
+    /// Batches up to this one were safe from a power cut.
+    safe: u64,
+    /// Batches beyond the root's durable one must be of this epoch.
+    epoch: u64,
+    durable: u64,
+    /// Epoch of the last batch.
+    last_epoch: u64,
+    /// Batches that are not known to be safe, in order.
+    unchecked: VecDeque<Unchecked>,
+}
+
+/// A batch of which only the header was looked at.
+#[derive(Debug)]
+struct Unchecked {
+    segment: SegmentId,
+    offset: u32,
+    header: BatchHeader,
+    /// Header and records.
+    bytes: Vec<u8>,
+    /// The log after it.
+    after: Position,
+}
+
+impl Replay {
+    pub(super) fn new() -> Self {
+        Self {
+            next: Position::START,
+            applied: Position::START,
+            safe: 0,
+            epoch: 0,
+            durable: 0,
+            last_epoch: 0,
+            unchecked: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn begin(&mut self, root: &Root) {
+        self.next = root.replay;
+        self.applied = root.replay;
+        self.safe = root.durable;
+        self.durable = root.durable;
+        self.epoch = root.epoch;
+    }
+
+    /// Where `len` bytes of the next batch would be; `None` where the log cannot go on.
+    pub(super) fn next_place(&self, len: u32, segment_bytes: u32) -> Option<(SegmentId, u32)> {
+        let segment = self.next.segment?;
+        let end = self.next.offset.checked_add(len)?;
+        (end <= segment_bytes).then_some((segment, self.next.offset))
+    }
+
+    /// The next batch whose payload must be checked.
+    pub(super) fn next_unchecked(&self) -> Option<(SegmentId, u32, u32)> {
+        self.unchecked.front().map(|batch| (batch.segment, batch.offset, batch.header.total_bytes))
+    }
+
+    /// The log's end.
+    pub(super) fn position(&self) -> Position {
+        self.applied
+    }
+
+    /// Whether a batch is the one that follows.
+    fn follows(&self, header: &BatchHeader, ignore_chain: bool) -> bool {
+        let epoch_fits = if header.sequence > self.durable {
+            header.epoch == self.epoch
+        } else {
+            header.epoch <= self.epoch && header.epoch >= self.last_epoch
+        };
+        let chain_fits = header.previous == self.next.previous
+            && header.sequence == self.next.sequence
+            && header.generation == self.next.generation
+            && header.first_lsn == self.next.lsn
+            && epoch_fits;
+        Some(header.segment) == self.next.segment && (chain_fits || ignore_chain)
+    }
+}
+
+impl<B: Buffer> Shard<B> {
+    /// What may be the header of the next batch was read.
+    pub(super) fn on_header(&mut self, recovery: &mut Recovery<B>, bytes: &B) -> Result<(), Failure> {
+        let replay = &mut recovery.replay;
+        recovery.stage = Stage::ReadTail;
+        #[cfg(feature = "planted")]
+        let ignore_chain = self.is_planted(super::Planted::IgnoreChain);
+        #[cfg(not(feature = "planted"))]
+        let ignore_chain = false;
+        let Ok(header) = BatchHeader::peek(bytes) else { return Ok(()) };
+        let is_ours = header.pool == self.layout.identity().pool && header.shard == self.shard;
+        let end = u64::from(replay.next.offset) + u64::from(header.total_bytes);
+        if !is_ours
+            || !replay.follows(&header, ignore_chain)
+            || end > u64::from(self.layout.segment_bytes())
+            || header.total_bytes > 1 << 20
+        {
+            return Ok(());
+        }
+        if header.header_bytes as usize > bytes.len() {
+            recovery.stage = Stage::ReadHeader(header.header_bytes);
+            return Ok(());
+        }
+        let Ok(hash) = header.verify(bytes) else { return Ok(()) };
+        let lsn = header.first_lsn + u64::from(header.record_count);
+        let mut after = Position {
+            segment: replay.next.segment,
+            offset: replay.next.offset + header.total_bytes,
+            generation: header.generation,
+            sequence: header.sequence + 1,
+            previous: hash,
+            lsn,
+        };
+        for record in header.records(bytes) {
+            // The checksum is right: this was written, but not by this format.
+            let record = record.map_err(|Malformed| damaged(replay))?;
+            if let Record::Seal { next } = record {
+                if !self.layout.has_segment(next) {
+                    return Err(damaged(replay));
+                }
+                after.segment = Some(next);
+                after.offset = 0;
+                after.generation = header.sequence + 1;
+            }
+        }
+        replay.last_epoch = header.epoch;
+        replay.safe = replay.safe.max(header.flushed);
+        let bytes = bytes[..header.header_bytes as usize].to_vec();
+        let (segment, offset) = (header.segment, replay.next.offset);
+        replay.unchecked.push_back(Unchecked { segment, offset, header, bytes, after });
+        replay.next = after;
+        #[cfg(feature = "planted")]
+        if self.is_planted(super::Planted::IgnoreTornPayload) {
+            replay.safe = u64::MAX;
+        }
+        while replay.unchecked.front().is_some_and(|batch| batch.header.sequence <= replay.safe) {
+            if let Some(batch) = replay.unchecked.pop_front() {
+                self.replay_batch(replay, &batch);
+            }
+        }
+        recovery.stage = Stage::ReadHeader(ALIGNMENT);
+        Ok(())
+    }
+
+    /// A whole batch of the tail was read: if it is what its records say it counts, else the log ends before it.
+    pub(super) fn on_tail(&mut self, recovery: &mut Recovery<B>, bytes: &B) -> Result<(), Failure> {
+        let replay = &mut recovery.replay;
+        recovery.stage = Stage::ReadTail;
+        let Some(batch) = replay.unchecked.pop_front() else { return Ok(()) };
+        let is_whole = bytes.starts_with(&batch.bytes) && payloads_are_whole(&batch.header, bytes);
+        if is_whole {
+            self.replay_batch(replay, &batch);
+        } else {
+            replay.unchecked.clear();
+        }
+        Ok(())
+    }
+
+    /// Puts a batch into the map.
+    fn replay_batch(&mut self, replay: &mut Replay, unchecked: &Unchecked) {
+        let header = &unchecked.header;
+        if header.epoch != self.log.epoch {
+            // What the epoch before left unfinished stays unfinished.
+            self.forget_deferred();
+            self.log.epoch = header.epoch;
+        }
+        let mut batch = self.log.take_batch();
+        self.space.logged(header.segment, header.sequence);
+        for (lsn, record) in (header.first_lsn..).zip(header.records(&unchecked.bytes).flatten()) {
+            let place = |payload: u32| self.space.location(header.segment, unchecked.offset + payload);
+            let words = u32::try_from(batch.words.len()).expect("a header is at most 32 KiB");
+            let effect = match record {
+                Record::Write { volume, block, more, payload, crcs } => {
+                    batch.words.extend(crcs.iter().map(u64::from));
+                    let change = Change::Write { location: place(payload), words };
+                    Some(Effect { lsn, volume, first: block, end: block + crcs.count(), change, more })
+                }
+                Record::Move { volume, block, payload, moved } => {
+                    batch.words.extend(moved.iter().flat_map(|moved| [moved.from.0, u64::from(moved.crc)]));
+                    let end = block + (batch.words.len() as u64 - u64::from(words)) / 2;
+                    let change = Change::Move { location: place(payload), words };
+                    Some(Effect { lsn, volume, first: block, end, change, more: false })
+                }
+                Record::Unmap { volume, first, end, more } => {
+                    Some(Effect { lsn, volume, first, end, change: Change::Unmap, more })
+                }
+                Record::DropVolume { volume } => {
+                    let change = Change::DropVolume { ticket: None };
+                    Some(Effect { lsn, volume, first: 0, end: u64::MAX, change, more: false })
+                }
+                Record::Seal { next } => {
+                    self.space.seal(header.segment);
+                    let generation = header.sequence + 1;
+                    self.space.add_used(next, super::space::State::Open, generation, generation);
+                    None
+                }
+                Record::Page { .. } | Record::Manifest { .. } => None,
+            };
+            #[cfg(feature = "planted")]
+            let effect = effect.filter(|effect| {
+                !(matches!(effect.change, Change::Unmap) && self.is_planted(super::Planted::ForgetUnmaps))
+            });
+            if let Some(effect) = effect {
+                self.apply(&batch, effect);
+            }
+        }
+        self.log.recycle(batch);
+        self.stats.replayed_batches += 1;
+        self.log.since_root_bytes += u64::from(header.total_bytes);
+        replay.applied = unchecked.after;
+    }
+}
+
+fn damaged(replay: &Replay) -> Failure {
+    Failure::LogDamaged { found: replay.next.sequence - 1, expected: replay.next.sequence }
+}
+
+/// Whether every payload of a batch is what its record says.
+fn payloads_are_whole(header: &BatchHeader, bytes: &[u8]) -> bool {
+    let block_len = BLOCK_BYTES as usize;
+    let slice = |payload: u32, len: u32| &bytes[payload as usize..][..len as usize];
+    let blocks_fit = |payload: u32, first: u64, crcs: &mut dyn Iterator<Item = u32>| {
+        crcs.zip(first..).enumerate().all(|(at, (crc, block))| {
+            let start = payload as usize + at * block_len;
+            block_crc(block, &bytes[start..start + block_len]) == crc
+        })
+    };
+    header.records(bytes).flatten().all(|record| match record {
+        Record::Write { block, payload, crcs, .. } => blocks_fit(payload, block, &mut crcs.iter()),
+        Record::Move { block, payload, moved, .. } => {
+            blocks_fit(payload, block, &mut moved.iter().map(|moved| moved.crc))
+        }
+        Record::Page { payload, len, .. } => {
+            DiskPage::parse(slice(payload, len)).is_ok_and(|(page, _)| page.len_bytes() == len as usize)
+        }
+        Record::Manifest { payload, len, crc } => crc32c(slice(payload, len)) == crc,
+        Record::Unmap { .. } | Record::Seal { .. } | Record::DropVolume { .. } => true,
+    })
+}

@@ -1,0 +1,344 @@
+//! The shard's segments: what is live in each, what is free, and who may still fill what is left.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use io::{DriveId, Time};
+
+use crate::map::{Freed, LOCATION_BYTES, Location, extent_of};
+use crate::record::ALIGNMENT;
+use crate::{Layout, SegmentId};
+
+/// The segments that a shard owns.
+#[derive(Debug)]
+pub(super) struct Space {
+    segment_bytes: u32,
+    segments: BTreeMap<SegmentId, Segment>,
+    /// Owned, empty, and needed by no root: the log may go on in them.
+    free: VecDeque<SegmentId>,
+    /// Condemned by the checkpoint under way, and whether the shard keeps them.
+    condemned: Vec<(SegmentId, bool)>,
+    /// Freed by a durable root, waiting for reads that began before.
+    leaving: VecDeque<Leaving>,
+    live_bytes: u64,
+    /// Sealed segments without a live byte, or that cleaning has emptied of blocks: a checkpoint gives them back.
+    reclaimable: u32,
+    pub(super) want: Want,
+    /// The pool had no segment when it was asked last.
+    starved: bool,
+    /// Whether the pool said that it has few free segments left.
+    pub(super) pool_low: bool,
+}
+
+/// One segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    pub(super) state: State,
+    /// Sequence of its first batch.
+    pub(super) generation: u64,
+    /// Sequence of its last batch so far.
+    pub(super) last: u64,
+    /// Bytes of blocks, pages and manifest in it that are referred to.
+    pub(super) live_bytes: u64,
+    /// Cleaning has been through it, or cannot get through it.
+    pub(super) cleaned: bool,
+    /// Counted in [`Space::reclaimable`].
+    reclaimable: bool,
+}
+
+/// Where a segment is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Empty, and may be written.
+    Free,
+    /// The log's end is in it.
+    Open,
+    /// Full.
+    Sealed,
+    /// Empty; a root that says so is on its way, or reads of it have not ended. It will be free.
+    Condemned,
+    /// The same, but it goes back to the pool: the root does not name it.
+    Departing,
+}
+
+/// How the shard stands with the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Want {
+    /// Nothing was asked.
+    Nothing,
+    /// A segment was asked for.
+    Asked,
+    /// The pool had none; ask again then.
+    Refused(Time),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    segment: SegmentId,
+    /// Reads that began before this ticket may still be reading it.
+    ticket: u64,
+    keep: bool,
+}
+
+impl Segment {
+    fn new(state: State, generation: u64, last: u64) -> Self {
+        Self { state, generation, last, live_bytes: 0, cleaned: false, reclaimable: false }
+    }
+}
+
+impl Space {
+    pub(super) fn new(layout: &Layout) -> Self {
+        Self {
+            segment_bytes: layout.segment_bytes(),
+            segments: BTreeMap::new(),
+            free: VecDeque::new(),
+            condemned: Vec::new(),
+            leaving: VecDeque::new(),
+            live_bytes: 0,
+            reclaimable: 0,
+            want: Want::Nothing,
+            starved: false,
+            pool_low: false,
+        }
+    }
+
+    /// Takes a free segment into the shard's own.
+    pub(super) fn add_free(&mut self, id: SegmentId) {
+        let segment = Segment::new(State::Free, 0, 0);
+        let before = self.segments.insert(id, segment);
+        assert!(before.is_none_or(|segment| segment.state == State::Free));
+        if before.is_none() {
+            self.free.push_back(id);
+        }
+    }
+
+    /// Records a segment that the log has used, found at recovery.
+    pub(super) fn add_used(&mut self, id: SegmentId, state: State, generation: u64, last: u64) {
+        self.free.retain(|&free| free != id);
+        self.segments.insert(id, Segment::new(state, generation, last));
+    }
+
+    /// The free segment in which the log shall go on.
+    pub(super) fn open_next(&mut self, generation: u64) -> Option<SegmentId> {
+        let id = self.free.pop_front()?;
+        self.segments.insert(id, Segment::new(State::Open, generation, generation));
+        Some(id)
+    }
+
+    /// The segment that [`Space::open_next`] will give.
+    pub(super) fn peek_next(&self) -> Option<SegmentId> {
+        self.free.front().copied()
+    }
+
+    /// The log has left the segment.
+    pub(super) fn seal(&mut self, id: SegmentId) {
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.state = State::Sealed;
+        }
+        self.count_reclaimable(id);
+    }
+
+    /// A batch went into the segment.
+    pub(super) fn logged(&mut self, id: SegmentId, sequence: u64) {
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.last = sequence;
+        }
+    }
+
+    /// Bytes at a location are referred to from now on. False where the segment is none that holds anything.
+    pub(super) fn lives(&mut self, location: Location, bytes: u64) -> bool {
+        let id = self.segment_of(location);
+        match self.segments.get_mut(&id) {
+            Some(segment) if matches!(segment.state, State::Open | State::Sealed) => {
+                segment.live_bytes += bytes;
+                self.live_bytes += bytes;
+                if !segment.cleaned {
+                    self.reclaimable -= u32::from(std::mem::take(&mut segment.reclaimable));
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A block or page is not referred to any more.
+    pub(super) fn frees(&mut self, freed: Freed) {
+        let (location, bytes) = extent_of(freed);
+        self.dies(location, bytes);
+    }
+
+    /// Bytes at a location are not referred to any more.
+    pub(super) fn dies(&mut self, location: Location, bytes: u64) {
+        let id = self.segment_of(location);
+        let segment = self.segments.get_mut(&id).expect("what is live lies in a segment of the shard");
+        assert!(segment.live_bytes >= bytes);
+        segment.live_bytes -= bytes;
+        self.live_bytes -= bytes;
+        if segment.live_bytes == 0 {
+            self.count_reclaimable(id);
+        }
+    }
+
+    /// Cleaning has been through the segment: it is not a victim again. `emptied` if no blocks are left in it, but
+    /// perhaps pages, which the next checkpoint moves.
+    pub(super) fn set_cleaned(&mut self, id: SegmentId, emptied: bool) {
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.cleaned = true;
+            if emptied && !std::mem::replace(&mut segment.reclaimable, true) {
+                self.reclaimable += 1;
+            }
+        }
+    }
+
+    /// Looks at a segment that may have become reclaimable.
+    fn count_reclaimable(&mut self, id: SegmentId) {
+        if let Some(segment) = self.segments.get_mut(&id)
+            && segment.state == State::Sealed
+            && segment.live_bytes == 0
+            && !std::mem::replace(&mut segment.reclaimable, true)
+        {
+            self.reclaimable += 1;
+        }
+    }
+
+    /// Counts the reclaimable segments anew, after recovery has counted what is live.
+    pub(super) fn recount(&mut self) {
+        for id in self.segments.keys().copied().collect::<Vec<_>>() {
+            self.count_reclaimable(id);
+        }
+    }
+
+    /// The sealed segment with the least live bytes, at most `most`, whose batches are all in the map, where `settled`
+    /// is the first that is not.
+    pub(super) fn choose_victim(&self, settled: u64, most: u64) -> Option<SegmentId> {
+        self.segments
+            .iter()
+            .filter(|(_, segment)| {
+                segment.state == State::Sealed
+                    && !segment.cleaned
+                    && segment.last < settled
+                    && segment.live_bytes != 0
+                    && segment.live_bytes <= most
+            })
+            .min_by_key(|(_, segment)| segment.live_bytes)
+            .map(|(&id, _)| id)
+    }
+
+    /// Condemns every empty segment that replay from `replay` (a batch's sequence) does not need. The pool is to have
+    /// back what makes more than `keep` free ones.
+    pub(super) fn condemn(&mut self, replay: u64, keep: usize) {
+        let mut spare = self.free.len();
+        for (&id, segment) in &mut self.segments {
+            if segment.state == State::Sealed && segment.live_bytes == 0 && segment.last < replay {
+                let keeps = spare < keep;
+                spare += usize::from(keeps);
+                segment.state = if keeps { State::Condemned } else { State::Departing };
+                self.reclaimable -= u32::from(std::mem::take(&mut segment.reclaimable));
+                self.condemned.push((id, keeps));
+            } else if segment.reclaimable && segment.live_bytes != 0 && segment.last < replay {
+                // Something went into the map after cleaning had looked: let it look again.
+                segment.reclaimable = false;
+                segment.cleaned = false;
+                self.reclaimable -= 1;
+            }
+        }
+        while self.free.len() > keep
+            && let Some(id) = self.free.pop_back()
+            && let Some(segment) = self.segments.get_mut(&id)
+        {
+            segment.state = State::Departing;
+            self.condemned.push((id, false));
+        }
+    }
+
+    /// The root without the condemned segments is durable: they go to the pool or become free once the reads that
+    /// began before `ticket` have ended.
+    pub(super) fn depart(&mut self, ticket: u64) {
+        let leaving = self.condemned.drain(..).map(|(segment, keep)| Leaving { segment, ticket, keep });
+        self.leaving.extend(leaving);
+    }
+
+    /// Ends departures whose reads have ended; `oldest` is the ticket of the oldest read under way. Gives what goes
+    /// to the pool.
+    pub(super) fn departed(&mut self, oldest: u64) -> Vec<SegmentId> {
+        let mut release = Vec::new();
+        while let Some(leaving) = self.leaving.front().copied()
+            && leaving.ticket <= oldest
+        {
+            self.leaving.pop_front();
+            self.segments.remove(&leaving.segment);
+            if leaving.keep {
+                self.add_free(leaving.segment);
+            } else {
+                release.push(leaving.segment);
+            }
+        }
+        release
+    }
+
+    /// The pool's answer to a question for a segment; if it had none, asks again at `retry`.
+    pub(super) fn on_grant(&mut self, grant: Option<SegmentId>, retry: Time) {
+        self.starved = grant.is_none();
+        self.want = if let Some(segment) = grant {
+            self.add_free(segment);
+            Want::Nothing
+        } else {
+            Want::Refused(retry)
+        };
+    }
+
+    pub(super) fn is_starved(&self) -> bool {
+        self.starved
+    }
+
+    pub(super) fn get(&self, id: SegmentId) -> Option<&Segment> {
+        self.segments.get(&id)
+    }
+
+    /// All segments that the shard owns, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SegmentId, &Segment)> {
+        self.segments.iter().map(|(&id, segment)| (id, segment))
+    }
+
+    pub(super) fn owned(&self) -> u64 {
+        self.segments.len() as u64
+    }
+
+    pub(super) fn free_count(&self) -> usize {
+        self.free.len()
+    }
+
+    pub(super) fn is_departing(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
+    pub(super) fn reclaimable(&self) -> u32 {
+        self.reclaimable
+    }
+
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.live_bytes
+    }
+
+    /// Bytes of a segment that batches may fill: the last block is kept for the seal.
+    pub(super) fn usable_bytes(&self) -> u64 {
+        u64::from(self.segment_bytes - ALIGNMENT)
+    }
+
+    /// The segment in which a location lies.
+    pub(super) fn segment_of(&self, location: Location) -> SegmentId {
+        let number = location.0 * LOCATION_BYTES / u64::from(self.segment_bytes);
+        SegmentId(u32::try_from(number).unwrap_or(u32::MAX))
+    }
+
+    /// The location at `offset` of a segment.
+    pub(super) fn location(&self, id: SegmentId, offset: u32) -> Location {
+        Location((u64::from(id.0) * u64::from(self.segment_bytes) + u64::from(offset)) / LOCATION_BYTES)
+    }
+
+    /// Where a location is on the drives.
+    pub(super) fn place(&self, layout: &Layout, location: Location) -> (DriveId, u64) {
+        let id = self.segment_of(location);
+        let (drive, start) = layout.segment_place(id);
+        (drive, start + location.0 * LOCATION_BYTES % u64::from(self.segment_bytes))
+    }
+}

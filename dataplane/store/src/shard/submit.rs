@@ -1,0 +1,152 @@
+//! Requests on their way in: checked, cut into parts, queued.
+
+use io::Buffer;
+
+use super::order::{Source, Write};
+use super::read::{HostKind, HostRead};
+use super::{BLOCK_BYTES, DATA_BYTES_MAX, Op, Outcome, Payload, Phase, Request, SECTOR_BYTES, Shard};
+use crate::VolumeId;
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+impl<B: Buffer> Shard<B> {
+    /// Takes a request.
+    ///
+    /// # Errors
+    /// The request itself when the shard holds [`super::ShardOptions::requests_max`] of them.
+    ///
+    /// # Panics
+    /// If offset, length and data contradict each other, or recovery has not ended: callers check what hosts send.
+    pub fn submit(&mut self, request: Request<B>) -> Result<(), Request<B>> {
+        assert!(!matches!(self.phase, Phase::Recovering), "requests come after recovery");
+        if self.tickets.len() + self.reads.len() >= self.options.requests_max {
+            return Err(request);
+        }
+        let Request { tag, volume, offset, len, op } = request;
+        if matches!(self.phase, Phase::Failed | Phase::Stopped | Phase::Stopping) {
+            let buffer = if let Op::Read { buffer } = op { Some(buffer) } else { None };
+            self.answer(tag, Outcome::Failed, buffer);
+            return Ok(());
+        }
+        check_range(offset, len, &op);
+        match op {
+            Op::Read { buffer } => self.queue_read(tag, volume, offset, len, HostKind::Read(buffer)),
+            Op::Compare { data } => self.queue_read(tag, volume, offset, len, HostKind::Compare(data)),
+            Op::Verify => self.queue_read(tag, volume, offset, len, HostKind::Verify),
+            Op::Write { data, fua } => {
+                self.stats.written_bytes += len;
+                let ticket = self.new_ticket(tag, fua, 1);
+                self.queue_write(ticket, volume, offset, len, Some(data), None);
+            }
+            Op::CompareAndWrite { compare, write, fua } => {
+                self.stats.written_bytes += len;
+                let ticket = self.new_ticket(tag, fua, 1);
+                self.queue_write(ticket, volume, offset, len, Some(write), Some(compare));
+            }
+            Op::WriteZeroes { fua } => self.submit_zeroes(tag, volume, offset, len, fua),
+            Op::Deallocate => {
+                let (first, end) = (offset.div_ceil(BLOCK), (offset + len) / BLOCK);
+                self.submit_unmap(tag, volume, first, end);
+            }
+            Op::DropFrom => self.submit_unmap(tag, volume, offset.div_ceil(BLOCK), u64::MAX),
+            Op::DropVolume => {
+                if self.has_nothing_of(volume) {
+                    self.answer(tag, Outcome::Ok, None);
+                } else {
+                    let ticket = self.new_ticket(tag, false, 1);
+                    self.order.push(Write::new(ticket, volume, 0, u64::MAX, Source::DropVolume));
+                }
+            }
+            Op::Flush => {
+                let ticket = self.new_ticket(tag, false, 1);
+                self.flush.wait(self.log.applied, ticket);
+            }
+        }
+        Ok(())
+    }
+
+    fn queue_read(&mut self, tag: u64, volume: VolumeId, offset: u64, len: u64, kind: HostKind<B>) {
+        self.reads.push(HostRead { tag, volume, offset, len, kind });
+    }
+
+    fn queue_write(
+        &mut self,
+        ticket: u32,
+        volume: VolumeId,
+        offset: u64,
+        len: u64,
+        data: Option<Payload<B::Shared>>,
+        compare: Option<Payload<B::Shared>>,
+    ) {
+        let (first, end) = (offset / BLOCK, (offset + len).div_ceil(BLOCK));
+        let whole = offset.is_multiple_of(BLOCK) && len.is_multiple_of(BLOCK);
+        let source = match (data, compare) {
+            (Some(data), None) if whole => Source::Data(data),
+            (data, compare) => Source::Partial { data, compare, start: offset - first * BLOCK, len },
+        };
+        self.order.push(Write::new(ticket, volume, first, end, source));
+    }
+
+    /// Zeros are not stored: the whole blocks are unmapped, those at the edges are partial writes.
+    fn submit_zeroes(&mut self, tag: u64, volume: VolumeId, offset: u64, len: u64, fua: bool) {
+        let end = offset + len;
+        let (first_whole, end_whole) = (offset.div_ceil(BLOCK) * BLOCK, end / BLOCK * BLOCK);
+        if first_whole > end_whole {
+            // Within one block, touching neither of its ends.
+            let ticket = self.new_ticket(tag, fua, 1);
+            self.queue_write(ticket, volume, offset, len, None, None);
+            return;
+        }
+        let (head, tail) = (first_whole - offset, end - end_whole);
+        let has_middle = end_whole > first_whole;
+        let parts = u32::from(head > 0) + u32::from(has_middle) + u32::from(tail > 0);
+        let ticket = self.new_ticket(tag, fua, parts);
+        if head > 0 {
+            self.queue_write(ticket, volume, offset, head, None, None);
+        }
+        if has_middle {
+            let (first, end) = (first_whole / BLOCK, end_whole / BLOCK);
+            self.order.push(Write::new(ticket, volume, first, end, Source::Unmap));
+        }
+        if tail > 0 {
+            self.queue_write(ticket, volume, end_whole, tail, None, None);
+        }
+    }
+
+    fn submit_unmap(&mut self, tag: u64, volume: VolumeId, first: u64, end: u64) {
+        if first >= end || self.has_nothing_of(volume) {
+            self.answer(tag, Outcome::Ok, None);
+            return;
+        }
+        let ticket = self.new_ticket(tag, false, 1);
+        self.order.push(Write::new(ticket, volume, first, end, Source::Unmap));
+    }
+
+    /// Whether the volume has no block here, nor anything under way that could give it one.
+    fn has_nothing_of(&self, volume: VolumeId) -> bool {
+        self.order.is_empty() && self.log.in_flight() == 0 && !self.map.has_volume(volume)
+    }
+}
+
+fn check_range<B: Buffer>(offset: u64, len: u64, op: &Op<B>) {
+    let sector = u64::from(SECTOR_BYTES);
+    let (needs_len, data) = match op {
+        Op::Read { buffer } => (true, Some(buffer.len() as u64 >= len)),
+        Op::Write { data, .. } | Op::Compare { data } => (true, Some(data.len() as u64 == len)),
+        Op::CompareAndWrite { compare, write, .. } => {
+            (true, Some(compare.len() as u64 == len && write.len() as u64 == len))
+        }
+        Op::Verify => (true, Some(true)),
+        Op::WriteZeroes { .. } | Op::Deallocate => (true, None),
+        Op::Flush | Op::DropVolume | Op::DropFrom => (false, None),
+    };
+    if needs_len {
+        assert!(offset.is_multiple_of(sector) && len.is_multiple_of(sector), "requests are made in sectors");
+        assert!(len > 0 && offset.checked_add(len).is_some(), "a range is not empty and ends before 2^64");
+    }
+    if let Some(data_fits) = data {
+        assert!(data_fits, "data and length agree");
+        assert!(len <= DATA_BYTES_MAX, "a request for data is at most 1 MiB long");
+        assert!(offset / BLOCK + 256 < u64::MAX / 2 / BLOCK, "a volume ends before 2^63");
+    }
+}

@@ -1,0 +1,6 @@
+//! The shard against a model of its volumes: on drives that reorder, lose and tear, with crashes anywhere.
+
+mod crash;
+mod disk;
+mod single;
+mod world;

@@ -1,0 +1,87 @@
+//! Random work with crashes at random moments. Goal: what was answered survives a kill, what was flushed survives a
+//! power cut, no request is torn, no sector is ever anything but one of its versions.
+
+use super::disk::Rng;
+use super::world::{World, small_options};
+use crate::shard::Op;
+
+/// A few rounds of work and crashes from one seed.
+pub(super) fn run(seed: u64, segments: u64, tune: impl Fn(&mut World)) -> World {
+    let mut world = World::new(seed, segments, small_options());
+    tune(&mut world);
+    let mut rng = Rng(seed.wrapping_mul(77));
+    let volumes = 1 + rng.below(3);
+    let span = [64, 600, 4000][usize::try_from(rng.below(3)).unwrap()];
+    for _ in 0..4 {
+        let rounds = rng.below(1200);
+        let depth = 1 + rng.below(24);
+        for _ in 0..rounds {
+            if (world.issued.len() as u64) < depth && rng.chance(60) {
+                submit_some(&mut world, &mut rng, volumes, span);
+            }
+            world.step();
+            if world.failed.is_some() || !world.errors.is_empty() {
+                return world;
+            }
+        }
+        if rng.chance(30) && !world.drain() {
+            return world;
+        }
+        world.crash(rng.chance(60));
+        if !world.errors.is_empty() || world.failed.is_some() {
+            return world;
+        }
+    }
+    world
+}
+
+fn submit_some(world: &mut World, rng: &mut Rng, volumes: u64, span: u64) {
+    let volume = 1 + rng.below(volumes);
+    let first = rng.below(span);
+    let whole = first / 8 * 8;
+    let blocks = 1 + if rng.chance(80) { rng.below(4) } else { rng.below(60) };
+    match rng.below(100) {
+        0..45 => {
+            world.write(volume, whole, whole + blocks * 8, rng.chance(10));
+        }
+        45..60 => {
+            world.write(volume, first, first + 1 + rng.below(20), rng.chance(10));
+        }
+        60..65 => {
+            world.compare_and_write(volume, first, first + 1 + rng.below(10));
+        }
+        65..70 => world.zero(volume, first, first + 1 + rng.below(100), Op::WriteZeroes { fua: false }),
+        70..75 => world.zero(volume, first, first + 1 + rng.below(300), Op::Deallocate),
+        75..80 => world.flush(),
+        _ => world.read(volume, first, first + 1 + rng.below(30)),
+    }
+}
+
+fn seeds() -> std::ops::Range<u64> {
+    let from = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    let count = std::env::var("SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(60);
+    from.map_or(0..count, |seed| seed..seed + 1)
+}
+
+fn check(segments: u64, tune: impl Fn(&mut World)) {
+    for seed in seeds() {
+        let world = run(seed, segments, &tune);
+        assert!(world.errors.is_empty(), "seed {seed}: {:#?}", &world.errors[..world.errors.len().min(5)]);
+        assert!(world.failed.is_none(), "seed {seed}: {:?}", world.failed);
+    }
+}
+
+#[test]
+fn acknowledged_and_flushed_data_survives_crashes_anywhere() {
+    check(200, |_| ());
+}
+
+#[test]
+fn nothing_is_lost_while_cleaning_makes_room() {
+    check(14, |_| ());
+}
+
+#[test]
+fn refused_memory_delays_and_loses_nothing() {
+    check(40, |world| world.disk.refuse_percent = 20);
+}

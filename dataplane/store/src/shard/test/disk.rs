@@ -1,0 +1,275 @@
+//! Drives in memory whose operations end in any order, and lose at a crash what drives may lose.
+//!
+//! Fault model. An operation takes effect when it ends, at a moment that the seed chooses. At a kill, each write under
+//! way lands whole or not at all. At a power cut, of everything written to a drive since a flush of it began that has
+//! ended, and of writes under way, any set of blocks of 512 bytes survives.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use io::{
+    Buffer, Disk, DiskError, DiskErrorKind, DriveId, DriveShape, Extent, Memory, Purpose, Shared, Token,
+};
+
+/// A small generator whose whole state is the seed.
+#[derive(Clone, Debug)]
+pub(super) struct Rng(pub(super) u64);
+
+impl Rng {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut value = self.0;
+        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        value ^ (value >> 31)
+    }
+
+    pub(super) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    pub(super) fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct TestBuffer(pub(super) Vec<u8>);
+
+#[derive(Clone, Debug)]
+pub(super) struct TestShared(Arc<Vec<u8>>);
+
+impl Deref for TestBuffer {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl DerefMut for TestBuffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl Deref for TestShared {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Shared for TestShared {}
+
+impl Buffer for TestBuffer {
+    type Shared = TestShared;
+    fn share(self) -> TestShared {
+        TestShared(Arc::new(self.0))
+    }
+}
+
+#[derive(Debug)]
+pub(super) enum TestEvent {
+    Read(Token, TestBuffer, Result<(), DiskError>),
+    Written(Token, TestBuffer, Result<(), DiskError>),
+    Flushed(Token, Result<(), DiskError>),
+}
+
+#[derive(Debug)]
+enum Pending {
+    Read { token: Token, buffer: TestBuffer, extents: Vec<Extent> },
+    Write { token: Token, drive: usize, offset: usize, buffer: TestBuffer, len: usize },
+    Flush { token: Token, drive: usize, upto: u64 },
+}
+
+#[derive(Clone, Debug, Default)]
+struct Drive {
+    /// What a read sees.
+    image: Vec<u8>,
+    /// What survives a power cut for certain.
+    durable: Vec<u8>,
+    /// Writes that ended and may be lost, numbered.
+    unflushed: Vec<(u64, usize, Vec<u8>)>,
+    written: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct TestDisk {
+    drives: Vec<Drive>,
+    pending: Vec<Pending>,
+    pub(super) rng: Rng,
+    pub(super) block_bytes: u32,
+    /// Fail the next write, or the next flush.
+    pub(super) fail_write: bool,
+    pub(super) fail_flush: bool,
+    /// Refuse memory this often, in percent.
+    pub(super) refuse_percent: u64,
+    pub(super) writes: u64,
+    pub(super) written_bytes: u64,
+}
+
+impl TestDisk {
+    pub(super) fn new(sizes: &[usize], seed: u64) -> Self {
+        let drive = |&size: &usize| Drive {
+            image: vec![0; size],
+            durable: vec![0; size],
+            unflushed: Vec::new(),
+            written: 0,
+        };
+        Self {
+            drives: sizes.iter().map(drive).collect(),
+            pending: Vec::new(),
+            rng: Rng(seed),
+            block_bytes: 512,
+            fail_write: false,
+            fail_flush: false,
+            refuse_percent: 0,
+            writes: 0,
+            written_bytes: 0,
+        }
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Flips a bit that a read sees and a flush does not heal.
+    pub(super) fn rot(&mut self, drive: usize, offset: usize) {
+        self.drives[drive].image[offset] ^= 1;
+        self.drives[drive].durable[offset] ^= 1;
+    }
+
+    /// Ends one operation under way, any of them.
+    pub(super) fn step(&mut self) -> Option<TestEvent> {
+        if self.pending.is_empty() {
+            return None;
+        }
+        let at = usize::try_from(self.rng.below(self.pending.len() as u64)).unwrap();
+        Some(match self.pending.swap_remove(at) {
+            Pending::Read { token, mut buffer, extents } => {
+                for extent in extents {
+                    let from = usize::try_from(extent.offset).unwrap();
+                    let image = &self.drives[usize::from(extent.drive.0)].image;
+                    buffer[extent.start as usize..][..extent.len as usize]
+                        .copy_from_slice(&image[from..from + extent.len as usize]);
+                }
+                TestEvent::Read(token, buffer, Ok(()))
+            }
+            Pending::Write { token, drive, offset, buffer, len } => {
+                if std::mem::take(&mut self.fail_write) {
+                    return Some(TestEvent::Written(token, buffer, Err(error(drive))));
+                }
+                let held = &mut self.drives[drive];
+                held.image[offset..offset + len].copy_from_slice(&buffer[..len]);
+                held.written += 1;
+                held.unflushed.push((held.written, offset, buffer[..len].to_vec()));
+                TestEvent::Written(token, buffer, Ok(()))
+            }
+            Pending::Flush { token, drive, upto } => {
+                if std::mem::take(&mut self.fail_flush) {
+                    return Some(TestEvent::Flushed(token, Err(error(drive))));
+                }
+                let held = &mut self.drives[drive];
+                let safe = held.unflushed.iter().take_while(|(number, ..)| *number <= upto).count();
+                for (_, offset, bytes) in held.unflushed.drain(..safe) {
+                    held.durable[offset..offset + bytes.len()].copy_from_slice(&bytes);
+                }
+                TestEvent::Flushed(token, Ok(()))
+            }
+        })
+    }
+
+    /// The server is killed: the drives stay.
+    pub(super) fn kill(&mut self) {
+        for pending in std::mem::take(&mut self.pending) {
+            if let Pending::Write { drive, offset, buffer, len, .. } = pending
+                && self.rng.chance(50)
+            {
+                let held = &mut self.drives[drive];
+                held.image[offset..offset + len].copy_from_slice(&buffer[..len]);
+                held.written += 1;
+                held.unflushed.push((held.written, offset, buffer[..len].to_vec()));
+            }
+        }
+    }
+
+    /// The power goes.
+    pub(super) fn cut_power(&mut self) {
+        for pending in std::mem::take(&mut self.pending) {
+            if let Pending::Write { drive, offset, buffer, len, .. } = pending {
+                self.drives[drive].unflushed.push((u64::MAX, offset, buffer[..len].to_vec()));
+            }
+        }
+        let keep_percent = [0, 20, 50, 90, 100][usize::try_from(self.rng.below(5)).unwrap()];
+        for held in &mut self.drives {
+            held.image.clone_from(&held.durable);
+            for (_, offset, bytes) in held.unflushed.drain(..) {
+                for (at, sector) in bytes.chunks(512).enumerate() {
+                    if self.rng.chance(keep_percent) {
+                        held.image[offset + at * 512..][..512].copy_from_slice(sector);
+                    }
+                }
+            }
+            held.durable.clone_from(&held.image);
+        }
+    }
+}
+
+fn error(drive: usize) -> DiskError {
+    let drive = DriveId(u16::try_from(drive).unwrap());
+    DiskError { kind: DiskErrorKind::Media, drive, offset: 0, len: 0, errno: 5 }
+}
+
+impl Memory for TestDisk {
+    type Buffer = TestBuffer;
+
+    fn allocate(&mut self, len: usize, _purpose: Purpose) -> Option<TestBuffer> {
+        assert!((1..=1 << 20).contains(&len));
+        if self.refuse_percent > 0 && self.rng.chance(self.refuse_percent) {
+            return None;
+        }
+        Some(TestBuffer(vec![0xee; len]))
+    }
+}
+
+impl Disk for TestDisk {
+    fn drive(&self, drive: DriveId) -> DriveShape {
+        DriveShape {
+            size_bytes: self.drives[usize::from(drive.0)].image.len() as u64,
+            block_bytes: self.block_bytes,
+            volatile_cache: true,
+        }
+    }
+
+    fn drives(&self) -> u16 {
+        u16::try_from(self.drives.len()).unwrap()
+    }
+
+    fn read(&mut self, token: Token, buffer: TestBuffer, extents: &[Extent]) {
+        assert!(extents.len() <= 256 && !extents.is_empty());
+        for extent in extents {
+            assert!(extent.offset.is_multiple_of(4096) && extent.start.is_multiple_of(4096));
+            assert!(extent.len > 0 && extent.len.is_multiple_of(4096));
+        }
+        self.pending.push(Pending::Read { token, buffer, extents: extents.to_vec() });
+    }
+
+    fn write(&mut self, token: Token, drive: DriveId, offset: u64, buffer: TestBuffer, len: u32) {
+        assert!(offset.is_multiple_of(4096) && len.is_multiple_of(4096) && len > 0);
+        self.writes += 1;
+        self.written_bytes += u64::from(len);
+        self.pending.push(Pending::Write {
+            token,
+            drive: usize::from(drive.0),
+            offset: usize::try_from(offset).unwrap(),
+            buffer,
+            len: len as usize,
+        });
+    }
+
+    fn flush(&mut self, token: Token, drive: DriveId) {
+        let drive = usize::from(drive.0);
+        let upto = self.drives[drive].written;
+        self.pending.push(Pending::Flush { token, drive, upto });
+    }
+}
