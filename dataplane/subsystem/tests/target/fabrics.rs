@@ -269,7 +269,7 @@ fn another_path_or_host_does_not_end_an_association() {
 #[test]
 fn clearing_enable_is_answered_only_when_the_io_queues_are_drained() {
     let mut world = World::with_namespaces();
-    let (mut admin, mut io) = Host::pair(&mut world);
+    let (mut admin, io) = Host::pair(&mut world);
     world.hold = true;
     let bytes = io.in_capsule(Sqe { cid: 1, ..write(1) }, &[0xaa; 4096]);
     world.send(io.line, &bytes);
