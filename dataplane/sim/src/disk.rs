@@ -255,6 +255,9 @@ impl<M: Send + 'static> Core<M> {
                 }
             }
         }
+        for drive in &mut self.drives {
+            drive.tell_all();
+        }
     }
 }
 

@@ -47,6 +47,7 @@ mod memory;
 pub mod model;
 mod net;
 mod random;
+pub mod target;
 pub mod trial;
 mod world;
 

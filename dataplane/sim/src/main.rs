@@ -1,29 +1,40 @@
-//! `sim SEED` runs the trial of one seed again and prints everything that happens; `sim FIRST COUNT` runs many and
-//! prints the seeds that fail.
+//! Replays seeds. `sim SEED` runs the store's trial of one seed again and prints everything that happens; `sim FIRST COUNT`
+//! runs many and prints those that fail. With `target` before the numbers it is the whole target instead of the store.
 
 use std::process::ExitCode;
 
 use io::Time;
-use sim::trial::{Plan, Trial, run_seed};
+use sim::target::{TargetPlan, TargetTrial, run_target_seed};
+use sim::trial::{Plan, Trial, Violation, run_seed};
 
 fn main() -> ExitCode {
-    let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|text| text.parse().ok()).collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let whole = arguments.iter().any(|text| text == "target");
+    let numbers: Vec<u64> = arguments.iter().filter_map(|text| text.parse().ok()).collect();
     match numbers[..] {
-        [seed] => replay(seed),
-        [first, count] => sweep(first, count),
+        [seed] => replay(seed, whole),
+        [first, count] => sweep(first, count, whole),
         _ => {
-            eprintln!("usage: sim SEED | sim FIRST COUNT");
+            eprintln!("usage: sim [target] SEED | sim [target] FIRST COUNT");
             ExitCode::from(2)
         }
     }
 }
 
-fn replay(seed: u64) -> ExitCode {
-    let mut trial = Trial::new(Plan::new(seed));
-    trial.set_tracer(|time: Time, line: &str| println!("{:>12} {line}", time.0));
-    match trial.run() {
+fn replay(seed: u64, whole: bool) -> ExitCode {
+    let tracer = |time: Time, line: &str| println!("{:>12} {line}", time.0);
+    let result = if whole {
+        let mut trial = TargetTrial::new(TargetPlan::new(seed));
+        trial.set_tracer(tracer);
+        trial.run().map(|report| format!("{report:#?}"))
+    } else {
+        let mut trial = Trial::new(Plan::new(seed));
+        trial.set_tracer(tracer);
+        trial.run().map(|report| format!("{report:#?}"))
+    };
+    match result {
         Ok(report) => {
-            println!("seed {seed}: {report:#?}");
+            println!("seed {seed}: {report}");
             ExitCode::SUCCESS
         }
         Err(violation) => {
@@ -33,11 +44,16 @@ fn replay(seed: u64) -> ExitCode {
     }
 }
 
-fn sweep(first: u64, count: u64) -> ExitCode {
+fn sweep(first: u64, count: u64, whole: bool) -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let mut failed = 0_u64;
     for seed in first..first.saturating_add(count) {
-        if let Err(violation) = run_seed(&Plan::new(seed)) {
+        let result: Result<(), Violation> = if whole {
+            run_target_seed(&TargetPlan::new(seed)).map(drop)
+        } else {
+            run_seed(&Plan::new(seed)).map(drop)
+        };
+        if let Err(violation) = result {
             println!("seed {seed}: {violation}");
             failed += 1;
         }

@@ -38,11 +38,11 @@ impl Trial {
                 self.peeked = buffer.filter(|_| outcome == Outcome::Ok).map(|buffer| buffer.to_vec());
                 if self.peeked.is_some() { Ok(()) } else { Err(Violation::UnfairAnswer { number, outcome }) }
             }
-            Kind::Change { ref blocks, .. } => self.end_change(&open, number, blocks, outcome),
+            Kind::Change { ref blocks, whole, .. } => self.end_change(&open, number, blocks, outcome, whole),
             Kind::Compare { ref expected, ref blocks } => {
                 let own = (!blocks.is_empty()).then_some(number);
                 self.check_comparison(&open, expected, own, outcome)?;
-                self.end_change(&open, number, blocks, outcome)
+                self.end_change(&open, number, blocks, outcome, true)
             }
             Kind::Verify => Ok(()),
             Kind::Flush => {
@@ -129,6 +129,7 @@ impl Trial {
         number: u64,
         blocks: &[usize],
         outcome: Outcome,
+        whole: bool,
     ) -> Result<(), Violation> {
         let now = self.clock;
         let Some(volume) = self.volumes.iter_mut().find(|other| other.id == open.volume) else {
@@ -139,6 +140,7 @@ impl Trial {
             match outcome {
                 Outcome::Ok => history.confirm(number, now),
                 Outcome::Failed => history.doubt(number),
+                Outcome::Unrecovered if !whole => history.doubt(number),
                 Outcome::CompareFailed | Outcome::CapacityExceeded | Outcome::Unrecovered => {
                     if !history.revoke(number) {
                         return Err(Violation::SeenAndDenied { number });

@@ -5,7 +5,7 @@
 //! life everything is dropped, the pool must become free again, the shards stop cleanly and every buffer is home.
 
 mod answers;
-mod payload;
+pub(crate) mod payload;
 mod plan;
 mod requests;
 mod seats;
@@ -339,7 +339,12 @@ impl fmt::Debug for Trial {
 /// The first promise that was broken.
 pub fn run_seed(plan: &Plan) -> Result<Report, Violation> {
     let plan = plan.clone();
-    std::panic::catch_unwind(move || Trial::new(plan).run()).unwrap_or_else(|cause| {
+    catch(move || Trial::new(plan).run())
+}
+
+/// Runs something; a panic is a violation.
+pub(crate) fn catch<T>(run: impl FnOnce() -> Result<T, Violation>) -> Result<T, Violation> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|cause| {
         let text = cause.downcast_ref::<String>().cloned();
         let text = text.or_else(|| cause.downcast_ref::<&str>().map(ToString::to_string));
         Err(Violation::Panicked(text.unwrap_or_default()))

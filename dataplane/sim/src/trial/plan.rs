@@ -148,7 +148,7 @@ impl Mix {
 /// Small bounds, so that each is met often.
 fn shard_options(random: &mut Random, segment_bytes: u32) -> ShardOptions {
     let segment = u64::from(segment_bytes);
-    let batch_bytes_max = (segment_bytes / 2).min(16 << (10 + random.below(4)));
+    let batch_bytes_max = (segment_bytes / 2).min(32 << (10 + random.below(3)));
     ShardOptions {
         requests_max: 1 << random.between(3, 8),
         batches_max: random.index(4) + 1,

@@ -25,10 +25,21 @@ pub(crate) struct Open {
 
 #[derive(Debug)]
 pub(crate) enum Kind {
-    Read { first: u64, count: usize },
+    Read {
+        first: u64,
+        count: usize,
+    },
     Peek,
-    Change { blocks: Vec<usize>, may_be_refused: bool },
-    Compare { expected: Vec<Part>, blocks: Vec<usize> },
+    /// `whole`: an answer that says it failed means that it has changed nothing.
+    Change {
+        blocks: Vec<usize>,
+        may_be_refused: bool,
+        whole: bool,
+    },
+    Compare {
+        expected: Vec<Part>,
+        blocks: Vec<usize>,
+    },
     Verify,
     Flush,
     Drop,
@@ -234,14 +245,14 @@ impl Trial {
         (numbers, expected)
     }
 
-    /// The blocks of a range with the sectors in it; `whole`: only those that lie in it wholly. `None` if a block has
+    /// The blocks of a range with the sectors in it; `blocks_only`: only those that lie in it wholly. `None` if a block has
     /// too much going on already.
-    fn covered(&self, target: Target, whole: bool) -> Option<Vec<(usize, u8)>> {
+    fn covered(&self, target: Target, blocks_only: bool) -> Option<Vec<(usize, u8)>> {
         let blocks = &self.volumes[target.volume].blocks[target.shard];
         let run = std::iter::repeat_n(0, target.count);
         let parts = Part::of_run(target.first, run).into_iter();
         let mut covered: Vec<(usize, u8)> = parts.map(|part| (part.block, part.mask)).collect();
-        covered.retain(|(_, mask)| !whole || *mask == u8::MAX);
+        covered.retain(|(_, mask)| !blocks_only || *mask == u8::MAX);
         let busy = covered.iter().any(|(block, _)| {
             blocks[*block].open_changes() >= OPEN_CHANGES_MAX || blocks[*block].history_len() >= HISTORY_MAX
         });
@@ -255,10 +266,11 @@ impl Trial {
         change: Change,
         may_be_refused: bool,
     ) -> bool {
-        let whole = matches!(op, Op::Deallocate | Op::DropFrom);
-        let Some(covered) = self.covered(target, whole) else { return false };
+        let whole = matches!(op, Op::Write { .. });
+        let blocks_only = matches!(op, Op::Deallocate | Op::DropFrom);
+        let Some(covered) = self.covered(target, blocks_only) else { return false };
         let blocks = covered.iter().map(|(block, _)| *block).collect();
-        self.submit(target, op, Kind::Change { blocks, may_be_refused }, Some((change, covered)))
+        self.submit(target, op, Kind::Change { blocks, may_be_refused, whole }, Some((change, covered)))
     }
 
     /// Hands a request to its shard, and to the model if it was taken.

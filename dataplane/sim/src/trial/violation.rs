@@ -72,6 +72,18 @@ pub enum Violation {
         /// Segments that it still owns.
         segments: usize,
     },
+    /// A command that was asked for behind a fence had success.
+    FenceCrossed {
+        /// The command.
+        number: u64,
+    },
+    /// A command ended with a status that nothing justifies.
+    UnfairStatus {
+        /// The command.
+        number: u64,
+        /// Its status, 15 bits.
+        status: u16,
+    },
     /// The code itself gave up.
     Panicked(String),
 }
@@ -126,6 +138,10 @@ impl fmt::Display for Violation {
                 f,
                 "space lost: shard {shard} still maps {mapped_bytes} bytes and owns {segments} segments"
             ),
+            Self::FenceCrossed { number } => write!(f, "command {number} came through a fence"),
+            Self::UnfairStatus { number, status } => {
+                write!(f, "command {number} ended with status {:?}", nvme::Status::from_bits(*status))
+            }
             Self::Panicked(message) => write!(f, "panic: {message}"),
         }
     }

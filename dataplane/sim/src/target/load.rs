@@ -1,0 +1,402 @@
+//! Commands of hosts, and what the model makes of their ends.
+
+use host::Payload;
+use nvme::command::{DatasetManagement, DsmRange, IoFlags, LbaRange, NvmCommand};
+use nvme::{Sqe, Status};
+use store::VolumeId;
+
+use super::host::Ended;
+use super::{Doubt, TargetTrial};
+use crate::model::{Change, Part, SECTORS};
+use crate::trial::payload::{fill, writers};
+use crate::trial::{Place, Violation};
+
+/// Sectors of 512 bytes of one command at most.
+const SECTORS_MAX: usize = 160;
+
+/// Longest history of a block.
+const HISTORY_MAX: usize = 80;
+
+/// A command under way.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) host: usize,
+    pub(crate) volume: usize,
+    pub(crate) asked_at: u64,
+    // The host's associations so far: the command is lost for good with the next.
+    pub(crate) kind: Kind,
+}
+
+#[derive(Debug)]
+pub(crate) enum Kind {
+    Read { first: u64 },
+    Peek { first: u64 },
+    Change { blocks: Vec<usize> },
+    Compare { expected: Vec<Part> },
+    Flush,
+}
+
+/// A range of sectors of 512 bytes.
+#[derive(Clone, Copy)]
+struct Range {
+    volume: usize,
+    first: u64,
+    count: usize,
+}
+
+impl TargetTrial {
+    pub(super) fn open_of(&self, host: usize) -> usize {
+        self.open.values().filter(|open| open.host == host).count()
+    }
+
+    /// Makes one command of a host, if it can be made now.
+    pub(super) fn ask(&mut self, host: usize) {
+        let Some(range) = self.choose_range() else { return };
+        match self.random.below(20) {
+            0..7 => self.ask_read(host, range),
+            7..14 => self.ask_write(host, range),
+            14..16 => self.ask_zeroes(host, range),
+            16 => self.ask_deallocate(host, range),
+            17 => self.ask_compare(host, range),
+            _ => self.ask_flush(host, range.volume),
+        };
+    }
+
+    /// Near the start of a volume or the end of a stripe, where commands are cut.
+    fn choose_range(&mut self) -> Option<Range> {
+        let volume = self.random.index(self.volumes.len());
+        let blocks = self.volumes[volume].blocks.len();
+        let near = [0, 250, 506][self.random.index(3)];
+        let block = (near + self.random.index(10)).min(blocks.checked_sub(1)?);
+        let unit = if self.is_large(volume) { SECTORS } else { 1 };
+        let first = block * SECTORS + self.random.index(SECTORS) / unit * unit;
+        let longest = [8, 32, SECTORS_MAX][self.random.index(3)] / unit;
+        let count = (self.random.index(longest) + 1) * unit;
+        Some(Range { volume, first: first as u64, count: count.min(blocks * SECTORS - first) })
+    }
+
+    fn is_large(&self, volume: usize) -> bool {
+        self.volumes[volume].spec.sector == engine::SectorSize::B4096
+    }
+
+    fn lbas(&self, range: Range) -> LbaRange {
+        let unit = if self.is_large(range.volume) { SECTORS as u64 } else { 1 };
+        let count = u32::try_from(range.count as u64 / unit).expect("short");
+        LbaRange::new(range.first / unit, count)
+    }
+
+    fn ask_read(&mut self, host: usize, range: Range) -> bool {
+        let command = NvmCommand::Read(self.lbas(range));
+        let data = Payload::Read(vec![0xA5; range.count * 512]);
+        self.submit(host, range, command, data, Kind::Read { first: range.first }, None)
+    }
+
+    /// Reads for the model, which does not know what is there.
+    pub(super) fn ask_peek(&mut self, host: usize, volume: usize, first: u64, count: usize) -> bool {
+        let range = Range { volume, first, count };
+        let command = NvmCommand::Read(self.lbas(range));
+        let data = Payload::Read(vec![0x5A; count * 512]);
+        self.submit(host, range, command, data, Kind::Peek { first }, None)
+    }
+
+    fn ask_write(&mut self, host: usize, range: Range) -> bool {
+        let number = self.numbers + 1;
+        let mut lbas = self.lbas(range);
+        let fua = self.random.one_in(8);
+        if fua {
+            lbas.flags = IoFlags(lbas.flags.0 | IoFlags::FUA.0);
+        }
+        let mut data = vec![0; range.count * 512];
+        for (sector, place) in (range.first..).zip(data.chunks_exact_mut(512)) {
+            fill(place, number, id(range.volume), sector);
+        }
+        let change = self.change(false, fua);
+        self.submit_change(host, range, NvmCommand::Write(lbas), Payload::Write(data), change)
+    }
+
+    fn ask_zeroes(&mut self, host: usize, range: Range) -> bool {
+        let mut lbas = self.lbas(range);
+        if self.random.one_in(2) {
+            lbas.flags = IoFlags(lbas.flags.0 | IoFlags::DEAC.0);
+        }
+        let change = self.change(true, false);
+        self.submit_change(host, range, NvmCommand::WriteZeroes(lbas), Payload::None, change)
+    }
+
+    /// Whole blocks, so that what is left of it is certain.
+    fn ask_deallocate(&mut self, host: usize, range: Range) -> bool {
+        let first = range.first.next_multiple_of(SECTORS as u64);
+        let end = (range.first + range.count as u64) / SECTORS as u64 * SECTORS as u64;
+        let Some(count) = end.checked_sub(first).filter(|count| *count > 0) else { return false };
+        let range = Range { first, count: usize::try_from(count).expect("short"), ..range };
+        let lbas = self.lbas(range);
+        let list = DsmRange { attributes: 0, count_blocks: lbas.count_blocks, slba: lbas.slba };
+        let command = DatasetManagement {
+            count_ranges: 1,
+            deallocate: true,
+            integral_write: false,
+            integral_read: false,
+        };
+        let data = Payload::Write(list.encode().to_vec());
+        let change = self.change(true, false);
+        self.submit_change(host, range, NvmCommand::DatasetManagement(command), data, change)
+    }
+
+    fn ask_compare(&mut self, host: usize, range: Range) -> bool {
+        let volume = &self.volumes[range.volume];
+        let sectors = (range.first..).take(range.count);
+        let mut numbers: Vec<u64> = sectors
+            .map(|sector| {
+                let (block, within) = crate::model::split(sector);
+                volume.blocks[block].newest()[within]
+            })
+            .collect();
+        if self.random.one_in(4) {
+            let index = self.random.index(numbers.len());
+            numbers[index] = self.random.below(self.numbers + 1);
+        }
+        let mut data = vec![0; range.count * 512];
+        for ((sector, number), place) in (range.first..).zip(&numbers).zip(data.chunks_exact_mut(512)) {
+            fill(place, *number, id(range.volume), sector);
+        }
+        let expected = Part::of_run(range.first, numbers);
+        let command = NvmCommand::Compare(self.lbas(range));
+        self.submit(host, range, command, Payload::Write(data), Kind::Compare { expected }, None)
+    }
+
+    fn ask_flush(&mut self, host: usize, volume: usize) -> bool {
+        let range = Range { volume, first: 0, count: 0 };
+        self.submit(host, range, NvmCommand::Flush, Payload::None, Kind::Flush, None)
+    }
+
+    fn change(&self, zeroes: bool, fua: bool) -> Change {
+        // Every command may be refused: by a fence, a full pool, a lost connection.
+        Change {
+            number: self.numbers + 1,
+            mask: 0,
+            zeroes,
+            asked_at: 0,
+            optional: true,
+            certain_at: None,
+            answered_at: None,
+            fua,
+        }
+    }
+
+    fn submit_change(
+        &mut self,
+        host: usize,
+        range: Range,
+        command: NvmCommand,
+        data: Payload<Vec<u8>>,
+        change: Change,
+    ) -> bool {
+        let run = std::iter::repeat_n(0, range.count);
+        let parts = Part::of_run(range.first, run);
+        let volume = &self.volumes[range.volume];
+        let busy = |part: &Part| {
+            volume.locks[part.block].is_some() || volume.blocks[part.block].history_len() >= HISTORY_MAX
+        };
+        if parts.iter().any(busy) {
+            return false;
+        }
+        let blocks = parts.iter().map(|part| part.block).collect();
+        self.submit(host, range, command, data, Kind::Change { blocks }, Some((change, parts)))
+    }
+
+    fn submit(
+        &mut self,
+        host: usize,
+        range: Range,
+        command: NvmCommand,
+        data: Payload<Vec<u8>>,
+        kind: Kind,
+        change: Option<(Change, Vec<Part>)>,
+    ) -> bool {
+        let number = self.numbers + 1;
+        let sqe: Sqe = command.encode(self.volumes[range.volume].nsid);
+        let choice = self.random.index(8);
+        if !self.hosts[host].submit(choice, number, vec![(sqe, data)]) {
+            return false;
+        }
+        self.numbers = number;
+        let asked_at = self.tick();
+        self.trace(|_| {
+            format!("host {host} asks {number} at {asked_at}: volume {} {command:?}", range.volume)
+        });
+        if let Some((change, parts)) = change {
+            let volume = &mut self.volumes[range.volume];
+            for part in parts {
+                volume.blocks[part.block].begin(Change { mask: part.mask, asked_at, ..change.clone() });
+                volume.locks[part.block] = Some(number);
+            }
+        }
+        self.open.insert(number, Open { host, volume: range.volume, asked_at, kind });
+        self.run_host(host);
+        true
+    }
+
+    /// Takes the ends of commands, completed or lost.
+    pub(super) fn take_ends(&mut self) -> Result<(), Violation> {
+        for host in 0..self.hosts.len() {
+            for ended in std::mem::take(&mut self.hosts[host].ended) {
+                self.completed(host, ended)?;
+            }
+            for tag in std::mem::take(&mut self.hosts[host].lost) {
+                self.lose(host, tag);
+            }
+        }
+        self.resolve_doubts()
+    }
+
+    fn completed(&mut self, host: usize, ended: Ended) -> Result<(), Violation> {
+        let now = self.tick();
+        let Ended { tag, status, data } = ended;
+        self.trace(|_| format!("end of {tag} at {now}: {status:?}"));
+        let open = self.open.remove(&tag).ok_or(Violation::StrayAnswer(tag))?;
+        self.report.completed += 1;
+        self.report.refused += u64::from(!status.is_success());
+        if status.is_success() {
+            let fenced = self.volumes[open.volume].fenced[host];
+            if fenced.is_some_and(|since| since < open.asked_at) {
+                return Err(Violation::FenceCrossed { number: tag });
+            }
+        }
+        match &open.kind {
+            Kind::Read { first } if status.is_success() => self.check_read(&open, *first, &data, now),
+            Kind::Peek { first } if status.is_success() => self.settle(open.volume, *first, &data),
+            Kind::Read { .. } | Kind::Peek { .. } => self.check_status(&open, tag, status),
+            Kind::Change { blocks } => self.end_change(&open, tag, blocks, status, now),
+            Kind::Compare { expected } => self.check_comparison(&open, expected, tag, status),
+            Kind::Flush => {
+                if status.is_success() {
+                    self.note_flush(open.volume, open.asked_at);
+                    return Ok(());
+                }
+                self.check_status(&open, tag, status)
+            }
+        }
+    }
+
+    /// Statuses other than success that a command may fairly get.
+    fn check_status(&self, open: &Open, number: u64, status: Status) -> Result<(), Violation> {
+        let volume = &self.volumes[open.volume];
+        let hidden = volume.changing || volume.fenced[open.host].is_some();
+        let fair = status.is(Status::CAPACITY_EXCEEDED)
+            || hidden && (status.is(Status::INVALID_NAMESPACE) || status.is(Status::LBA_OUT_OF_RANGE));
+        if fair { Ok(()) } else { Err(Violation::UnfairStatus { number, status: status.bits() }) }
+    }
+
+    fn end_change(
+        &mut self,
+        open: &Open,
+        number: u64,
+        blocks: &[usize],
+        status: Status,
+        now: u64,
+    ) -> Result<(), Violation> {
+        if !status.is_success() {
+            self.check_status(open, number, status)?;
+        }
+        let volume = &mut self.volumes[open.volume];
+        let size = volume.blocks.len();
+        for block in blocks.iter().filter(|block| **block < size) {
+            volume.locks[*block] = None;
+            if status.is_success() {
+                volume.blocks[*block].confirm(number, now);
+            } else if !volume.blocks[*block].revoke(number) {
+                return Err(Violation::SeenAndDenied { number });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_read(&mut self, open: &Open, first: u64, data: &[u8], now: u64) -> Result<(), Violation> {
+        let volume = id(open.volume);
+        let place = |block| Place { shard: 0, volume, block };
+        let parts = writers(data, volume, first)
+            .map_err(|sector| Violation::Garbage { place: place(crate::model::split(sector).0), sector })?;
+        let blocks = &mut self.volumes[open.volume].blocks;
+        let size = blocks.len();
+        for part in parts.iter().filter(|part| part.block < size) {
+            let checked = blocks[part.block].check_read(&part.sectors, part.mask, open.asked_at, now);
+            checked.map_err(|mismatch| Violation::WrongRead(place(part.block), mismatch))?;
+        }
+        Ok(())
+    }
+
+    fn check_comparison(
+        &self,
+        open: &Open,
+        expected: &[Part],
+        number: u64,
+        status: Status,
+    ) -> Result<(), Violation> {
+        let blocks = &self.volumes[open.volume].blocks;
+        let may = |part: &Part| {
+            let block = blocks.get(part.block);
+            block.map_or((true, true), |block| {
+                block.may_compare(&part.sectors, part.mask, open.asked_at, None)
+            })
+        };
+        let fair = if status.is_success() {
+            expected.iter().all(|part| may(part).0)
+        } else if status.is(Status::COMPARE_FAILURE) {
+            expected.iter().any(|part| may(part).1)
+        } else {
+            return self.check_status(open, number, status);
+        };
+        let block = expected.first().map_or(0, |part| part.block);
+        let place = Place { shard: 0, volume: id(open.volume), block };
+        let outcome = if status.is_success() { store::Outcome::Ok } else { store::Outcome::CompareFailed };
+        if fair { Ok(()) } else { Err(Violation::WrongComparison(place, outcome)) }
+    }
+
+    fn note_flush(&mut self, volume: usize, asked_at: u64) {
+        let oldest = self.open.values().map(|open| open.asked_at).min().unwrap_or(u64::MAX);
+        let volume = &mut self.volumes[volume];
+        volume.flushed_before = volume.flushed_before.max(asked_at);
+        for block in &mut volume.blocks {
+            block.trim(volume.flushed_before, oldest);
+        }
+    }
+
+    /// A command was lost with its connection: it may have been done, or be done until the host is back.
+    fn lose(&mut self, host: usize, tag: u64) {
+        let Some(open) = self.open.remove(&tag) else { return };
+        self.trace(|_| format!("{tag} of host {host} is lost"));
+        self.report.lost += 1;
+        if let Kind::Change { blocks } = open.kind {
+            for block in &blocks {
+                if let Some(history) = self.volumes[open.volume].blocks.get_mut(*block) {
+                    history.doubt(tag);
+                }
+            }
+            let over_at = self.hosts[host].ready_count + 1;
+            self.doubts.push(Doubt { volume: open.volume, blocks, host, over_at });
+        }
+    }
+
+    /// Reads the blocks of lost commands once these can have no effect any more.
+    fn resolve_doubts(&mut self) -> Result<(), Violation> {
+        let over = |trial: &Self, doubt: &Doubt| trial.hosts[doubt.host].ready_count >= doubt.over_at;
+        let Some(at) = self.doubts.iter().position(|doubt| over(self, doubt)) else { return Ok(()) };
+        let Doubt { volume, host, .. } = self.doubts[at];
+        let Some(block) = self.doubts[at].blocks.last().copied() else {
+            self.doubts.swap_remove(at);
+            return Ok(());
+        };
+        let gone = block >= self.volumes[volume].blocks.len();
+        let fenced = self.volumes[volume].fenced[host].is_some() || self.volumes[volume].changing;
+        let asked = !gone && !fenced && self.ask_peek(host, volume, (block * SECTORS) as u64, SECTORS);
+        if gone || asked {
+            self.doubts[at].blocks.pop();
+        }
+        Ok(())
+    }
+}
+
+/// The model's name of a volume.
+pub(super) fn id(volume: usize) -> VolumeId {
+    VolumeId(volume as u64 + 1)
+}

@@ -1,0 +1,139 @@
+//! What management asks of the target, and what follows for the model.
+
+use std::sync::PoisonError;
+
+use engine::{Action, HostAcl, IpAcl, Message, Outcome, SectorSize, VolumeChange, VolumeSpec, VolumeUuid};
+use io::ReactorId;
+
+use super::host::SimHost;
+use super::{TargetTrial, Volume};
+use crate::model::{Block, SECTORS};
+use crate::trial::Violation;
+
+/// A question to management that was not answered.
+#[derive(Debug)]
+pub(crate) enum Change {
+    Create { volume: usize },
+    Acl { volume: usize, allowed: Vec<bool> },
+    Size { volume: usize, blocks: usize },
+    Stop,
+}
+
+impl TargetTrial {
+    /// Makes the plan's volumes and waits for them.
+    pub(super) fn make_volumes(&mut self) -> Result<(), Violation> {
+        for (number, (blocks, large)) in self.plan.volumes.clone().into_iter().enumerate() {
+            let spec = VolumeSpec {
+                uuid: VolumeUuid([u8::try_from(number + 1).expect("a few volumes"); 16]),
+                project: "default".into(),
+                name: format!("v{number}"),
+                size_bytes: blocks as u64 * 4096,
+                sector: if large { SectorSize::B4096 } else { SectorSize::B512 },
+                acl: HostAcl::Any,
+                ip_acl: IpAcl::Any,
+                compression: false,
+                attributes: String::new(),
+            };
+            self.volumes.push(Volume {
+                spec: spec.clone(),
+                nsid: 0,
+                blocks: vec![Block::default(); blocks],
+                locks: vec![None; blocks],
+                flushed_before: 0,
+                changing: true,
+                fenced: vec![None; self.plan.hosts],
+            });
+            let question = self.post(Action::CreateVolume(spec));
+            self.changes.insert(question, Change::Create { volume: number });
+        }
+        self.await_changes()
+    }
+
+    /// Begins a change of some volume.
+    pub(super) fn ask_change(&mut self) {
+        let volume = self.random.index(self.volumes.len());
+        if self.volumes[volume].changing {
+            return;
+        }
+        self.volumes[volume].changing = true;
+        let uuid = self.volumes[volume].spec.uuid;
+        let (change, note) = if self.random.one_in(2) {
+            let allowed: Vec<bool> = (0..self.plan.hosts).map(|_| self.random.one_in(2)).collect();
+            let nqn =
+                |host: usize| SimHost::nqn(u8::try_from(host).expect("a few hosts")).as_str().to_owned();
+            let hosts: Vec<String> = (0..self.plan.hosts).filter(|host| allowed[*host]).map(nqn).collect();
+            let acl = if hosts.is_empty() { HostAcl::None } else { HostAcl::Hosts(hosts) };
+            let change = VolumeChange { acl: Some(acl), ..VolumeChange::default() };
+            (change, Change::Acl { volume, allowed })
+        } else {
+            let blocks = self.random.index(600) + 1;
+            let size_bytes = Some(blocks as u64 * 4096);
+            let change = VolumeChange { size_bytes, shrink: true, ..VolumeChange::default() };
+            (change, Change::Size { volume, blocks })
+        };
+        self.trace(|_| format!("management asks: {note:?}"));
+        let question = self.post(Action::UpdateVolume { uuid, change, if_revision: None });
+        self.changes.insert(question, note);
+    }
+
+    /// Asks management; the answer comes by [`TargetTrial::take_answers`].
+    pub(super) fn post(&mut self, action: Action) -> u64 {
+        let question = self.tick();
+        let answers = self.answers.clone();
+        let reply = Box::new(move |answer| {
+            answers.lock().unwrap_or_else(PoisonError::into_inner).push((question, answer));
+        });
+        if matches!(action, Action::Stop) {
+            self.changes.insert(question, Change::Stop);
+        }
+        self.world.post(ReactorId(0), Message::Action { action, reply });
+        question
+    }
+
+    /// Takes the answers that have come.
+    pub(super) fn take_answers(&mut self) -> Result<(), Violation> {
+        let answers = std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner));
+        for (question, answer) in answers {
+            let now = self.tick();
+            self.trace(|_| format!("management is told at {now}: {answer:?}"));
+            let change = self.changes.remove(&question).ok_or(Violation::StrayAnswer(question))?;
+            let outcome = answer.map_err(|error| Violation::Panicked(format!("{change:?}: {error}")))?;
+            self.report.changes += 1;
+            match (change, outcome) {
+                (Change::Create { volume }, Outcome::Volume(made)) => {
+                    self.volumes[volume].nsid = made.nsid;
+                    self.volumes[volume].changing = false;
+                }
+                (Change::Acl { volume, allowed }, _) => {
+                    self.volumes[volume].changing = false;
+                    for (host, allowed) in allowed.into_iter().enumerate() {
+                        let fenced = &mut self.volumes[volume].fenced[host];
+                        *fenced = if allowed { None } else { fenced.or(Some(now)) };
+                    }
+                }
+                (Change::Size { volume, blocks }, _) => self.resized(volume, blocks),
+                (Change::Stop, Outcome::Done) => {}
+                (change, outcome) => {
+                    return Err(Violation::Panicked(format!("{change:?}: {outcome:?}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until management has no open question.
+    pub(super) fn await_changes(&mut self) -> Result<(), Violation> {
+        while !self.changes.is_empty() {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    fn resized(&mut self, volume: usize, blocks: usize) {
+        let volume = &mut self.volumes[volume];
+        volume.changing = false;
+        volume.spec.size_bytes = (blocks * SECTORS * 512) as u64;
+        volume.blocks.resize(blocks, Block::default());
+        volume.locks.resize(blocks, None);
+    }
+}

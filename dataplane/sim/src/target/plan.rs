@@ -1,0 +1,89 @@
+//! What one seed decides about a run of the whole target.
+
+use std::time::Duration;
+
+use io::DriveShape;
+use store::ShardOptions;
+
+use crate::{Faults, MemoryLimits, Random};
+
+/// A run of the whole target as its seed has it.
+#[derive(Clone, Debug)]
+pub struct TargetPlan {
+    /// The seed.
+    pub seed: u64,
+    /// Reactors of each life, one number a life.
+    pub reactors: Vec<u16>,
+    /// The pool's drives.
+    pub drives: Vec<DriveShape>,
+    /// Shards of the pool.
+    pub shards: u16,
+    /// Segment size.
+    pub segment_bytes: u32,
+    /// Settings of each shard.
+    pub shard_options: ShardOptions,
+    /// Memory of each reactor.
+    pub memory: MemoryLimits,
+    /// What goes wrong while hosts are served.
+    pub faults: Faults,
+    /// Hosts.
+    pub hosts: usize,
+    /// I/O queues of each.
+    pub queues: u16,
+    /// Commands of each host under way at a time.
+    pub depth: usize,
+    /// Volumes, each with its size in blocks of 4096 bytes and whether its sectors are 4096 bytes.
+    pub volumes: Vec<(usize, bool)>,
+    /// Commands of one life.
+    pub commands_per_life: u64,
+    /// One in how many crashes is a power cut.
+    pub power_cut_one_in: u32,
+    /// Digests on the connections.
+    pub digests: bool,
+    /// One in how many turns a host loses its connections.
+    pub reconnect_one_in: u32,
+    /// One in how many turns management changes a volume.
+    pub change_one_in: u32,
+}
+
+impl TargetPlan {
+    /// The plan of a seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let random = &mut Random::new(seed ^ 0x7A26);
+        let small = |random: &mut Random, low, high| u16::try_from(random.between(low, high)).unwrap_or(1);
+        let lives = random.between(1, 3);
+        let block_bytes = if random.one_in(3) { 4096 } else { 512 };
+        let volatile_cache = !random.one_in(4);
+        let shape = DriveShape { size_bytes: 48 << 20, block_bytes, volatile_cache };
+        let volume = |random: &mut Random| {
+            let blocks = [8, 64, 300, 520][random.index(4)];
+            (blocks, random.one_in(2))
+        };
+        Self {
+            seed,
+            reactors: (0..=lives).map(|_| small(random, 1, 3)).collect(),
+            drives: vec![shape; random.index(2) + 1],
+            shards: small(random, 1, 5),
+            segment_bytes: 256 << 10,
+            shard_options: ShardOptions {
+                batch_bytes_max: 64 << 10,
+                checkpoint_bytes: random.between(256, 2048) << 10,
+                flush_bytes: 256 << 10,
+                retry: Duration::from_millis(1),
+                ..ShardOptions::default()
+            },
+            memory: MemoryLimits::default(),
+            faults: if random.one_in(2) { Faults::rough() } else { Faults::none() },
+            hosts: random.index(3) + 1,
+            queues: small(random, 1, 3),
+            depth: 1 << random.between(0, 4),
+            volumes: (0..random.between(1, 3)).map(|_| volume(random)).collect(),
+            commands_per_life: random.between(20, 150),
+            power_cut_one_in: [0, 1, 2][random.index(3)],
+            digests: random.one_in(3),
+            reconnect_one_in: [0, 0, 300, 1000][random.index(4)],
+            change_one_in: [0, 300, 1000][random.index(3)],
+        }
+    }
+}
