@@ -121,7 +121,7 @@ fn blocks_beyond_the_end_are_out_of_range() {
 #[test]
 fn sgl_that_differs_from_the_blocks_is_refused() {
     let mut target = Bystander::new();
-    let (_association, mut queue) = target.guest(2);
+    let (mut association, mut queue) = target.guest(2);
     let (nsid, block) = (target.nsid, target.block_bytes);
     let data = vec![0; 64 * block];
     let wrong = [SGL_LENGTH_INVALID, INVALID_FIELD];
@@ -136,10 +136,17 @@ fn sgl_that_differs_from_the_blocks_is_refused() {
         Payload::None,
         &[SGL_LENGTH_INVALID, INVALID_FIELD, SGL_TYPE_INVALID],
     );
-    // Four gigabytes of SGL for one block must ask for none of them.
+    // Four gigabytes of SGL for one block: refused, or (Identify Controller, SGLS bit 18) only the block is asked for.
     let mut entry = io(0x01, nsid, 0, 1);
     set_sgl(&mut entry, 0xFFFF_FF00, 0x5A);
-    refused(&mut queue, entry, Payload::None, &wrong);
+    if double_word(&association.identify(0x01, 0), 536) >> 18 & 1 == 0 {
+        refused(&mut queue, entry, Payload::None, &wrong);
+    } else {
+        queue.submit(entry, Payload::None).unwrap();
+        let asked = queue.wire.receive().unwrap();
+        let length = double_word(&asked.header, 16) as usize;
+        assert!(asked.kind == kind::CAPSULE_RESP || length == block, "{length} bytes for a block of {block}");
+    }
     target.unharmed();
 }
 
@@ -319,7 +326,8 @@ fn wrong_connects_are_refused_for_good() {
         let mut queue = Queue::new(target.wire());
         let reply = queue.connect(&request);
         assert_eq!(reply.status, status, "{request:?}");
-        assert!(reply.dnr, "a wrong Connect is not to be retried: {request:?}");
+        // An I/O queue may be early, after a restart of the target; what the admin queue got wrong stays wrong.
+        assert!(reply.dnr || request.qid > 0, "a wrong Connect is not to be retried: {request:?}");
     }
     // An I/O queue of somebody else's controller, and the same queue twice.
     let (association, _queue) = target.guest(3);
@@ -414,7 +422,7 @@ fn identify_answers_every_form_that_hosts_ask_for() {
         assert_eq!(association.identify(cns, of).len(), 4096, "CNS {cns:02X}h");
     }
     // Inactive is zeros with success; beyond NN is an invalid namespace.
-    assert!(association.identify(0x00, nsid + 100).iter().all(|byte| *byte == 0));
+    assert!(association.identify(0x00, 77).iter().all(|byte| *byte == 0));
     assert_eq!(association.identify(0x08, nsid)[14] & 1, 1, "NRDY");
     let mut beyond = command(0x06, 0xFFFF_FFF0);
     beyond[40] = 0;

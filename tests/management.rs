@@ -1,10 +1,12 @@
 //! The operator's side of a running server: first start, tokens, REST by its contract, the command line, metrics.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::association::{Association, Identity};
 use tests::rest::Client;
+use tests::scratch::wait_until;
 use tests::server::{Server, Setup, volume_path};
 
 const MIB: u64 = 1024 * 1024;
@@ -120,14 +122,13 @@ fn connected_hosts_are_those_that_are() {
     let is_listed = |hosts: &[Value]| hosts.iter().any(|host| host["hostNQN"] == identity.host.as_str());
     assert!(!is_listed(&hosts()));
     let association = Association::connect(&identity);
-    assert!(is_listed(&hosts()), "{:?}", hosts());
+    wait_until("the host is listed", Duration::from_secs(5), || is_listed(&hosts()));
     let host = client.get(&format!("/api/v2/connectedHosts/{}", identity.host));
     assert_eq!(host["hostNQN"], identity.host.as_str());
-    assert!(client.get(&volume_path(&volume))["connectedHosts"].to_string().contains(&identity.host));
+    let of_volume = || client.get(&volume_path(&volume))["connectedHosts"].to_string();
+    wait_until("the volume names its host", Duration::from_secs(5), || of_volume().contains(&identity.host));
     drop(association);
-    tests::scratch::wait_until("the host is gone", std::time::Duration::from_secs(10), || {
-        !is_listed(&hosts())
-    });
+    wait_until("the host is gone", Duration::from_secs(10), || !is_listed(&hosts()));
 }
 
 #[test]
@@ -234,7 +235,7 @@ fn wrong_arguments_are_refused_with_reasons() {
         let arguments = arguments.into_iter().map(str::to_owned).collect();
         let mut server = Server::prepare(&Setup { pool_mib: 0, arguments, ..Setup::default() });
         server.launch();
-        let said = server.expect_refusal(std::time::Duration::from_secs(20));
+        let said = server.expect_refusal(Duration::from_secs(20));
         assert!(said.contains(word), "{word}: {said}");
         assert!(!said.contains("panicked"), "{said}");
     }

@@ -37,7 +37,8 @@ fn run_seeds(
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + count || enough(&failed.lock().unwrap_or_else(PoisonError::into_inner)) {
+                    if seed >= first + count || enough(&failed.lock().unwrap_or_else(PoisonError::into_inner))
+                    {
                         break;
                     }
                     let mut plan = Plan::new(seed);

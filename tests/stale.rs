@@ -108,8 +108,8 @@ fn data_kept_by_a_proxy_does_not_land_after_a_reconnect() {
 #[test]
 fn write_in_the_targets_own_socket_is_over_before_the_reconnect_is_answered() {
     let scene = Scene::new();
-    let old = Association::connect(&scene.direct);
-    let mut old_queues: Vec<Queue> = (1..=4).map(|qid| old.io_queue(qid)).collect();
+    let mut old = Association::connect(&scene.direct);
+    let mut old_queues: Vec<Queue> = (2..=5).map(|qid| old.io_queue(qid)).collect();
     for round in 0..8_u8 {
         scene.server.signal("STOP");
         for queue in &mut old_queues {
@@ -132,7 +132,8 @@ fn write_in_the_targets_own_socket_is_over_before_the_reconnect_is_answered() {
         for lba in 0..16 {
             scene.expect(&mut queue, lba, 0x80 | round, BLOCK);
         }
-        old_queues = (2..=4).map(|qid| new.io_queue(qid)).collect();
+        old = new;
+        old_queues = (2..=5).map(|qid| old.io_queue(qid)).collect();
     }
 }
 

@@ -168,7 +168,8 @@ impl Association {
     pub fn identify(&mut self, cns: u8, nsid: u32) -> Vec<u8> {
         let mut entry = command(0x06, nsid);
         entry[40] = cns;
-        self.admin.run(entry, Payload::Read(4096)).expect_success("Identify").data
+        let what = format!("Identify {cns:02X}h of {nsid:X}h");
+        self.admin.run(entry, Payload::Read(4096)).expect_success(&what).data
     }
 
     /// The active namespaces that this host sees.
