@@ -11,6 +11,12 @@ use crate::ring::{Completion, Kind, wake};
 /// How long a sleep lasts at most while something waits that no completion announces: a buffer that another reactor
 /// may drop, room for a reply.
 const NAP: Duration = Duration::from_millis(1);
+/// How often memory that was not needed meanwhile is given back to the system.
+const TRIM_EVERY: Duration = Duration::from_secs(1);
+/// Chunks that are given back at a time, so that the reactor stays responsive.
+const TRIM_CHUNKS: usize = 32;
+/// Chunks that a reactor keeps in any case.
+const KEPT_CHUNKS: usize = 16;
 /// Looks at the queues between two looks at the clock.
 const LOOKS: usize = 16;
 
@@ -32,6 +38,7 @@ impl<M: Send + 'static> Io for Reactor<M> {
             }
         }
         self.clock.round = self.clock.read();
+        self.trim(self.clock.round);
         let found = events.len() - before;
         if found > 0 {
             self.pace.note(self.clock.round, found);
@@ -166,6 +173,7 @@ impl<M: Send + 'static> Reactor<M> {
             if events.len() > before || is_starved {
                 return Ok(());
             }
+            self.trim(self.clock.read());
             self.prepare();
             self.collect(events);
             if events.len() > before {
@@ -174,10 +182,25 @@ impl<M: Send + 'static> Reactor<M> {
         }
     }
 
+    /// Gives back memory of which more was needed once than is now.
+    fn trim(&mut self, now: Time) {
+        if now < self.trim_at {
+            return;
+        }
+        self.trim_at = now + TRIM_EVERY;
+        let spare = self.arena.touched_chunks().saturating_sub(KEPT_CHUNKS);
+        if spare > 0 {
+            let Self { arena, ring, .. } = self;
+            arena.trim(spare.min(TRIM_CHUNKS), |chunk| ring.forget_chunk(chunk));
+        }
+    }
+
     /// How long a sleep may last; `None` where only an event shall end it.
     fn timeout(&self, deadline: Option<Time>, now: Time, is_starved: bool) -> Option<Duration> {
         let naps = is_starved || self.sockets.is_waiting() || self.desk.has_late();
-        [deadline, self.sockets.deadline(), naps.then(|| now + NAP)]
+        // Where there is nothing to give back, nobody wakes for it.
+        let trims = self.arena.touched_chunks() > KEPT_CHUNKS;
+        [deadline, self.sockets.deadline(), naps.then(|| now + NAP), trims.then_some(self.trim_at)]
             .into_iter()
             .flatten()
             .min()

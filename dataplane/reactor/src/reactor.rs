@@ -44,6 +44,8 @@ pub struct Reactor<M: Send + 'static> {
     pub(crate) is_listening: bool,
     pub(crate) pace: Pace,
     pub(crate) clock: Ticks,
+    /// When memory is next given back.
+    pub(crate) trim_at: Time,
     pub(crate) counters: Counters,
     id: ReactorId,
     reactors: u16,
@@ -143,6 +145,7 @@ impl<M: Send + 'static> Reactor<M> {
             listening: Listening::new(),
             is_listening: false,
             pace: Pace::new(spin_max, clock.round),
+            trim_at: clock.round,
             clock,
             counters: Counters::default(),
             id,

@@ -212,6 +212,25 @@ impl Ring {
         self.registered.as_ref().map_or(0, |registered| registered.count * CHUNK_BYTES)
     }
 
+    /// Lets go of a chunk of the arena that no operation uses; false where the kernel does not.
+    pub(crate) fn forget_chunk(&mut self, chunk: usize) -> bool {
+        let Some(registered) = &mut self.registered else { return true };
+        if !registered.chunks[chunk] {
+            return true;
+        }
+        let nothing = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }];
+        let Ok(place) = u32::try_from(chunk) else { return false };
+        // SAFETY: an empty element refers to no memory.
+        if unsafe { self.uring.submitter().register_buffers_update(place, &nothing, None) }.is_err() {
+            return false;
+        }
+        registered.chunks[chunk] = false;
+        registered.count -= 1;
+        // What could not be pinned before may be now.
+        registered.exhausted = false;
+        true
+    }
+
     /// Operations that have not completed.
     pub(crate) fn under_way(&self) -> u64 {
         self.under_way

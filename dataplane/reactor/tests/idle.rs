@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use io::{Clock, Io, Net};
 use reactor::{DriveSet, Features, ReactorConfig};
-use support::{pair, single};
+use support::{pair, resident_bytes, single};
 
 fn thread_cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -16,11 +16,6 @@ fn thread_cpu_time() -> Duration {
     let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     assert_eq!(result, 0);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
-}
-
-fn resident_bytes() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //!
 //! Chunks belong to zones. Log, admin and received bytes have a zone of their own that data of hosts cannot take,
 //! and may use the common one when theirs is full.
+#![expect(unsafe_code, reason = "unused memory is given back by address")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -45,6 +46,9 @@ pub(crate) struct Core {
 pub(crate) struct Arena {
     core: Arc<Core>,
     zones: [Zone; 4],
+    /// By chunk: the last round of [`Arena::trim`] before which it was taken from.
+    rounds: Vec<u32>,
+    round: u32,
     refused: u64,
 }
 
@@ -112,6 +116,14 @@ impl Core {
         }
     }
 
+    /// Gives a chunk's memory back to the system; for the owner alone.
+    fn forget(&self, chunk: u32) {
+        assert!(self.is_wholly_free(chunk));
+        // SAFETY: the chunk is wholly free, so no buffer refers to it, and only the caller could make one; operations
+        // of the kernel hold buffers, and the ring has let go of its registration.
+        unsafe { self.region.forget(chunk as usize * CHUNK_BYTES, CHUNK_BYTES) };
+    }
+
     fn words(&self, chunk: u32) -> &[AtomicU64] {
         &self.free[chunk as usize * WORDS..][..WORDS]
     }
@@ -166,7 +178,8 @@ impl Arena {
         let common = zone(chunks - (chunks / 32).max(1) - (chunks / 8).max(1) - (chunks / 4).max(2));
         // In the order of `ZoneId`.
         let zones = [admin, common, log, receive];
-        Ok(Self { core: Arc::new(Core { region, free, holds }), zones, refused: 0 })
+        let core = Arc::new(Core { region, free, holds });
+        Ok(Self { core, zones, rounds: vec![0; chunks], round: 1, refused: 0 })
     }
 
     /// A buffer of exactly `len` bytes.
@@ -221,7 +234,38 @@ impl Arena {
         self.core.chunks() * CHUNK_BYTES
     }
 
-    fn buffer(&self, (at, order): (u32, usize), len: usize) -> Option<ArenaBuffer> {
+    /// Chunks whose memory has been used and was not given back.
+    pub(crate) fn touched_chunks(&self) -> usize {
+        self.zones.iter().flat_map(|zone| &zone.lists).map(|list| list.chunks.len()).sum()
+    }
+
+    /// Takes chunks out of use that are wholly free and were not needed since the last call, at most `count`, and
+    /// hands each to `forget`, which says that the kernel has let go of it; their memory goes back to the system.
+    pub(crate) fn trim(&mut self, count: usize, mut forget: impl FnMut(usize) -> bool) {
+        let mut left = count;
+        let Self { core, zones, rounds, round, .. } = self;
+        for zone in zones {
+            for list in &mut zone.lists {
+                let mut index = 0;
+                while let Some(chunk) = list.chunks.get(index).copied() {
+                    let is_idle = rounds[chunk as usize] < *round && core.is_wholly_free(chunk);
+                    if left == 0 || !is_idle || !forget(chunk as usize) {
+                        index += 1;
+                        continue;
+                    }
+                    list.chunks.swap_remove(index);
+                    list.hint = 0;
+                    zone.unused.push(chunk);
+                    left -= 1;
+                    core.forget(chunk);
+                }
+            }
+        }
+        *round += 1;
+    }
+
+    fn buffer(&mut self, (at, order): (u32, usize), len: usize) -> Option<ArenaBuffer> {
+        self.rounds[Core::chunk(at)] = self.round;
         Some(ArenaBuffer::new(Arc::clone(&self.core), at, u32::try_from(len).ok()?, order as u8))
     }
 

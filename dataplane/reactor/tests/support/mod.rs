@@ -137,6 +137,12 @@ pub(crate) fn pattern(seed: u8) -> impl Iterator<Item = u8> {
     (0_u32..).map(move |index| (index.wrapping_mul(2_654_435_761) >> 13) as u8 ^ seed)
 }
 
+/// Memory of this process that is there.
+pub(crate) fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
 /// A folder that is removed at the end, on the disk that holds the target folder.
 pub(crate) struct Scratch(PathBuf);
 

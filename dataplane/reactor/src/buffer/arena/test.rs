@@ -163,3 +163,34 @@ fn buffers_dropped_elsewhere_while_the_owner_allocates_are_found_again() {
     other.join().unwrap();
     assert_eq!(arena.used_bytes(), 0);
 }
+
+#[test]
+fn memory_that_was_not_needed_since_the_last_trim_goes_back_and_comes_again() {
+    let mut arena = arena(8);
+    let mut peak: Vec<_> = std::iter::from_fn(|| arena.allocate(MIB / 4, Purpose::Data)).collect();
+    peak.iter_mut().for_each(|buffer| buffer.fill(9));
+    let kept = peak.pop().unwrap();
+    assert_eq!(arena.touched_chunks(), 4);
+    arena.trim(8, |_| true);
+    drop(peak);
+    // One that the kernel does not let go stays, one that is used stays.
+    let mut asked = Vec::new();
+    arena.trim(8, |chunk| {
+        asked.push(chunk);
+        asked.len() > 1
+    });
+    assert_eq!(asked.len(), 3);
+    assert_eq!(arena.touched_chunks(), 2);
+    assert!(kept.iter().all(|byte| *byte == 9));
+    drop(kept);
+    // A chunk that was taken from a moment ago is left alone.
+    drop(arena.allocate(MIB / 4, Purpose::Data).unwrap());
+    let before = arena.touched_chunks();
+    arena.trim(8, |_| true);
+    assert_eq!(arena.touched_chunks(), before - 1);
+    arena.trim(8, |_| true);
+    assert_eq!(arena.touched_chunks(), 0);
+    let again: Vec<_> = std::iter::from_fn(|| arena.allocate(MIB / 4, Purpose::Data)).collect();
+    assert_eq!(again.len(), 16);
+    assert!(again.iter().all(|buffer| buffer.iter().all(|byte| *byte == 0)));
+}
