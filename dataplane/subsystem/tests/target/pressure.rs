@@ -1,1 +1,290 @@
-//! Placeholder.
+//! Hosts that do not read, do not deliver, or come in crowds; memory that runs out. Nothing grows without bound, nobody
+//! waits for ever, and everything comes home.
+
+use std::time::Duration;
+
+use nvme::command::{LbaRange, NvmCommand};
+use nvme::identify::{Cns, Identify};
+use nvme::pdu::H2cData;
+use nvme::{Sgl, Sqe, Status};
+use subsystem::{ListenerKind, SectorSize, limits};
+
+use crate::host::{Got, Host, Identity, PEER, icreq};
+use crate::world::{World, shape};
+
+const MIB: u32 = 1 << 20;
+
+fn read(nsid: u32, slba: u64, blocks: u32) -> Sqe {
+    NvmCommand::Read(LbaRange::new(slba, blocks)).encode(nsid)
+}
+
+fn write(nsid: u32, slba: u64, blocks: u32) -> Sqe {
+    NvmCommand::Write(LbaRange::new(slba, blocks)).encode(nsid)
+}
+
+/// A world whose namespace 1 holds no zeros, so that reads take memory.
+fn full_world() -> World {
+    let mut world = World::with_namespaces();
+    world.disks.get_mut(&1).unwrap().fill(0x5a);
+    world
+}
+
+#[test]
+fn a_host_that_does_not_read_is_closed_and_its_memory_comes_home() {
+    let mut world = full_world();
+    let (_, mut io) = Host::pair(&mut world);
+    world.socket(io.line).host_reads = false;
+    for _ in 0..100 {
+        io.submit(&mut world, read(1, 0, 2048), MIB);
+    }
+    assert!(world.heap.used() <= limits::CONNECTION_BYTES_MAX as usize + (2 << 20), "{}", world.heap.used());
+    assert!(world.operations.len() <= 10, "the quota holds the others back");
+    world.advance(Duration::from_secs(29));
+    assert!(!world.is_closed(io.line));
+    world.advance(Duration::from_secs(2));
+    assert!(world.is_closed(io.line));
+    assert_eq!(world.heap.used(), 0);
+}
+
+#[test]
+fn commands_beyond_the_quota_run_when_responses_have_left() {
+    let mut world = full_world();
+    let (_, mut io) = Host::pair(&mut world);
+    world.socket(io.line).host_reads = false;
+    let cids: Vec<u16> = (0..40).map(|_| io.submit(&mut world, read(1, 0, 2048), MIB)).collect();
+    world.socket(io.line).host_reads = true;
+    world.pump();
+    let got = io.take(&mut world);
+    let answered: Vec<u16> = got
+        .iter()
+        .filter_map(|got| if let Got::Response(cqe) = got { Some(cqe.cid) } else { None })
+        .collect();
+    assert_eq!(answered, cids, "all of them, in their order");
+    assert!(world.socket(io.line).sends.iter().all(|segments| *segments <= limits::SEND_SEGMENTS_MAX));
+    assert_eq!(world.heap.used(), 0);
+}
+
+#[test]
+fn responses_of_one_round_leave_in_one_send() {
+    let mut world = World::with_namespaces();
+    world.hold = true;
+    let (_, mut io) = Host::pair(&mut world);
+    for _ in 0..50 {
+        io.submit(&mut world, Sqe::new(0, 1), 0);
+    }
+    world.socket(io.line).sends.clear();
+    world.release();
+    assert_eq!(io.take(&mut world).len(), 50);
+    assert_eq!(world.socket(io.line).sends.len(), 1);
+}
+
+#[test]
+fn a_flood_of_failing_commands_without_reading_stops_being_read() {
+    let mut world = World::with_namespaces();
+    let (_, cntlid) = Host::admin(&mut world, &Identity::admin());
+    let mut io = Host::io_as(&mut world, &Identity { entries: 8, ..Identity::io(cntlid, 1) }, false, false);
+    world.socket(io.line).host_reads = false;
+    for _ in 0..1000 {
+        io.submit(&mut world, Sqe::new(0xff, 1), 0);
+    }
+    let counts = world.ports[0].commands();
+    let done = counts.of(0xff, subsystem::StatusClass::Generic);
+    assert!(done <= 64 << 10 >> 6, "what one receive had brought");
+    world.socket(io.line).host_reads = true;
+    world.pump();
+    assert_eq!(io.take(&mut world).len(), 1000, "nothing is lost when it reads again");
+}
+
+#[test]
+fn undelivered_data_holds_memory_only_until_its_deadline() {
+    let mut world = World::with_namespaces();
+    let (_, mut io) = Host::pair(&mut world);
+    for _ in 0..20 {
+        io.submit(&mut world, write(1, 0, 2048), MIB);
+    }
+    let granted = io.take(&mut world).len();
+    assert_eq!(granted, 4, "the connection's share");
+    assert_eq!(world.heap.used(), 4 << 20);
+    world.advance(Duration::from_secs(31));
+    assert!(world.is_closed(io.line));
+    assert_eq!(world.heap.used(), 0);
+}
+
+#[test]
+fn r2t_buffers_of_all_hosts_together_are_bounded_and_granted_in_turn() {
+    let mut world = World::with_namespaces();
+    let (_, cntlid) = Host::admin(&mut world, &Identity::admin());
+    let mut queues: Vec<Host> = Vec::new();
+    for qid in 1..=6 {
+        world.next_port = 0;
+        queues.push(Host::io(&mut world, cntlid, qid));
+    }
+    let mut waiting = Vec::new();
+    for io in &mut queues {
+        for _ in 0..3 {
+            io.submit(&mut world, write(1, 0, 2048), MIB);
+        }
+        waiting.push(3);
+    }
+    assert!(world.heap.used() <= 8 << 20, "the reactor's share: {}", world.heap.used());
+    let mut served = 0;
+    while served < 18 {
+        let mut progress = false;
+        for (io, waiting) in queues.iter_mut().zip(&mut waiting) {
+            for got in io.take(&mut world) {
+                let Got::R2t(r2t) = got else { continue };
+                let (cid, ttag) = (r2t.cid, r2t.ttag);
+                let pdu = H2cData { cid, ttag, offset_bytes: 0, len_bytes: MIB, last: true };
+                let bytes = io.h2c_data(pdu, &vec![3; MIB as usize]);
+                world.send(io.line, &bytes);
+                *waiting -= 1;
+                served += 1;
+                progress = true;
+            }
+        }
+        assert!(progress, "somebody is always served");
+    }
+    assert_eq!(waiting, [0; 6]);
+    assert_eq!(world.operations.len(), 18);
+    assert_eq!(world.heap.used(), 0);
+}
+
+#[test]
+fn without_memory_writes_wait_and_go_on_when_there_is_some() {
+    let mut world = World::with_namespaces();
+    let (_, mut io) = Host::pair(&mut world);
+    world.heap.limit = 16 << 10;
+    let cid = io.submit(&mut world, write(1, 0, 64), 32768);
+    assert!(io.take(&mut world).is_empty());
+    world.advance(Duration::from_millis(50));
+    assert!(io.take(&mut world).is_empty());
+    assert!(world.ports[0].transport().memory_waits > 10, "it asks again");
+    world.heap.limit = 1 << 20;
+    world.advance(Duration::from_millis(2));
+    let [Got::R2t(r2t)] = io.take(&mut world)[..] else { panic!("the R2T comes") };
+    assert_eq!(r2t.cid, cid);
+}
+
+#[test]
+fn in_capsule_data_in_parts_waits_for_memory_before_more_is_read() {
+    let mut world = World::with_namespaces();
+    let (_, mut io) = Host::pair(&mut world);
+    world.socket(io.line).chunk = 1000;
+    world.heap.limit = 2000;
+    let sqe = Sqe { cid: 1, ..write(1, 0, 8) };
+    let bytes = io.in_capsule(sqe, &[6; 4096]);
+    world.send(io.line, &bytes);
+    assert!(io.take(&mut world).is_empty());
+    assert!(world.heap.used() <= 2000, "nothing more is received meanwhile");
+    world.heap.limit = 64 << 10;
+    world.advance(Duration::from_millis(2));
+    assert_eq!(io.completion(&mut world, 1).0.status, Status::SUCCESS);
+    assert_eq!(world.disks[&1][..4096], [6; 4096]);
+}
+
+#[test]
+fn admin_replies_wait_for_memory_one_at_a_time() {
+    let mut world = World::with_namespaces();
+    let (mut admin, _) = Host::admin(&mut world, &Identity::admin());
+    world.heap.limit = 1000;
+    let identify = Identify::new(Cns::Controller, 0).encode();
+    let first = admin.submit(&mut world, identify, 4096);
+    let second = admin.submit(&mut world, identify, 4096);
+    world.advance(Duration::from_millis(20));
+    assert!(admin.take(&mut world).is_empty());
+    world.heap.limit = 1 << 20;
+    world.advance(Duration::from_millis(2));
+    let got = admin.take(&mut world);
+    let [Got::Data(..), Got::Response(a), Got::Data(..), Got::Response(b)] = &got[..] else {
+        panic!("{got:?}")
+    };
+    assert_eq!((a.cid, b.cid), (first, second));
+}
+
+#[test]
+fn a_thousand_connects_and_drops_leave_nothing_behind() {
+    let mut world = World::with_namespaces();
+    let (_steady_admin, mut steady) = Host::pair(&mut world);
+    for round in 0..1000 {
+        match round % 4 {
+            0 => {
+                let host = Host::open(&mut world, ListenerKind::Io, PEER);
+                world.hang_up(host.line);
+            }
+            1 => {
+                let host = Host::open(&mut world, ListenerKind::Discovery, PEER);
+                world.send(host.line, &icreq(true, true).encode()[..100]);
+                world.hang_up(host.line);
+            }
+            2 => {
+                let host = Host::initialized(&mut world, true, true);
+                world.hang_up(host.line);
+            }
+            _ => {
+                let identity = Identity::of("nqn.2014-08.org.example:storm");
+                let (admin, cntlid) = Host::admin(&mut world, &identity);
+                let io = Identity { cntlid, qid: 1, entries: 128, ..identity };
+                let io = Host::io_as(&mut world, &io, false, false);
+                world.hang_up(if round % 8 == 3 { io.line } else { admin.line });
+                world.hang_up(admin.line);
+            }
+        }
+    }
+    assert_eq!(world.desk.controllers(), 1);
+    assert_eq!(world.ports[0].queues() + world.ports[1].queues(), 1);
+    assert_eq!(world.heap.used(), 0);
+    let stats = world.desk.transport();
+    assert_eq!(stats.connections_opened - stats.connections_closed, 252, "those handed over close elsewhere");
+    assert_eq!(steady.command(&mut world, Sqe::new(0, 1)).status, Status::SUCCESS);
+}
+
+#[test]
+fn a_broken_neighbour_disturbs_nobody() {
+    let mut world = World::with_namespaces();
+    let (mut admin, mut io) = Host::pair(&mut world);
+    for seed in 0..50u8 {
+        let mut other = Host::initialized(&mut world, false, false);
+        world.send(other.line, &[seed; 300]);
+        let got = other.take(&mut world);
+        assert!(matches!(got[..], [Got::Term(..)]), "{seed}: {got:?}");
+        assert_eq!(io.command(&mut world, Sqe::new(0, 1)).status, Status::SUCCESS);
+        assert_eq!(admin.command(&mut world, Sqe::new(0x18, 0)).status, Status::SUCCESS);
+    }
+    world.advance(Duration::from_secs(3));
+    assert_eq!(world.heap.used(), 0);
+}
+
+#[test]
+fn an_ana_log_of_every_namespace_there_can_be_is_read_in_one_command() {
+    let mut world = World::new();
+    for nsid in 1..=limits::NAMESPACES_MAX {
+        let shape = std::sync::Arc::new(shape(nsid, SectorSize::B4096, 1));
+        world.desk.set_namespace(shape);
+    }
+    let (mut admin, _) = Host::admin(&mut world, &Identity::admin());
+    let len = 16 + 32 + 4 * u64::from(limits::NAMESPACES_MAX);
+    let command = nvme::log::GetLogPage::new(nvme::log::LogPage::Ana, 0, len);
+    let (cqe, page) = admin.read(&mut world, command.encode(), len as u32);
+    assert_eq!(cqe.status, Status::SUCCESS);
+    assert_eq!(page[page.len() - 4..], limits::NAMESPACES_MAX.to_le_bytes());
+    let (_, list) = admin.read(&mut world, Identify::new(Cns::ActiveNamespaces, 16_000).encode(), 4096);
+    assert_eq!(list[..4], 16_001u32.to_le_bytes());
+    assert_eq!(list[384 * 4..385 * 4], [0; 4]);
+}
+
+#[test]
+fn a_termination_amid_transfers_frees_their_buffers() {
+    let mut world = World::with_namespaces();
+    let (_, mut io) = Host::pair(&mut world);
+    let sqe = Sqe { cid: 1, ..write(1, 0, 2048) }.with_sgl(Sgl::Transport { len_bytes: MIB });
+    let mut bytes = io.capsule(sqe, &[]);
+    world.send(io.line, &bytes);
+    let [Got::R2t(r2t)] = io.take(&mut world)[..] else { panic!() };
+    let pdu = H2cData { cid: 1, ttag: r2t.ttag, offset_bytes: 0, len_bytes: MIB, last: true };
+    bytes = io.h2c_data(pdu, &vec![1; MIB as usize]);
+    // Half of it, then the host is gone.
+    world.send(io.line, &bytes[..MIB as usize / 2]);
+    world.hang_up(io.line);
+    assert!(world.is_closed(io.line));
+    assert_eq!(world.heap.used(), 0);
+}
