@@ -1,0 +1,236 @@
+//! Accepts connections, speaks TLS and HTTP/1.1, and lets nothing grow: connections, headers, bodies and times are
+//! all limited.
+
+use std::convert::Infallible;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{AUTHORIZATION, HeaderMap, IF_MATCH};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::deadline::Deadline;
+use super::error::{ApiError, Code};
+use super::request::{Query, Request};
+use super::router::{Handler, NoMatch};
+use super::{Api, Reply};
+use crate::auth::{self, Caller};
+
+/// A server that runs until it is told to stop.
+#[derive(Debug)]
+pub(crate) struct Server {
+    connections: Arc<Semaphore>,
+    stop: watch::Sender<bool>,
+}
+
+impl Server {
+    /// Serves `api` on every listener.
+    pub(crate) fn start(api: &Rc<Api>, listeners: Vec<TcpListener>, tls: Arc<ServerConfig>) -> Self {
+        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let (stop, stopped) = watch::channel(false);
+        for listener in listeners {
+            let acceptor = TlsAcceptor::from(tls.clone());
+            let acceptance = Acceptance {
+                api: api.clone(),
+                acceptor,
+                connections: connections.clone(),
+                stopped: stopped.clone(),
+            };
+            tokio_uring::spawn(acceptance.run(listener));
+        }
+        Self { connections, stop }
+    }
+
+    /// Accepts nothing more, lets requests under way end, and returns when all connections are closed or the time for
+    /// it is over.
+    pub(crate) async fn stop(self) {
+        self.stop.send_replace(true);
+        let all = u32::try_from(CONNECTIONS_MAX).expect("a small constant");
+        if timeout(STOP_LIMIT, self.connections.acquire_many(all)).await.is_err() {
+            tracing::warn!("requests were still under way when the REST interface stopped");
+        }
+    }
+}
+
+struct Acceptance {
+    api: Rc<Api>,
+    acceptor: TlsAcceptor,
+    connections: Arc<Semaphore>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Acceptance {
+    async fn run(self, listener: TcpListener) {
+        let mut stopped = self.stopped.clone();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.accept(&listener) => accepted,
+                _ = stopped.changed() => return,
+            };
+            match accepted {
+                Ok((stream, permit)) => self.spawn(stream, permit),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection to the REST interface could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Waits for room first: who comes when there is none stays in the listener's backlog.
+    async fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+        let permit = self.connections.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok((stream, permit))
+    }
+
+    fn spawn(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+        let api = self.api.clone();
+        let acceptor = self.acceptor.clone();
+        let mut stopped = self.stopped.clone();
+        tokio_uring::spawn(async move {
+            let _permit = permit;
+            let stream = Deadline::new(stream, READ_LIMIT, WRITE_LIMIT);
+            let handshake = timeout(HANDSHAKE_LIMIT, acceptor.accept(stream));
+            let stream = match handshake.await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => return tracing::debug!(%error, "no TLS connection"),
+                Err(_) => return tracing::debug!("the TLS handshake took too long"),
+            };
+            let service = service_fn(move |request| {
+                let api = api.clone();
+                async move { Ok::<_, Infallible>(respond(api, request).await) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_LIMIT)
+                .max_buf_size(HEADER_BYTES_MAX)
+                .serve_connection(TokioIo::new(stream), service);
+            let mut connection = std::pin::pin!(connection);
+            let outcome = tokio::select! {
+                outcome = connection.as_mut() => outcome,
+                _ = stopped.changed() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.as_mut().await
+                }
+            };
+            if let Err(error) = outcome {
+                tracing::debug!(%error, "a connection to the REST interface ended");
+            }
+        });
+    }
+}
+
+async fn respond(api: Rc<Api>, request: hyper::Request<Incoming>) -> Response<Full<Bytes>> {
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let answer = timeout(REQUEST_LIMIT, answer(&api, request)).await.unwrap_or_else(|_| {
+        let message = "the request took too long; a change may still be made";
+        Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded, message))
+    });
+    let reply = answer.unwrap_or_else(|error| Reply::error(&error));
+    api.counters.count(reply.status());
+    if method != Method::GET {
+        tracing::info!(%method, path, status = reply.status().as_u16(), "request");
+    } else {
+        tracing::debug!(%method, path, status = reply.status().as_u16(), "request");
+    }
+    reply.into_response()
+}
+
+async fn answer(api: &Rc<Api>, request: hyper::Request<Incoming>) -> Result<Reply, ApiError> {
+    let found = match api.router.find(request.method(), request.uri().path()) {
+        Ok(found) => found,
+        Err(NoMatch::Path) => return Ok(Reply::plain(StatusCode::NOT_FOUND, "Not Found\n")),
+        Err(NoMatch::Method) => {
+            return Ok(Reply::plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n"));
+        }
+        Err(NoMatch::Escape) => return Err(ApiError::invalid("the path has an invalid escape")),
+    };
+    // The token comes before everything else: a stranger cannot make the server read a body.
+    let caller = match found.handler {
+        Handler::Open(_) => authenticate(api, request.headers()).ok(),
+        Handler::Token(_) | Handler::Unsupported => Some(authenticate(api, request.headers())?),
+    };
+    let query = Query::parse(request.uri().query().unwrap_or_default())?;
+    let if_match = request.headers().get(IF_MATCH).and_then(|tag| tag.to_str().ok()).unwrap_or_default();
+    let mut parsed =
+        Request { variables: found.variables, query, if_match: if_match.to_owned(), body: Bytes::new() };
+    if matches!(*request.method(), Method::POST | Method::PUT) {
+        parsed.body = read_body(request.into_body()).await?;
+    }
+    match (found.handler, caller) {
+        (Handler::Open(handler), caller) => handler(api.clone(), caller, parsed).await,
+        (Handler::Token(handler), Some(caller)) => handler(api.clone(), caller, parsed).await,
+        (Handler::Unsupported, Some(_)) => Err(ApiError::unimplemented("not supported by this server yet")),
+        (Handler::Token(_) | Handler::Unsupported, None) => Err(ApiError::unauthenticated("no token")),
+    }
+}
+
+fn authenticate(api: &Api, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    let value = headers
+        .get(AUTHORIZATION)
+        .ok_or_else(|| ApiError::unauthenticated("no token: send it as Authorization: Bearer <token>"))?;
+    let token = value.to_str().ok().and_then(|text| {
+        let (scheme, token) = text.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    let token =
+        token.ok_or_else(|| ApiError::unauthenticated("Authorization is not of the form Bearer <token>"))?;
+    auth::verify(token, |project, id| api.directory.key(project, id)).map_err(|error| {
+        tracing::info!(%error, "a token was refused");
+        error.into()
+    })
+}
+
+async fn read_body(body: Incoming) -> Result<Bytes, ApiError> {
+    let too_large = || {
+        let message = format!("the body is larger than {BODY_BYTES_MAX} bytes");
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted, message)
+    };
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
+    match timeout(BODY_LIMIT, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) => Err(ApiError::invalid(format!("the body cannot be read: {error}"))),
+        Err(_) => {
+            let message = "the body took too long to arrive";
+            Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded, message))
+        }
+    }
+}
+
+/// Connections at once, over all listeners.
+const CONNECTIONS_MAX: usize = 256;
+/// Request line and headers; also what one connection buffers.
+const HEADER_BYTES_MAX: usize = 32 * 1024;
+/// The largest request of the contract is a volume with long lists of hosts.
+const BODY_BYTES_MAX: usize = 256 * 1024;
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// From the end of one request to the end of the next one's headers.
+const HEADER_LIMIT: Duration = Duration::from_secs(30);
+const BODY_LIMIT: Duration = Duration::from_secs(30);
+const REQUEST_LIMIT: Duration = Duration::from_secs(60);
+/// Longer than a request may take, during which nothing is read.
+const READ_LIMIT: Duration = Duration::from_secs(120);
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const _: () = assert!(READ_LIMIT.as_secs() > REQUEST_LIMIT.as_secs());
+// Bodies of all connections at once stay a small part of the memory that an idle server may use.
+const _: () = assert!(CONNECTIONS_MAX * (BODY_BYTES_MAX + HEADER_BYTES_MAX) <= 80 << 20);

@@ -1,0 +1,12 @@
+//! The REST interface over a real TLS connection, in front of a data plane held in memory.
+
+mod access;
+mod bench;
+mod cinder;
+mod fake;
+mod limits;
+mod site;
+mod statuses;
+mod volumes;
+
+pub(crate) use bench::{Answer, bench};

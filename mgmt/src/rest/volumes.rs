@@ -1,0 +1,252 @@
+//! Volumes: create, list, get, update, delete, in both forms of their paths.
+//!
+//! Below `/projects/{projectName}` the path names the project; below `/volumes` body or query do. An empty UUID in the
+//! path means that a name is given instead.
+
+mod wire;
+
+use std::rc::Rc;
+
+use dataplane::{HostAcl, IpAcl, SectorSize, Volume, VolumeChange, VolumeSpec, VolumeState, VolumeUuid};
+use uuid::Uuid;
+
+use super::error::{ApiError, Code};
+use super::json::StringList;
+use super::request::Request;
+use super::{Api, Reply, rules};
+use crate::auth::{Caller, Permit, Resource, Scope, Verb};
+pub(super) use wire::compression_ratio;
+use wire::{Attributes, CreateVolume, UpdateVolume, VolumeBody, VolumeList};
+
+/// `POST .../volumes`.
+pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
+    let body: CreateVolume = request.json()?;
+    let project = project_of(&request, &body.project_name)?;
+    let permit = caller.permit(Resource::Volumes, Verb::Create, Scope::Project(project))?;
+    let spec = specify(&api, &permit, &body)?;
+    tracing::info!(subject = caller.subject(), project = spec.project, name = spec.name, "create volume");
+    let volume = api.view.create(spec).await?;
+    Reply::json(&VolumeBody::of(&volume, &api.site))
+}
+
+/// `GET .../volumes`.
+pub(super) async fn list(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
+    let scope = match project_of(&request, request.query.text("projectName")) {
+        Ok(project) => Scope::Project(project),
+        Err(_) if caller.is_cluster_admin() => Scope::Cluster,
+        Err(error) => return Err(error),
+    };
+    let permit = caller.permit(Resource::Volumes, Verb::List, scope)?;
+    if let Scope::Project(project) = scope {
+        known_project(&api, project)?;
+    }
+    let filter = Filter::read(&api, &request)?;
+    api.view.freshen().await?;
+    let volumes = api.view.after(filter.offset);
+    let wanted = volumes.iter().filter(|volume| permit.covers(&volume.spec.project) && filter.admits(volume));
+    let volumes = wanted.take(filter.limit).map(|volume| VolumeBody::of(volume, &api.site)).collect();
+    Reply::json(&VolumeList { volumes })
+}
+
+/// `GET .../volumes/{UUID}`.
+pub(super) async fn get(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
+    let permit = permit_one(&caller, &request, Verb::Get, request.query.text("projectName"))?;
+    api.view.freshen().await?;
+    let volume = find(&api, &permit, &request, request.query.text("name"))?;
+    Reply::json(&VolumeBody::of(&volume, &api.site))
+}
+
+/// `PUT .../volumes/{UUID}`.
+pub(super) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
+    let body: UpdateVolume = request.json()?;
+    let permit = permit_one(&caller, &request, Verb::Update, &body.project_name)?;
+    let volume = find(&api, &permit, &request, &body.name)?;
+    let expected = request.expected_revision(volume.revision)?;
+    check_changeable(&volume)?;
+    let change = plan_change(&volume, &body)?;
+    if change == VolumeChange::default() {
+        return Ok(Reply::done());
+    }
+    tracing::info!(subject = caller.subject(), uuid = rules::uuid_text(volume.spec.uuid.0), "update volume");
+    api.view.update(volume.spec.uuid, change, expected).await?;
+    Ok(Reply::done())
+}
+
+/// `DELETE .../volumes/{UUID}`.
+pub(super) async fn delete(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
+    let permit = permit_one(&caller, &request, Verb::Delete, request.query.text("projectName"))?;
+    api.view.freshen().await?;
+    let volume = find(&api, &permit, &request, request.query.text("name"))?;
+    let expected = request.expected_revision(volume.revision)?;
+    if volume.state == VolumeState::Deleting {
+        return Err(wrong_state(&volume));
+    }
+    tracing::info!(subject = caller.subject(), uuid = rules::uuid_text(volume.spec.uuid.0), "delete volume");
+    api.view.delete(volume.spec.uuid, expected).await?;
+    Ok(Reply::done())
+}
+
+/// What a list is asked to leave out.
+struct Filter {
+    uuid: Option<VolumeUuid>,
+    name: String,
+    offset: Option<VolumeUuid>,
+    limit: usize,
+    show_all: bool,
+    /// No volume can pass: no snapshot has clones, or the failure domain is not this node's.
+    none: bool,
+}
+
+impl Filter {
+    fn read(api: &Api, request: &Request) -> Result<Self, ApiError> {
+        let query = &request.query;
+        let uuid = |name| match query.text(name) {
+            "" => Ok(None),
+            text => rules::volume_uuid(text).map(Some),
+        };
+        let limit = match query.int64("limit")? {
+            None | Some(0) => LIST_MAX,
+            Some(limit) => {
+                usize::try_from(limit).map_err(|_| ApiError::invalid("limit: not negative"))?.min(LIST_MAX)
+            }
+        };
+        let domain = query.text("failureDomain");
+        let elsewhere = !domain.is_empty() && domain != api.site.hostname;
+        Ok(Self {
+            uuid: uuid("UUID")?,
+            name: query.text("name").to_owned(),
+            offset: uuid("offsetUUID")?,
+            limit,
+            show_all: query.boolean("showAll")?,
+            none: elsewhere || uuid("snapshotUUID")?.is_some(),
+        })
+    }
+
+    fn admits(&self, volume: &Volume) -> bool {
+        !self.none
+            && self.uuid.is_none_or(|uuid| uuid == volume.spec.uuid)
+            && (self.name.is_empty() || self.name == volume.spec.name)
+            && (self.show_all || volume.state != VolumeState::Deleting)
+    }
+}
+
+/// The project that a request is about: the path's, else the one given in body or query.
+fn project_of<'a>(request: &'a Request, given: &'a str) -> Result<&'a str, ApiError> {
+    let project = match request.variable("projectName") {
+        "" => given,
+        project => project,
+    };
+    if project.is_empty() { Err(ApiError::invalid("projectName: required")) } else { Ok(project) }
+}
+
+/// A permit for one volume. An administrator of the cluster may leave the project out if the UUID is given.
+fn permit_one(caller: &Caller, request: &Request, verb: Verb, given: &str) -> Result<Permit, ApiError> {
+    let scope = match project_of(request, given) {
+        Ok(project) => Scope::Project(project),
+        Err(_) if caller.is_cluster_admin() && !request.variable("UUID").is_empty() => Scope::Cluster,
+        Err(error) => return Err(error),
+    };
+    Ok(caller.permit(Resource::Volumes, verb, scope)?)
+}
+
+/// The volume of the path's UUID or, if that is empty, of the name.
+fn find(api: &Api, permit: &Permit, request: &Request, name: &str) -> Result<Rc<Volume>, ApiError> {
+    let found = match (request.variable("UUID"), permit.project()) {
+        ("", Some(project)) if !name.is_empty() => api.view.find_name(project, name),
+        ("", _) => return Err(ApiError::invalid("UUID or name: one of them is required")),
+        (text, _) => {
+            let volume = api.view.find(rules::volume_uuid(text)?);
+            volume.filter(|volume| permit.covers(&volume.spec.project))
+        }
+    };
+    found.ok_or_else(|| {
+        let which = if request.variable("UUID").is_empty() { name } else { request.variable("UUID") };
+        ApiError::not_found(format!("volume {which} does not exist"))
+    })
+}
+
+fn known_project(api: &Api, project: &str) -> Result<(), ApiError> {
+    let known = api.directory.project(project).is_some();
+    known.then_some(()).ok_or_else(|| ApiError::invalid(format!("project {project} does not exist")))
+}
+
+fn specify(api: &Api, permit: &Permit, body: &CreateVolume) -> Result<VolumeSpec, ApiError> {
+    let project = permit.project().ok_or_else(|| ApiError::invalid("projectName: required"))?;
+    known_project(api, project)?;
+    if body.replica_count > REPLICAS_MAX {
+        return Err(ApiError::invalid(
+            "replicaCount: this cluster has one node, so a volume has one replica",
+        ));
+    }
+    if !body.source_snapshot_uuid.is_empty() || !body.source_snapshot_name.is_empty() {
+        return Err(ApiError::invalid("sourceSnapshotUUID, sourceSnapshotName: there is no such snapshot"));
+    }
+    if !body.qos_policy_uuid.is_empty() || !body.qos_policy_name.is_empty() {
+        return Err(ApiError::invalid("qosPolicyUUID, qosPolicyName: there is no such policy"));
+    }
+    if !body.placement_restrictions.is_empty() {
+        return Err(ApiError::invalid("placementRestrictions: not supported by this server yet"));
+    }
+    rules::labels(&body.labels)?;
+    let given = |list: &&StringList| !list.values.is_empty();
+    Ok(VolumeSpec {
+        uuid: VolumeUuid(Uuid::new_v4().into_bytes()),
+        project: project.to_owned(),
+        name: rules::name("name", &body.name)?,
+        size_bytes: rules::size(&body.size)?,
+        sector: body.sector_size.unwrap_or(SectorSize::B4096),
+        acl: rules::host_acl(&body.acl)?,
+        ip_acl: body.ip_acl.as_ref().filter(given).map_or(Ok(IpAcl::Any), rules::ip_acl)?,
+        compression: rules::compression(&body.compression)?.unwrap_or(false),
+        attributes: Attributes::with_labels(body.labels.clone()).text()?,
+    })
+}
+
+/// What differs between a volume and what a client wants it to be.
+fn plan_change(volume: &Volume, body: &UpdateVolume) -> Result<VolumeChange, ApiError> {
+    if !body.qos_policy_uuid.is_empty() || !body.qos_policy_name.is_empty() {
+        return Err(ApiError::unimplemented("QoS policies are not supported by this server yet"));
+    }
+    let spec = &volume.spec;
+    let size = (!body.size.is_empty()).then(|| rules::size(&body.size)).transpose()?;
+    let shrink = size.is_some_and(|size| size < spec.size_bytes);
+    if shrink && !body.force {
+        return Err(ApiError::invalid("size: a smaller size loses data; it needs Force"));
+    }
+    let acl: Option<HostAcl> = body.acl.as_ref().map(rules::host_acl).transpose()?;
+    let ip_acl: Option<IpAcl> = body.ip_acl.as_ref().map(rules::ip_acl).transpose()?;
+    let name = (!body.new_name.is_empty()).then(|| rules::name("newName", &body.new_name)).transpose()?;
+    let attributes = if body.labels.is_empty() {
+        None
+    } else {
+        rules::labels(&body.labels)?;
+        let mut attributes = Attributes::parse(&spec.attributes);
+        attributes.labels.clone_from(&body.labels);
+        Some(attributes.text()?)
+    };
+    Ok(VolumeChange {
+        name: name.filter(|name| *name != spec.name),
+        size_bytes: size.filter(|size| *size != spec.size_bytes),
+        shrink,
+        acl: acl.filter(|acl| *acl != spec.acl),
+        ip_acl: ip_acl.filter(|acl| *acl != spec.ip_acl),
+        compression: rules::compression(&body.compression)?.filter(|on| *on != spec.compression),
+        attributes: attributes.filter(|text| *text != spec.attributes),
+    })
+}
+
+fn check_changeable(volume: &Volume) -> Result<(), ApiError> {
+    match volume.state {
+        VolumeState::Available => Ok(()),
+        VolumeState::Deleting | VolumeState::Failed => Err(wrong_state(volume)),
+    }
+}
+
+fn wrong_state(volume: &Volume) -> ApiError {
+    let message = format!("the volume's state does not allow it: {:?}", volume.state);
+    ApiError::new(hyper::StatusCode::BAD_REQUEST, Code::FailedPrecondition, message)
+}
+
+/// Volumes in one answer, also where none is asked for.
+const LIST_MAX: usize = 1000;
+const REPLICAS_MAX: u32 = 1;

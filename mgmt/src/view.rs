@@ -1,0 +1,174 @@
+//! The management plane's view of the volumes: what readers see, and the one way to change it.
+//!
+//! The pool is authoritative. The view is filled from it at start, follows every outcome, and asks again at most once a
+//! second when someone reads, for what changes by itself: usage, connected hosts, states. Changes of one volume are
+//! made one at a time; a change goes on and reaches the view even if the client that asked for it is gone.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use dataplane::{Action, ActionError, Outcome, Volume, VolumeChange, VolumeSpec, VolumeState, VolumeUuid};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::plane::{Plane, unreachable_outcome};
+
+/// All volumes.
+#[derive(Debug)]
+pub(crate) struct View {
+    plane: Plane,
+    volumes: RefCell<BTreeMap<VolumeUuid, Rc<Volume>>>,
+    /// Volumes that are being changed.
+    changing: RefCell<BTreeSet<VolumeUuid>>,
+    /// Counts changes begun, so that a list asked for before one is not taken for the state after it.
+    changes: Cell<u64>,
+    refreshed: Cell<Option<Instant>>,
+    /// One refresh at a time; others wait for it.
+    refreshing: Mutex<()>,
+}
+
+impl View {
+    /// A view of the volumes that the data plane serves.
+    pub(crate) async fn load(plane: Plane) -> Result<Rc<Self>, ActionError> {
+        let view = Self {
+            plane,
+            volumes: RefCell::default(),
+            changing: RefCell::default(),
+            changes: Cell::new(0),
+            refreshed: Cell::new(None),
+            refreshing: Mutex::new(()),
+        };
+        view.refresh().await?;
+        Ok(Rc::new(view))
+    }
+
+    /// Makes a volume.
+    pub(crate) async fn create(self: &Rc<Self>, spec: VolumeSpec) -> Result<Rc<Volume>, ActionError> {
+        let uuid = spec.uuid;
+        let volume = self.change(uuid, Action::CreateVolume(spec)).await?;
+        volume.ok_or(ActionError::NotFound)
+    }
+
+    /// Changes a volume.
+    pub(crate) async fn update(
+        self: &Rc<Self>,
+        uuid: VolumeUuid,
+        change: VolumeChange,
+        if_revision: Option<u64>,
+    ) -> Result<(), ActionError> {
+        self.change(uuid, Action::UpdateVolume { uuid, change, if_revision }).await.map(drop)
+    }
+
+    /// Deletes a volume.
+    pub(crate) async fn delete(
+        self: &Rc<Self>,
+        uuid: VolumeUuid,
+        if_revision: Option<u64>,
+    ) -> Result<(), ActionError> {
+        self.change(uuid, Action::DeleteVolume { uuid, if_revision }).await.map(drop)
+    }
+
+    /// Brings the view up to date if it is older than a second.
+    pub(crate) async fn freshen(&self) -> Result<(), ActionError> {
+        let fresh = || self.refreshed.get().is_some_and(|at| at.elapsed() < FRESH);
+        if fresh() {
+            return Ok(());
+        }
+        let _one = self.refreshing.lock().await;
+        if fresh() {
+            return Ok(());
+        }
+        self.refresh().await
+    }
+
+    /// One volume.
+    pub(crate) fn find(&self, uuid: VolumeUuid) -> Option<Rc<Volume>> {
+        self.volumes.borrow().get(&uuid).cloned()
+    }
+
+    /// The volume of that name; a volume that is being deleted has given its name up.
+    pub(crate) fn find_name(&self, project: &str, name: &str) -> Option<Rc<Volume>> {
+        let volumes = self.volumes.borrow();
+        let named = |volume: &&Rc<Volume>| volume.spec.project == project && volume.spec.name == name;
+        volumes.values().filter(|volume| volume.state != VolumeState::Deleting).find(named).cloned()
+    }
+
+    /// Volumes after `offset`, in order of their UUIDs.
+    pub(crate) fn after(&self, offset: Option<VolumeUuid>) -> Vec<Rc<Volume>> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = offset.map_or(Unbounded, Excluded);
+        self.volumes.borrow().range((from, Unbounded)).map(|(_, volume)| volume.clone()).collect()
+    }
+
+    /// Runs one change to its end; the volume as it is then, if it still is.
+    async fn change(
+        self: &Rc<Self>,
+        uuid: VolumeUuid,
+        action: Action,
+    ) -> Result<Option<Rc<Volume>>, ActionError> {
+        if !self.changing.borrow_mut().insert(uuid) {
+            return Err(ActionError::Busy);
+        }
+        self.changes.set(self.changes.get() + 1);
+        let view = self.clone();
+        // A task of its own: the caller's connection may break, the outcome must reach the view all the same.
+        let task = tokio_uring::spawn(async move {
+            let outcome = view.plane.ask(action).await;
+            view.changing.borrow_mut().remove(&uuid);
+            view.apply(uuid, outcome?)
+        });
+        task.await.unwrap_or(Err(ActionError::Stopping))
+    }
+
+    fn apply(&self, uuid: VolumeUuid, outcome: Outcome) -> Result<Option<Rc<Volume>>, ActionError> {
+        let mut volumes = self.volumes.borrow_mut();
+        match outcome {
+            Outcome::Volume(volume) => {
+                let volume = Rc::from(volume);
+                volumes.insert(uuid, Rc::clone(&volume));
+                Ok(Some(volume))
+            }
+            Outcome::Done => {
+                // Whether its space is free already is known to the next refresh.
+                if let Some(volume) = volumes.get_mut(&uuid) {
+                    Rc::make_mut(volume).state = VolumeState::Deleting;
+                }
+                self.refreshed.set(None);
+                Ok(None)
+            }
+            other => unreachable_outcome(&other),
+        }
+    }
+
+    async fn refresh(&self) -> Result<(), ActionError> {
+        let changes = self.changes.get();
+        let quiet = self.changing.borrow().is_empty();
+        let listed = match self.plane.ask(Action::ListVolumes).await? {
+            Outcome::Volumes(volumes) => volumes,
+            other => unreachable_outcome(&other),
+        };
+        let mut listed: BTreeMap<VolumeUuid, Volume> =
+            listed.into_iter().map(|volume| (volume.spec.uuid, volume)).collect();
+        let mut volumes = self.volumes.borrow_mut();
+        if quiet && changes == self.changes.get() {
+            *volumes = listed.into_iter().map(|(uuid, volume)| (uuid, Rc::new(volume))).collect();
+        } else {
+            // The list may be older than an outcome that is here already: only what changes by itself is taken.
+            volumes.retain(|uuid, volume| {
+                let deleting = volume.state == VolumeState::Deleting;
+                let now = listed.remove(uuid);
+                let gone = deleting && now.is_none();
+                if let Some(now) = now.filter(|now| !deleting && now.revision == volume.revision) {
+                    *volume = Rc::new(now);
+                }
+                !gone
+            });
+        }
+        self.refreshed.set(Some(Instant::now()));
+        Ok(())
+    }
+}
+
+const FRESH: Duration = Duration::from_secs(1);
