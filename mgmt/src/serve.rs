@@ -1,0 +1,239 @@
+//! `ferrule serve`: starts the data plane and the management plane, and stops both.
+
+pub(crate) mod files;
+mod log;
+pub(crate) mod options;
+mod state;
+mod tls;
+mod values;
+
+use std::error::Error;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::rc::Rc;
+
+use dataplane::{Action, ActionError, DataPlane, Handle, Identity};
+use thiserror::Error;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use uuid::Uuid;
+
+use crate::directory::{Directory, DirectoryError};
+use crate::metadata::{Embedded, Store, StoreError};
+use crate::plane::Plane;
+use crate::rest::{Api, Server, Site};
+use crate::view::View;
+use options::Options;
+use state::{DEFAULT_PROJECT, DEFAULT_TOKEN, SYSTEM_TOKEN, StateError, StateFolder};
+use tls::TlsError;
+
+/// Why a server does not start, or ended.
+#[derive(Debug, Error)]
+pub(crate) enum ServeError {
+    /// The state folder cannot be used.
+    #[error("the state folder cannot be used")]
+    State(#[from] StateError),
+    /// The metadata cannot be used.
+    #[error("the metadata cannot be used")]
+    Store(#[from] StoreError),
+    /// Projects and credentials cannot be used.
+    #[error("projects and credentials cannot be used")]
+    Directory(#[from] DirectoryError),
+    /// TLS cannot be used.
+    #[error("TLS cannot be used")]
+    Tls(#[from] TlsError),
+    /// An address of the REST interface cannot be used.
+    #[error("the REST interface cannot listen on {address}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The runtime of the management thread cannot be made.
+    #[error(
+        "the management thread cannot start: io_uring must be permitted (sysctl kernel.io_uring_disabled, seccomp)"
+    )]
+    Runtime(#[source] std::io::Error),
+    /// The data plane does not start.
+    #[error("the data plane does not start")]
+    DataPlane(#[source] Box<dyn Error + Send + Sync>),
+    /// The data plane refused what it must not refuse.
+    #[error("the data plane failed")]
+    Action(#[from] ActionError),
+}
+
+/// Serves until a signal says otherwise.
+pub(crate) fn run(options: &Options) -> Result<(), ServeError> {
+    log::start(options.log_format, options.log_level);
+    let folder = StateFolder::open(&options.state)?;
+    // What can fail fast does so before a pool is touched.
+    let store = Embedded::open(&folder.metadata())?;
+    let listeners = listen(&options.api)?;
+    let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(RING_ENTRIES))
+        .map_err(ServeError::Runtime)?;
+    let data_plane =
+        DataPlane::start(&options.data_plane).map_err(|error| ServeError::DataPlane(Box::new(error)))?;
+    runtime.block_on(manage(options, &folder, store, listeners, data_plane.handle()))?;
+    data_plane.wait().map_err(|error| ServeError::DataPlane(Box::new(error)))
+}
+
+/// The management thread's life.
+async fn manage(
+    options: &Options,
+    folder: &StateFolder,
+    store: Embedded,
+    listeners: Vec<TcpListener>,
+    handle: Handle,
+) -> Result<(), ServeError> {
+    let mut signals = Signals::catch().map_err(ServeError::Runtime)?;
+    let plane = Plane::new(handle);
+    let api = assemble(options, folder, Rc::new(store), &listeners, plane.clone()).await?;
+    let tokens = folder.prepare_tokens(&api.directory, jsonwebtoken::get_current_timestamp()).await?;
+    let addresses = certificate_addresses(options);
+    let tls = tls::configure(folder, &addresses, &api.site.hostname)?;
+    let server = Server::start(&api, to_async(listeners)?, tls);
+    for token in &tokens {
+        token.write()?;
+    }
+    announce(folder, &api.site);
+    signals.wait().await;
+    tracing::info!("stopping; a second signal exits at once");
+    tokio_uring::spawn(async move {
+        signals.wait().await;
+        tracing::warn!("exiting without waiting");
+        std::process::exit(1);
+    });
+    server.stop().await;
+    plane.ask(Action::Stop).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Joins what the data plane knows with what the state folder knows.
+async fn assemble(
+    options: &Options,
+    folder: &StateFolder,
+    store: Rc<dyn Store>,
+    listeners: &[TcpListener],
+    plane: Plane,
+) -> Result<Rc<Api>, ServeError> {
+    let identity = plane.identity().await?;
+    let view = View::load(plane.clone()).await?;
+    folder.settle_cluster(store.as_ref(), &identity).await?;
+    let directory = Directory::load(store).await?;
+    let mut projects: Vec<String> =
+        view.after(None).iter().map(|volume| volume.spec.project.clone()).collect();
+    projects.push(DEFAULT_PROJECT.to_owned());
+    projects.sort();
+    projects.dedup();
+    directory.ensure_projects(projects, |name| project_uuid(&identity, name)).await?;
+    let api_addresses: Vec<SocketAddr> =
+        listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    let advertise = &options.data_plane.advertise;
+    let nvme = if identity.advertised.is_empty() { &identity.listen } else { &identity.advertised };
+    let site = Site {
+        hostname: hostname(),
+        api_endpoints: reachable(&api_addresses, advertise),
+        discovery_endpoints: reachable(&identity.discovery, advertise),
+        nvme_endpoints: reachable(nvme, advertise),
+        identity,
+    };
+    Ok(Api::new(plane, view, directory, site))
+}
+
+/// Says where everything is. Standard output may be closed: the server serves all the same.
+fn announce(folder: &StateFolder, site: &Site) {
+    let (certificate, _) = folder.tls();
+    let system = folder.token(SYSTEM_TOKEN);
+    let nqn = &site.identity.subsystem_nqn;
+    let mut text = format!("Ferrule serves {nqn}\n");
+    for endpoint in &site.api_endpoints {
+        text += &format!("REST interface   https://{endpoint}  (certificate: {})\n", certificate.display());
+    }
+    text += &format!("Token, cluster   {}\n", system.display());
+    text += &format!("Token, default   {}\n", folder.token(DEFAULT_TOKEN).display());
+    text += &format!("Use it           export FERRULE_JWT=@{}\n", system.display());
+    text += "Make a volume    ferrule create volume --name v1 --size 1GiB --acl ALLOW_ANY\n";
+    for endpoint in &site.nvme_endpoints {
+        if let Ok(address) = endpoint.parse::<SocketAddr>() {
+            let (ip, port) = (address.ip(), address.port());
+            text += &format!("Connect a host   nvme connect -t tcp -a {ip} -s {port} -n {nqn}\n");
+        }
+    }
+    let mut out = std::io::stdout().lock();
+    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+    tracing::info!(nqn, api = ?site.api_endpoints, nvme = ?site.nvme_endpoints, "ready");
+}
+
+fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ServeError> {
+    let bind = |address: &SocketAddr| {
+        let listener = TcpListener::bind(address).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        });
+        listener.map_err(|source| ServeError::Listen { address: *address, source })
+    };
+    addresses.iter().map(bind).collect()
+}
+
+fn to_async(listeners: Vec<TcpListener>) -> Result<Vec<tokio::net::TcpListener>, ServeError> {
+    let convert = |listener| tokio::net::TcpListener::from_std(listener).map_err(ServeError::Runtime);
+    listeners.into_iter().map(convert).collect()
+}
+
+/// `addresses` as others reach them: an address that stands for all is replaced by those advertised.
+fn reachable(addresses: &[SocketAddr], advertise: &[IpAddr]) -> Vec<String> {
+    let mut reachable = Vec::new();
+    for address in addresses {
+        if address.ip().is_unspecified() && !advertise.is_empty() {
+            reachable.extend(advertise.iter().map(|ip| SocketAddr::new(*ip, address.port()).to_string()));
+        } else {
+            reachable.push(address.to_string());
+        }
+    }
+    reachable
+}
+
+fn certificate_addresses(options: &Options) -> Vec<IpAddr> {
+    let api = options.api.iter().map(SocketAddr::ip);
+    api.chain(options.data_plane.advertise.iter().copied()).collect()
+}
+
+/// A project's identity: it follows from the cluster's and its name, so that a lost state folder changes nothing.
+/// RFC 9562 section 5.8: the layout is ours but for version and variant.
+fn project_uuid(identity: &Identity, name: &str) -> String {
+    let mut text = identity.cluster_uuid.to_vec();
+    text.extend_from_slice(name.as_bytes());
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &text);
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest.as_ref()[..16]);
+    Uuid::new_v8(bytes).to_string()
+}
+
+fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
+}
+
+/// The signals that stop a server.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// The management thread's own ring: files of logs and exports, never the data path.
+const RING_ENTRIES: u32 = 64;

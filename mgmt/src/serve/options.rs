@@ -1,0 +1,212 @@
+//! What `ferrule serve` can be told, on the command line and in a file.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use dataplane::{Bench, Config, PoolDrive, Reactors};
+
+use super::values;
+use crate::config_file;
+
+/// Arguments of `ferrule serve`; every one is also a key of its configuration file.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub(crate) struct ServeArgs {
+    /// YAML file with the keys of these options; what the command line says wins
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder for tokens, keys, the certificate and metadata; made with mode 0700
+    /// [default: /var/lib/ferrule for root, else ~/.local/state/ferrule]
+    #[arg(long, value_name = "DIR", verbatim_doc_comment)]
+    state: Option<PathBuf>,
+    /// A drive of the pool: a block device, or a file, made with SIZE where there is none; may be repeated
+    /// [default: STATE/pool:4GiB, unless bench namespaces are given]
+    #[arg(long, value_name = "PATH[:SIZE]", value_parser = values::pool_drive, verbatim_doc_comment)]
+    pool: Vec<PoolDrive>,
+    /// How many reactors, or which CPUs: 2, or 0,2,4-7 [default: as the machine suggests]
+    #[arg(long, value_name = "N|LIST", value_parser = values::reactors)]
+    reactors: Option<Reactors>,
+    /// Address for NVMe/TCP I/O; may be repeated [default: 127.0.0.1:4420]
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = values::io_address)]
+    listen: Vec<SocketAddr>,
+    /// Address that hosts are told to connect to, where it differs from the listening one; may be repeated
+    #[arg(long, value_name = "ADDR")]
+    advertise: Vec<IpAddr>,
+    /// Address of the discovery service; may be repeated [default: 127.0.0.1:8009]
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = values::discovery_address)]
+    discovery: Vec<SocketAddr>,
+    /// Address of the REST interface; may be repeated [default: 127.0.0.1:8443]
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = values::api_address)]
+    api: Vec<SocketAddr>,
+    /// A namespace without a store, to measure the transport: null answers zeros, ram keeps data until the end; may
+    /// be repeated
+    #[arg(long, value_name = "null:SIZE|ram:SIZE", value_parser = values::bench)]
+    bench: Vec<Bench>,
+    /// How the log is written [default: human]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    /// What is logged: error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL", value_parser = values::log_level)]
+    log_level: Option<tracing::Level>,
+    /// An io_uring feature not to use, by the name that the log has at start; may be repeated
+    #[arg(long, value_name = "NAME")]
+    ring_feature_off: Vec<String>,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people.
+    Human,
+    /// A JSON object a line.
+    Json,
+}
+
+/// What a server is started with.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// The state folder.
+    pub(crate) state: PathBuf,
+    /// What the data plane is told.
+    pub(crate) data_plane: Config,
+    /// Addresses of the REST interface.
+    pub(crate) api: Vec<SocketAddr>,
+    /// How the log is written.
+    pub(crate) log_format: LogFormat,
+    /// What is logged.
+    pub(crate) log_level: tracing::Level,
+}
+
+impl ServeArgs {
+    /// Adds what the file says and what goes without saying.
+    pub(crate) fn settle(self) -> Result<Options, clap::Error> {
+        let args = match &self.config {
+            Some(path) => {
+                let file = config_file::read::<Self>(path)?;
+                self.over(file)
+            }
+            None => self,
+        };
+        let state = args.state.unwrap_or_else(default_state);
+        let mut pool = args.pool;
+        if pool.is_empty() && args.bench.is_empty() {
+            pool.push(PoolDrive { path: state.join("pool"), size_bytes: Some(DEFAULT_POOL_BYTES) });
+        }
+        let data_plane = Config {
+            pool,
+            reactors: args.reactors.unwrap_or(Reactors::Auto),
+            listen: or_loopback(args.listen, values::IO_PORT),
+            advertise: args.advertise,
+            discovery: or_loopback(args.discovery, values::DISCOVERY_PORT),
+            bench: args.bench,
+            ring_features_off: args.ring_feature_off,
+        };
+        Ok(Options {
+            state,
+            data_plane,
+            api: or_loopback(args.api, values::API_PORT),
+            log_format: args.log_format.unwrap_or(LogFormat::Human),
+            log_level: args.log_level.unwrap_or(tracing::Level::INFO),
+        })
+    }
+
+    /// These arguments where they say something, else those of `file`.
+    fn over(self, file: Self) -> Self {
+        Self {
+            config: self.config,
+            state: self.state.or(file.state),
+            pool: either(self.pool, file.pool),
+            reactors: self.reactors.or(file.reactors),
+            listen: either(self.listen, file.listen),
+            advertise: either(self.advertise, file.advertise),
+            discovery: either(self.discovery, file.discovery),
+            api: either(self.api, file.api),
+            bench: either(self.bench, file.bench),
+            log_format: self.log_format.or(file.log_format),
+            log_level: self.log_level.or(file.log_level),
+            ring_feature_off: either(self.ring_feature_off, file.ring_feature_off),
+        }
+    }
+}
+
+/// Where a server keeps its state unless told otherwise.
+pub(crate) fn default_state() -> PathBuf {
+    use std::os::unix::fs::MetadataExt as _;
+    // The owner of /proc/self is the effective user.
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+    match std::env::var_os("HOME") {
+        Some(home) if !is_root => PathBuf::from(home).join(".local/state/ferrule"),
+        _ => PathBuf::from("/var/lib/ferrule"),
+    }
+}
+
+fn either<T>(first: Vec<T>, second: Vec<T>) -> Vec<T> {
+    if first.is_empty() { second } else { first }
+}
+
+fn or_loopback(addresses: Vec<SocketAddr>, port: u16) -> Vec<SocketAddr> {
+    if addresses.is_empty() { vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)] } else { addresses }
+}
+
+/// Enough for a first volume, written in full within seconds.
+const DEFAULT_POOL_BYTES: u64 = 4 << 30;
+
+#[cfg(test)]
+mod test {
+    use clap::Parser;
+
+    use super::*;
+    use crate::serve::files::test::Folder;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        serve: ServeArgs,
+    }
+
+    fn settle(words: &[&str]) -> Result<Options, clap::Error> {
+        let words = std::iter::once("serve").chain(words.iter().copied());
+        Line::try_parse_from(words)?.serve.settle()
+    }
+
+    #[test]
+    fn everything_has_a_default_on_loopback() {
+        let options = settle(&["--state", "s"]).unwrap();
+        assert_eq!(options.api, ["127.0.0.1:8443".parse().unwrap()]);
+        assert_eq!(options.data_plane.listen, ["127.0.0.1:4420".parse().unwrap()]);
+        assert_eq!(options.data_plane.discovery, ["127.0.0.1:8009".parse().unwrap()]);
+        let pool = PoolDrive { path: "s/pool".into(), size_bytes: Some(4 << 30) };
+        assert_eq!(options.data_plane.pool, [pool]);
+        assert!(settle(&["--bench", "null:1GiB"]).unwrap().data_plane.pool.is_empty());
+    }
+
+    #[test]
+    fn options_repeat_and_take_ipv6() {
+        let words = ["--listen", "[::1]:4421", "--listen", "0.0.0.0", "--api=::1", "--advertise", "10.0.0.1"];
+        let options = settle(&words).unwrap();
+        assert_eq!(
+            options.data_plane.listen,
+            ["[::1]:4421".parse().unwrap(), "0.0.0.0:4420".parse().unwrap()]
+        );
+        assert_eq!(options.api, ["[::1]:8443".parse().unwrap()]);
+        assert_eq!(options.data_plane.advertise, ["10.0.0.1".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file() {
+        let folder = Folder::new("serve");
+        let path = folder.path().join("ferrule.yaml");
+        let text =
+            "state: from-file\npool: [a:1GiB, /dev/x]\nreactors: 2\napi: 127.0.0.1:1\nlog-format: json\n";
+        std::fs::write(&path, text).unwrap();
+        let config = path.to_str().unwrap();
+        let options = settle(&["--config", config, "--api", "127.0.0.1:2"]).unwrap();
+        assert_eq!(options.state, PathBuf::from("from-file"));
+        assert_eq!(options.data_plane.pool.len(), 2);
+        assert_eq!(options.data_plane.reactors, Reactors::Count(2));
+        assert_eq!(options.api, ["127.0.0.1:2".parse().unwrap()]);
+        assert_eq!(options.log_format, LogFormat::Json);
+        std::fs::write(&path, "reactor: 2\n").unwrap();
+        assert!(settle(&["--config", config]).is_err());
+    }
+}

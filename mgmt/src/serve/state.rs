@@ -1,0 +1,328 @@
+//! The state folder: where everything lies, and what the first start makes.
+//!
+//! Nothing here is precious: with the folder lost, the next start makes keys, credentials and tokens anew, and the pool
+//! knows the volumes.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use dataplane::Identity;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::files;
+use crate::auth::key::{KeyError, SigningKey, VerifyingKey};
+use crate::auth::{self, Claims, SYSTEM};
+use crate::directory::{CredentialRecord, Directory, DirectoryError};
+use crate::metadata::{Change, Expect, Kind, Store, StoreError};
+
+/// The state folder.
+#[derive(Clone, Debug)]
+pub(crate) struct StateFolder {
+    path: PathBuf,
+}
+
+/// A token that the first start makes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TokenFile {
+    /// Its name in the state folder.
+    pub(crate) file: &'static str,
+    project: &'static str,
+    role: &'static str,
+}
+
+/// A token to be written once the server is ready.
+#[derive(Debug)]
+pub(crate) struct FreshToken {
+    path: PathBuf,
+    text: String,
+}
+
+/// Why the state folder cannot be used.
+#[derive(Debug, Error)]
+pub(crate) enum StateError {
+    /// A file failed.
+    #[error("{path}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// How.
+        source: io::Error,
+    },
+    /// A key cannot be made.
+    #[error("a key for tokens: {0}")]
+    Key(#[from] KeyError),
+    /// A token cannot be made.
+    #[error("a token: {0}")]
+    Token(#[from] jsonwebtoken::errors::Error),
+    /// The metadata failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Projects or credentials failed.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+}
+
+#[derive(Debug, Deserialize, Serialize, PartialEq, Eq)]
+struct ClusterRecord {
+    uuid: String,
+    node_uuid: String,
+}
+
+impl StateFolder {
+    /// Claims the folder, made where there is none.
+    pub(crate) fn open(path: &Path) -> Result<Self, StateError> {
+        files::claim_folder(path, METADATA).map_err(|source| failed(path, source))?;
+        let path = path.canonicalize().map_err(|source| failed(path, source))?;
+        let folder = Self { path };
+        for inner in ["keys", "tls"] {
+            let path = folder.path.join(inner);
+            files::make_folder(&path).map_err(|source| failed(&path, source))?;
+        }
+        Ok(folder)
+    }
+
+    /// The metadata store's file.
+    pub(crate) fn metadata(&self) -> PathBuf {
+        self.path.join(METADATA)
+    }
+
+    /// The certificate and the key of the REST interface.
+    pub(crate) fn tls(&self) -> (PathBuf, PathBuf) {
+        (self.path.join("tls/cert.pem"), self.path.join("tls/key.pem"))
+    }
+
+    /// The file of a token.
+    pub(crate) fn token(&self, token: TokenFile) -> PathBuf {
+        self.path.join(token.file)
+    }
+
+    fn key(&self, token: TokenFile) -> PathBuf {
+        self.path.join(format!("keys/{}-{CREDENTIAL}.pem", token.project))
+    }
+
+    /// Notes which cluster this is; the pool decides.
+    pub(crate) async fn settle_cluster(
+        &self,
+        store: &dyn Store,
+        identity: &Identity,
+    ) -> Result<(), StateError> {
+        let now = ClusterRecord {
+            uuid: Uuid::from_bytes(identity.cluster_uuid).to_string(),
+            node_uuid: Uuid::from_bytes(identity.node_uuid).to_string(),
+        };
+        let records = store.load().await?;
+        let before = records.iter().find(|record| record.kind == Kind::Cluster);
+        let before: Option<ClusterRecord> = before.map(|record| record.parse()).transpose()?;
+        if before.as_ref() == Some(&now) {
+            return Ok(());
+        }
+        if let Some(before) = before {
+            tracing::warn!(
+                before = before.uuid,
+                now = now.uuid,
+                "the pool is of another cluster than the one that this state folder served before"
+            );
+        }
+        let value = serde_json::to_vec(&now).expect("plain strings");
+        let change =
+            Change { kind: Kind::Cluster, key: String::new(), expect: Expect::Anything, value: Some(value) };
+        store.commit(vec![change]).await?;
+        Ok(())
+    }
+
+    /// Makes keys and credentials where there are none, and returns the tokens to be written when the server is ready.
+    ///
+    /// A project that has a credential gets no other, so that one removed on purpose stays away. A token file is kept
+    /// while it is valid for another month, and removed if it is valid no more and cannot be made anew.
+    pub(crate) async fn prepare_tokens(
+        &self,
+        directory: &Directory,
+        now: u64,
+    ) -> Result<Vec<FreshToken>, StateError> {
+        let mut fresh = Vec::new();
+        for token in TOKENS {
+            let key = self.settle_key(token, directory).await?;
+            let path = self.token(token);
+            if self.is_good(&path, directory, now) {
+                continue;
+            }
+            match std::fs::remove_file(&path) {
+                Ok(()) => tracing::warn!(path = %path.display(), "removed a token that is no longer valid"),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(failed(&path, source)),
+            }
+            if let Some(key) = key {
+                fresh.push(FreshToken { path, text: token.mint(&key, now)? });
+            }
+        }
+        Ok(fresh)
+    }
+
+    /// The signing key of a token's credential, if it is here; made with the credential if its project has none.
+    async fn settle_key(
+        &self,
+        token: TokenFile,
+        directory: &Directory,
+    ) -> Result<Option<SigningKey>, StateError> {
+        let path = self.key(token);
+        if directory.credentials(token.project).is_empty() {
+            let key = SigningKey::generate()?;
+            // The key first: a crash in between leaves a key that the next start replaces.
+            files::replace(&path, key.private_pem().as_bytes(), 0o600)
+                .map_err(|source| failed(&path, source))?;
+            let record = CredentialRecord::of_pem(token.project, CREDENTIAL, key.public_pem());
+            directory.create_credential(record).await?;
+            return Ok(Some(key));
+        }
+        let Ok(text) = std::fs::read(&path) else { return Ok(None) };
+        let key = SigningKey::parse_pem(&text)?;
+        let own = VerifyingKey::parse_pem(key.public_pem().as_bytes())?;
+        let stored = directory.key(token.project, CREDENTIAL);
+        Ok(stored.is_some_and(|stored| stored.is(&own)).then_some(key))
+    }
+
+    fn is_good(&self, path: &Path, directory: &Directory, now: u64) -> bool {
+        let Ok(text) = std::fs::read_to_string(path) else { return false };
+        let text = text.trim();
+        let lasts = auth::expiry(text).is_some_and(|exp| exp > now + RENEW_BEFORE_S);
+        lasts && auth::verify(text, |project, id| directory.key(project, id)).is_ok()
+    }
+}
+
+impl TokenFile {
+    fn mint(self, key: &SigningKey, now: u64) -> Result<String, StateError> {
+        let claims = Claims {
+            exp: now + LIFETIME_S,
+            iat: now,
+            sub: "ferrule",
+            iss: "ferrule",
+            jti: &Uuid::new_v4().to_string(),
+            roles: &[self.role],
+        };
+        Ok(auth::mint(key, &format!("{}:{CREDENTIAL}", self.project), &claims)?)
+    }
+}
+
+impl FreshToken {
+    /// Writes the token's file.
+    pub(crate) fn write(&self) -> Result<(), StateError> {
+        let text = format!("{}\n", self.text);
+        files::replace(&self.path, text.as_bytes(), 0o600).map_err(|source| failed(&self.path, source))
+    }
+}
+
+fn failed(path: &Path, source: io::Error) -> StateError {
+    StateError::File { path: path.to_owned(), source }
+}
+
+/// The project that is always there.
+pub(crate) const DEFAULT_PROJECT: &str = "default";
+/// The administrator's token.
+pub(crate) const SYSTEM_TOKEN: TokenFile =
+    TokenFile { file: "system.jwt", project: SYSTEM, role: "system:cluster-admin" };
+/// The token of the default project's administrator.
+pub(crate) const DEFAULT_TOKEN: TokenFile =
+    TokenFile { file: "default-admin.jwt", project: DEFAULT_PROJECT, role: "default:admin" };
+const TOKENS: [TokenFile; 2] = [SYSTEM_TOKEN, DEFAULT_TOKEN];
+const METADATA: &str = "metadata.redb";
+/// The credential that the first start makes in each of the two projects.
+const CREDENTIAL: &str = "root";
+const LIFETIME_S: u64 = 365 * 24 * 3600;
+const RENEW_BEFORE_S: u64 = 30 * 24 * 3600;
+
+#[cfg(test)]
+mod test {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::rc::Rc;
+
+    use super::super::files::test::Folder;
+    use super::*;
+    use crate::metadata::Embedded;
+
+    async fn start(path: &Path, now: u64) -> (StateFolder, Directory, usize) {
+        let folder = StateFolder::open(path).unwrap();
+        let store = Rc::new(Embedded::open(&folder.metadata()).unwrap());
+        let directory = Directory::load(store).await.unwrap();
+        directory.ensure_projects([DEFAULT_PROJECT.to_owned()], |_| String::new()).await.unwrap();
+        let fresh = folder.prepare_tokens(&directory, now).await.unwrap();
+        for token in &fresh {
+            token.write().unwrap();
+        }
+        (folder, directory, fresh.len())
+    }
+
+    fn admin(path: &Path, directory: &Directory) -> bool {
+        let text = fs::read_to_string(path.join("system.jwt")).unwrap();
+        let caller = auth::verify(text.trim(), |project, id| directory.key(project, id));
+        caller.is_ok_and(|caller| caller.is_cluster_admin())
+    }
+
+    fn now() -> u64 {
+        jsonwebtoken::get_current_timestamp()
+    }
+
+    #[test]
+    fn the_first_start_makes_private_tokens_and_the_second_keeps_them() {
+        tokio_uring::start(async {
+            let scratch = Folder::new("state");
+            let path = scratch.path().join("state");
+            let (_, directory, made) = start(&path, now()).await;
+            assert_eq!(made, 2);
+            assert!(admin(&path, &directory));
+            for file in ["system.jwt", "default-admin.jwt", "keys/system-root.pem", "metadata.redb"] {
+                let mode = fs::metadata(path.join(file)).unwrap().permissions().mode() & 0o777;
+                assert_eq!(mode, 0o600, "{file}");
+            }
+            drop(directory);
+            let (_, directory, made) = start(&path, now()).await;
+            assert_eq!(made, 0);
+            assert!(admin(&path, &directory));
+        });
+    }
+
+    #[test]
+    fn a_lost_metadata_file_makes_new_tokens() {
+        tokio_uring::start(async {
+            let scratch = Folder::new("lost");
+            let path = scratch.path().join("state");
+            drop(start(&path, now()).await);
+            fs::remove_file(path.join("metadata.redb")).unwrap();
+            let (_, directory, made) = start(&path, now()).await;
+            assert_eq!(made, 2);
+            assert!(admin(&path, &directory));
+        });
+    }
+
+    #[test]
+    fn a_token_near_its_end_is_renewed() {
+        tokio_uring::start(async {
+            let scratch = Folder::new("renew");
+            let path = scratch.path().join("state");
+            drop(start(&path, now()).await);
+            let (_, _, made) = start(&path, now() + LIFETIME_S - RENEW_BEFORE_S + 1).await;
+            assert_eq!(made, 2);
+        });
+    }
+
+    #[test]
+    fn a_credential_removed_on_purpose_stays_away() {
+        tokio_uring::start(async {
+            let scratch = Folder::new("removed");
+            let path = scratch.path().join("state");
+            {
+                let (_, directory, _) = start(&path, now()).await;
+                let other = SigningKey::generate().unwrap();
+                let record = CredentialRecord::of_pem(SYSTEM, "mine", other.public_pem());
+                directory.create_credential(record).await.unwrap();
+                directory.delete_credential(SYSTEM, CREDENTIAL).await.unwrap();
+            }
+            let (_, directory, made) = start(&path, now()).await;
+            assert_eq!(made, 0);
+            assert!(directory.credential(SYSTEM, CREDENTIAL).is_none());
+            assert!(!path.join("system.jwt").exists(), "its token is valid no more");
+        });
+    }
+}
