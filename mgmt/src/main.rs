@@ -1,2 +1,18 @@
-//! The `ferrule` binary.
-fn main() {}
+//! The `ferrule` binary: the server, and the command line of its REST interface.
+
+mod auth;
+mod cli;
+mod config_file;
+mod directory;
+mod metadata;
+mod plane;
+mod rest;
+mod serve;
+mod size;
+mod view;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run(std::env::args_os())
+}

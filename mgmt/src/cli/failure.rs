@@ -1,0 +1,93 @@
+//! What can go wrong on the client's side; every text says what to do next.
+
+use thiserror::Error;
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+pub(super) enum Failure {
+    /// The command line or a file is wrong.
+    #[error("{0}")]
+    Usage(#[from] clap::Error),
+    /// The server refused or failed.
+    #[error("{message} (HTTP {status})")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// What the server said.
+        message: String,
+    },
+    /// The token is not accepted.
+    #[error(
+        "{message}\nhint: a server keeps its administrator's token in system.jwt in its state folder; a new state \
+         folder has new tokens"
+    )]
+    Unauthenticated {
+        /// What the server said.
+        message: String,
+    },
+    /// There is no token.
+    #[error("no token\nhint: {0}")]
+    NoToken(String),
+    /// The server cannot be reached.
+    #[error(
+        "cannot connect to {endpoint}: {reason}\nhint: is the server running? Name another with --endpoint URL"
+    )]
+    Connect {
+        /// Where.
+        endpoint: String,
+        /// Why.
+        reason: String,
+    },
+    /// The server's certificate is not trusted, or TLS fails otherwise.
+    #[error(
+        "no TLS connection to {endpoint}: {reason}\nhint: pass --ca-cert STATE/tls/cert.pem of the server's state \
+         folder, or --insecure-skip-tls-verify"
+    )]
+    Tls {
+        /// Where.
+        endpoint: String,
+        /// Why.
+        reason: String,
+    },
+    /// The server did not answer in time, or broke the connection.
+    #[error("no answer from {endpoint}: {reason}")]
+    NoAnswer {
+        /// Where.
+        endpoint: String,
+        /// Why.
+        reason: String,
+    },
+    /// The answer is none that this client knows.
+    #[error("the server's answer cannot be read: {0}")]
+    Unreadable(String),
+    /// A file cannot be read.
+    #[error("{path}: {reason}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Failure {
+    /// The process's exit code.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Refused { .. } | Self::Unreadable(_) => REFUSED,
+            Self::Usage(_) | Self::File { .. } => USAGE,
+            Self::Unauthenticated { .. }
+            | Self::NoToken(_)
+            | Self::Connect { .. }
+            | Self::Tls { .. }
+            | Self::NoAnswer { .. } => NO_ANSWER,
+        }
+    }
+}
+
+/// The server refused or failed.
+const REFUSED: u8 = 1;
+/// The command line or a file is wrong.
+pub(super) const USAGE: u8 = 2;
+/// No connection, or no valid token.
+const NO_ANSWER: u8 = 3;

@@ -1,0 +1,152 @@
+//! Prints answers: the server's JSON, the same as YAML, or tables for people.
+
+use serde_json::Value;
+
+use super::failure::Failure;
+use super::settings::Output;
+use crate::size::format_size;
+
+/// How people see an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Shape {
+    /// A line for each element of the list in this field.
+    List(&'static str, &'static [Column]),
+    /// One line.
+    One(&'static [Column]),
+    /// A line for each field.
+    Fields,
+}
+
+/// A column: its head, and its cell in an object.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Column {
+    head: &'static str,
+    cell: fn(&Value) -> String,
+}
+
+/// The text of `answer`.
+pub(super) fn render(answer: &Value, output: Output, shape: Shape) -> Result<String, Failure> {
+    let unreadable = |error: &dyn std::error::Error| Failure::Unreadable(error.to_string());
+    match (output, shape) {
+        (Output::Json, _) => {
+            let text = serde_json::to_string_pretty(answer).map_err(|error| unreadable(&error))?;
+            Ok(text + "\n")
+        }
+        (Output::Yaml, _) => serde_norway::to_string(answer).map_err(|error| unreadable(&error)),
+        (Output::HumanReadable, Shape::List(field, columns)) => {
+            let empty = Vec::new();
+            Ok(table(columns, answer[field].as_array().unwrap_or(&empty)))
+        }
+        (Output::HumanReadable, Shape::One(columns)) => Ok(table(columns, std::slice::from_ref(answer))),
+        (Output::HumanReadable, Shape::Fields) => Ok(fields(answer)),
+    }
+}
+
+/// Columns of volumes.
+pub(super) const VOLUMES: &[Column] = &[
+    Column { head: "Name", cell: |volume| text(&volume["name"]) },
+    Column { head: "UUID", cell: |volume| text(&volume["UUID"]) },
+    Column { head: "State", cell: |volume| text(&volume["state"]) },
+    Column { head: "Protection State", cell: |volume| text(&volume["protectionState"]) },
+    Column { head: "NSID", cell: |volume| text(&volume["nsid"]) },
+    Column { head: "Size", cell: |volume| size(&volume["size"]) },
+    Column { head: "Replicas", cell: |volume| text(&volume["replicaCount"]) },
+    Column { head: "Compression", cell: |volume| text(&volume["compression"]) },
+    Column { head: "ACL", cell: |volume| acl(&volume["acl"]) },
+    Column { head: "Rebuild Progress", cell: |volume| text(&volume["rebuildProgress"]) },
+];
+
+/// Columns of nodes.
+pub(super) const NODES: &[Column] = &[
+    Column { head: "Name", cell: |node| text(&node["name"]) },
+    Column { head: "UUID", cell: |node| text(&node["UUID"]) },
+    Column { head: "State", cell: |node| text(&node["state"]) },
+    Column { head: "NVMe endpoint", cell: |node| text(&node["nvmeEndpoint"]) },
+    Column { head: "Failure domains", cell: |node| format!("[{}]", joined(&node["failureDomains"], " ")) },
+    Column {
+        head: "Local rebuild progress",
+        cell: |node| match node["inLocalRebuild"].as_bool() {
+            Some(true) => text(&node["localRebuildProgress"]),
+            _ => "None".to_owned(),
+        },
+    },
+];
+
+/// Columns of projects.
+pub(super) const PROJECTS: &[Column] = &[
+    Column { head: "Name", cell: |project| text(&project["name"]) },
+    Column { head: "UUID", cell: |project| text(&project["UUID"]) },
+    Column { head: "Description", cell: |project| text(&project["description"]) },
+];
+
+/// Columns of credentials.
+pub(super) const CREDENTIALS: &[Column] = &[
+    Column { head: "ID", cell: |credential| text(&credential["ID"]) },
+    Column { head: "Project", cell: |credential| text(&credential["projectName"]) },
+    Column { head: "Type", cell: |credential| text(&credential["type"]) },
+];
+
+/// Columns of connected hosts.
+pub(super) const HOSTS: &[Column] = &[
+    Column { head: "Host NQN", cell: |host| text(&host["hostNQN"]) },
+    Column { head: "IP address", cell: |host| text(&host["iPAddress"]) },
+    Column { head: "Volumes", cell: |host| joined(&host["volumeUUIDs"], " ") },
+];
+
+fn table(columns: &[Column], objects: &[Value]) -> String {
+    let mut rows: Vec<Vec<String>> = vec![columns.iter().map(|column| column.head.to_owned()).collect()];
+    rows.extend(objects.iter().map(|object| columns.iter().map(|column| (column.cell)(object)).collect()));
+    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        text += cells.collect::<Vec<_>>().join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+fn fields(object: &Value) -> String {
+    let mut lines = Vec::new();
+    flatten("", object, &mut lines);
+    let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    lines.iter().map(|(name, value)| format!("{name:width$}  {value}").trim_end().to_owned() + "\n").collect()
+}
+
+fn flatten(prefix: &str, value: &Value, lines: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(object) => {
+            for (name, value) in object {
+                let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                flatten(&name, value, lines);
+            }
+        }
+        Value::Array(_) => lines.push((prefix.to_owned(), joined(value, " "))),
+        value => lines.push((prefix.to_owned(), text(value))),
+    }
+}
+
+/// A cell. What a server sends may hold control characters, which a terminal must not see.
+fn text(value: &Value) -> String {
+    let text = match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        value => value.to_string(),
+    };
+    text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
+}
+
+fn size(value: &Value) -> String {
+    value.as_str().and_then(|bytes| bytes.parse().ok()).map_or_else(|| text(value), format_size)
+}
+
+fn joined(list: &Value, separator: &str) -> String {
+    let values = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    values.iter().map(text).collect::<Vec<_>>().join(separator)
+}
+
+fn acl(value: &Value) -> String {
+    let values = value["values"].as_array().map(Vec::as_slice).unwrap_or_default();
+    values.iter().map(|value| format!("values:\"{}\"", text(value))).collect::<Vec<_>>().join(" ")
+}

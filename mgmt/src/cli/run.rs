@@ -1,0 +1,239 @@
+//! Runs the commands that speak to a server: each becomes one or a few requests, and text.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper::Method;
+use serde_json::{Map, Value, json};
+
+use super::client::{Call, Client, encode};
+use super::failure::Failure;
+use super::output::{self, Shape, render};
+use super::verbs::{
+    Create, CreateCredential, CreateVolume, Delete, DeleteVolume, Get, List, ListVolumes, SectorSize, Update,
+    UpdateVolume, Verb, WhichNode, WhichVolume,
+};
+
+/// Runs `create`.
+pub(super) fn create(verb: Verb<Create>) -> Result<String, Failure> {
+    run(verb, async |client, noun| match noun {
+        Create::Volume(volume) => create_volume(client, volume).await,
+        Create::Credential(credential) => create_credential(client, credential).await,
+    })
+}
+
+/// Runs `list`.
+pub(super) fn list(verb: Verb<List>) -> Result<String, Failure> {
+    run(verb, async |client, noun| match noun {
+        List::Volumes(which) => list_volumes(client, which).await,
+        List::Nodes => show(client, "/api/v2/nodes", Shape::List("nodes", output::NODES)).await,
+        List::Projects => show(client, "/api/v2/projects", Shape::List("projects", output::PROJECTS)).await,
+        List::Credentials => {
+            let path = credentials(client);
+            show(client, &path, Shape::List("credentials", output::CREDENTIALS)).await
+        }
+        List::ConnectedHosts(which) => {
+            let filter = which.volume_uuid.map(|uuid| format!("?volumeUUID={}", encode(&uuid)));
+            let path = format!("/api/v2/connectedHosts{}", filter.unwrap_or_default());
+            show(client, &path, Shape::List("connectedHosts", output::HOSTS)).await
+        }
+    })
+}
+
+/// Runs `get`.
+pub(super) fn get(verb: Verb<Get>) -> Result<String, Failure> {
+    run(verb, async |client, noun| match noun {
+        Get::Volume(which) => show(client, &volume_path(client, &which), Shape::One(output::VOLUMES)).await,
+        Get::Cluster => show(client, "/api/v2/cluster", Shape::Fields).await,
+        Get::ClusterInfo => show(client, "/api/v2/clusterinfo", Shape::Fields).await,
+        Get::Node(which) => get_node(client, which).await,
+        Get::Project(which) => {
+            let path = format!("/api/v2/projects/{}", encode(&which.name));
+            show(client, &path, Shape::One(output::PROJECTS)).await
+        }
+        Get::Credential(which) => {
+            let path = format!("{}/{}", credentials(client), encode(&which.id));
+            show(client, &path, Shape::Fields).await
+        }
+        Get::ConnectedHost(which) => {
+            let path = format!("/api/v2/connectedHosts/{}", encode(&which.host_nqn));
+            show(client, &path, Shape::One(output::HOSTS)).await
+        }
+        Get::Version => {
+            let mut call = Call::new(Method::GET, "/api/v2/version".to_owned());
+            call.token = false;
+            let answer = client.send(call).await?;
+            render(&answer, client.settings.output, Shape::Fields)
+        }
+    })
+}
+
+/// Runs `update`.
+pub(super) fn update(verb: Verb<Update>) -> Result<String, Failure> {
+    run(verb, async |client, noun| match noun {
+        Update::Volume(volume) => update_volume(client, volume).await,
+    })
+}
+
+/// Runs `delete`.
+pub(super) fn delete(verb: Verb<Delete>) -> Result<String, Failure> {
+    run(verb, async |client, noun| match noun {
+        Delete::Volume(volume) => delete_volume(client, volume).await,
+        Delete::Credential(which) => {
+            let path = format!("{}/{}", credentials(client), encode(&which.id));
+            client.send(Call::new(Method::DELETE, path)).await?;
+            Ok(String::new())
+        }
+    })
+}
+
+/// Settles where the server is, and runs `command` against it.
+fn run<N: clap::Subcommand>(
+    verb: Verb<N>,
+    command: impl AsyncFnOnce(&Client, N) -> Result<String, Failure>,
+) -> Result<String, Failure> {
+    let client = Client::new(verb.client.settle(|name| std::env::var(name).ok())?)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::NoAnswer {
+        endpoint: client.settings.endpoint.clone(),
+        reason: error.to_string(),
+    })?;
+    runtime.block_on(command(&client, verb.noun))
+}
+
+async fn show(client: &Client, path: &str, shape: Shape) -> Result<String, Failure> {
+    let answer = client.send(Call::new(Method::GET, path.to_owned())).await?;
+    render(&answer, client.settings.output, shape)
+}
+
+async fn create_volume(client: &Client, volume: CreateVolume) -> Result<String, Failure> {
+    let mut body = json!({
+        "name": volume.name,
+        "size": volume.size,
+        "acl": {"values": volume.acl},
+        "compression": volume.compression,
+        "replicaCount": volume.replica_count,
+        "sectorSize": match volume.sector_size {
+            SectorSize::B512 => "sectorSize_512B",
+            SectorSize::B4096 => "sectorSize_4K",
+        },
+        "labels": labels(&volume.labels),
+    });
+    if !volume.ip_acl.is_empty() {
+        body["IPAcl"] = json!({"values": volume.ip_acl});
+    }
+    let mut call = Call::new(Method::POST, volumes(&client.settings.project()));
+    call.body = Some(body);
+    let answer = client.send(call).await?;
+    render(&answer, client.settings.output, Shape::One(output::VOLUMES))
+}
+
+/// Lists page by page: one answer has at most a thousand volumes.
+async fn list_volumes(client: &Client, which: ListVolumes) -> Result<String, Failure> {
+    let path =
+        client.settings.listed_project().map_or_else(|| "/api/v2/volumes".to_owned(), |name| volumes(&name));
+    let mut found: Vec<Value> = Vec::new();
+    loop {
+        let mut query = format!("limit={PAGE}&showAll={}", which.show_all);
+        if let Some(name) = &which.name {
+            query += &format!("&name={}", encode(name));
+        }
+        if let Some(last) = found.last() {
+            query += &format!("&offsetUUID={}", encode(last["UUID"].as_str().unwrap_or_default()));
+        }
+        let mut answer = client.send(Call::new(Method::GET, format!("{path}?{query}"))).await?;
+        let page = answer["volumes"].as_array_mut().map(std::mem::take).unwrap_or_default();
+        let last = page.len() < PAGE;
+        found.extend(page);
+        if last {
+            break;
+        }
+    }
+    render(&json!({"volumes": found}), client.settings.output, Shape::List("volumes", output::VOLUMES))
+}
+
+async fn update_volume(client: &Client, volume: UpdateVolume) -> Result<String, Failure> {
+    let path = settled_path(client, &volume.which).await?;
+    let mut body = Map::new();
+    let mut set = |name: &str, value: Option<Value>| body.extend(value.map(|value| (name.to_owned(), value)));
+    set("size", volume.size.map(Value::from));
+    set("Force", volume.force.then_some(Value::Bool(true)));
+    set("acl", (!volume.acl.is_empty()).then(|| json!({"values": volume.acl})));
+    set("IPAcl", (!volume.ip_acl.is_empty()).then(|| json!({"values": volume.ip_acl})));
+    set("compression", volume.compression.map(Value::from));
+    set("labels", (!volume.labels.is_empty()).then(|| labels(&volume.labels)));
+    set("newName", volume.new_name.map(Value::from));
+    let mut call = Call::new(Method::PUT, path.clone());
+    call.body = Some(Value::Object(body));
+    call.if_match = volume.etag;
+    client.send(call).await?;
+    show(client, &path, Shape::One(output::VOLUMES)).await
+}
+
+async fn delete_volume(client: &Client, volume: DeleteVolume) -> Result<String, Failure> {
+    let mut call = Call::new(Method::DELETE, settled_path(client, &volume.which).await?);
+    call.if_match = volume.etag;
+    client.send(call).await?;
+    Ok(String::new())
+}
+
+async fn get_node(client: &Client, which: WhichNode) -> Result<String, Failure> {
+    let Some(name) = which.name else {
+        let path = format!("/api/v2/nodes/{}", encode(&which.uuid.unwrap_or_default()));
+        return show(client, &path, Shape::One(output::NODES)).await;
+    };
+    let path = format!("/api/v2/nodes?name={}", encode(&name));
+    let answer = client.send(Call::new(Method::GET, path)).await?;
+    match answer["nodes"].get(0) {
+        Some(node) => render(node, client.settings.output, Shape::One(output::NODES)),
+        None => Err(Failure::Refused { status: 404, message: format!("node {name} does not exist") }),
+    }
+}
+
+async fn create_credential(client: &Client, credential: CreateCredential) -> Result<String, Failure> {
+    let pem = std::fs::read(&credential.file).map_err(|error| Failure::File {
+        path: credential.file.display().to_string(),
+        reason: error.to_string(),
+    })?;
+    let super::verbs::CredentialType::Rs256PubKey = credential.kind;
+    let mut call = Call::new(Method::POST, credentials(client));
+    call.body = Some(json!({"ID": credential.id, "type": "RS256PubKey", "payload": STANDARD.encode(pem)}));
+    let answer = client.send(call).await?;
+    render(&answer, client.settings.output, Shape::One(output::CREDENTIALS))
+}
+
+/// The path of the volume's UUID, which a name is looked up for: what is then changed is what was seen.
+async fn settled_path(client: &Client, which: &WhichVolume) -> Result<String, Failure> {
+    if which.uuid.is_some() {
+        return Ok(volume_path(client, which));
+    }
+    let volume = client.send(Call::new(Method::GET, volume_path(client, which))).await?;
+    let uuid =
+        volume["UUID"].as_str().ok_or_else(|| Failure::Unreadable("a volume without UUID".to_owned()))?;
+    Ok(format!("{}/{}", volumes(&client.settings.project()), encode(uuid)))
+}
+
+fn volume_path(client: &Client, which: &WhichVolume) -> String {
+    match (&which.uuid, client.settings.listed_project()) {
+        (Some(uuid), None) => format!("/api/v2/volumes/{}", encode(uuid)),
+        (Some(uuid), Some(project)) => format!("{}/{}", volumes(&project), encode(uuid)),
+        (None, _) => {
+            let name = which.name.as_deref().unwrap_or_default();
+            format!("{}/?name={}", volumes(&client.settings.project()), encode(name))
+        }
+    }
+}
+
+fn volumes(project: &str) -> String {
+    format!("/api/v2/projects/{}/volumes", encode(project))
+}
+
+fn credentials(client: &Client) -> String {
+    format!("/api/v2/projects/{}/credentials", encode(&client.settings.project()))
+}
+
+fn labels(labels: &[(String, String)]) -> Value {
+    labels.iter().map(|(key, value)| json!({"key": key, "value": value})).collect()
+}
+
+/// Volumes in one answer.
+const PAGE: usize = 1000;

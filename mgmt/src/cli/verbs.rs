@@ -1,0 +1,258 @@
+//! What the command line takes: a verb, a noun, and what they need.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::settings::ClientArgs;
+
+/// A verb: where the server is, and what it shall do.
+#[derive(Args, Debug)]
+pub(super) struct Verb<Noun: Subcommand> {
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+    #[command(subcommand)]
+    pub(super) noun: Noun,
+}
+
+/// Nouns of `create`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Create {
+    /// Make a volume
+    Volume(CreateVolume),
+    /// Register a public key whose tokens the server shall accept
+    Credential(CreateCredential),
+}
+
+/// Nouns of `list`.
+#[derive(Debug, Subcommand)]
+pub(super) enum List {
+    /// Volumes of a project, or of all for an administrator of the cluster
+    #[command(alias = "volume")]
+    Volumes(ListVolumes),
+    /// Nodes of the cluster
+    #[command(alias = "node")]
+    Nodes,
+    /// Projects that the token may see
+    #[command(alias = "project")]
+    Projects,
+    /// Credentials of a project
+    #[command(alias = "credential")]
+    Credentials,
+    /// Hosts that are connected now
+    #[command(aliases = ["connected-host", "hosts", "connectedhosts"])]
+    ConnectedHosts(ListHosts),
+}
+
+/// Nouns of `get`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Get {
+    /// One volume
+    Volume(WhichVolume),
+    /// The cluster with its statistics and health
+    Cluster,
+    /// The cluster as tenants see it
+    #[command(alias = "clusterinfo")]
+    ClusterInfo,
+    /// One node
+    Node(WhichNode),
+    /// One project
+    Project(WhichProject),
+    /// One credential
+    Credential(WhichCredential),
+    /// One connected host
+    #[command(alias = "host")]
+    ConnectedHost(WhichHost),
+    /// The version of the REST interface; needs no token
+    Version,
+}
+
+/// Nouns of `update`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Update {
+    /// Change a volume's size, access lists, compression, labels or name
+    Volume(UpdateVolume),
+}
+
+/// Nouns of `delete`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Delete {
+    /// Delete a volume and all its data
+    Volume(DeleteVolume),
+    /// Remove a credential: its tokens are refused at once
+    Credential(WhichCredential),
+}
+
+/// What a new volume shall be.
+#[derive(Args, Debug)]
+pub(super) struct CreateVolume {
+    /// Its name, unique in the project
+    #[arg(long)]
+    pub(super) name: String,
+    /// Its size, such as 4GiB; rounded up to 4 KiB
+    #[arg(long)]
+    pub(super) size: String,
+    /// Host NQN that may use it, or ALLOW_ANY, or ALLOW_NONE; may be repeated
+    #[arg(long, required = true, value_delimiter = ',', value_name = "NQN")]
+    pub(super) acl: Vec<String>,
+    /// Address from which it may be used, or ALLOW_ANY, or ALLOW_NONE; may be repeated [default: ALLOW_ANY]
+    #[arg(long, value_delimiter = ',', value_name = "ADDR")]
+    pub(super) ip_acl: Vec<String>,
+    /// Whether its blocks are compressed
+    #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", value_name = "BOOL")]
+    pub(super) compression: String,
+    /// Its sector size in bytes
+    #[arg(long, default_value = "4096")]
+    pub(super) sector_size: SectorSize,
+    /// How many nodes keep it
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(super) replica_count: u32,
+    /// A label; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub(super) labels: Vec<(String, String)>,
+}
+
+/// Sector sizes.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum SectorSize {
+    /// 512 bytes.
+    #[value(name = "512")]
+    B512,
+    /// 4096 bytes.
+    #[value(name = "4096")]
+    B4096,
+}
+
+/// What a volume shall become.
+#[derive(Args, Debug)]
+pub(super) struct UpdateVolume {
+    #[command(flatten)]
+    pub(super) which: WhichVolume,
+    /// Its new size, such as 8GiB
+    #[arg(long)]
+    pub(super) size: Option<String>,
+    /// Permit a smaller size: data beyond it is lost
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Host NQN that may use it from now on, or ALLOW_ANY, or ALLOW_NONE; may be repeated
+    #[arg(long, value_delimiter = ',', value_name = "NQN")]
+    pub(super) acl: Vec<String>,
+    /// Address from which it may be used from now on, or ALLOW_ANY, or ALLOW_NONE; may be repeated
+    #[arg(long, value_delimiter = ',', value_name = "ADDR")]
+    pub(super) ip_acl: Vec<String>,
+    /// Whether blocks written from now on are compressed
+    #[arg(long, value_name = "BOOL")]
+    pub(super) compression: Option<String>,
+    /// Labels that replace those it has; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub(super) labels: Vec<(String, String)>,
+    /// Its new name
+    #[arg(long)]
+    pub(super) new_name: Option<String>,
+    /// Refuse unless this is its ETag
+    #[arg(long)]
+    pub(super) etag: Option<String>,
+}
+
+/// Which volume to delete.
+#[derive(Args, Debug)]
+pub(super) struct DeleteVolume {
+    #[command(flatten)]
+    pub(super) which: WhichVolume,
+    /// Refuse unless this is its ETag
+    #[arg(long)]
+    pub(super) etag: Option<String>,
+}
+
+/// A volume, by name or UUID.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(super) struct WhichVolume {
+    /// The volume's name
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// The volume's UUID
+    #[arg(long)]
+    pub(super) uuid: Option<String>,
+}
+
+/// Which volumes to list.
+#[derive(Args, Debug)]
+pub(super) struct ListVolumes {
+    /// Only the volume of this name
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// Also those that are being deleted
+    #[arg(long)]
+    pub(super) show_all: bool,
+}
+
+/// Which hosts to list.
+#[derive(Args, Debug)]
+pub(super) struct ListHosts {
+    /// Only hosts that see this volume
+    #[arg(long, value_name = "UUID")]
+    pub(super) volume_uuid: Option<String>,
+}
+
+/// A node.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(super) struct WhichNode {
+    /// The node's name
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// The node's UUID
+    #[arg(long)]
+    pub(super) uuid: Option<String>,
+}
+
+/// A project.
+#[derive(Args, Debug)]
+pub(super) struct WhichProject {
+    /// The project's name
+    #[arg(long)]
+    pub(super) name: String,
+}
+
+/// A credential of the project.
+#[derive(Args, Debug)]
+pub(super) struct WhichCredential {
+    /// The credential's name
+    #[arg(long)]
+    pub(super) id: String,
+}
+
+/// A connected host.
+#[derive(Args, Debug)]
+pub(super) struct WhichHost {
+    /// The host's NQN
+    #[arg(long, value_name = "NQN")]
+    pub(super) host_nqn: String,
+}
+
+/// What a new credential shall be.
+#[derive(Args, Debug)]
+pub(super) struct CreateCredential {
+    /// Its name: tokens carry it in their kid, as PROJECT:ID
+    #[arg(long)]
+    pub(super) id: String,
+    /// What the key is
+    #[arg(long = "type", default_value = "rs256pubkey", ignore_case = true)]
+    pub(super) kind: CredentialType,
+    /// File with the public key in PEM form
+    pub(super) file: PathBuf,
+}
+
+/// Types of credentials.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum CredentialType {
+    /// A public RSA key that verifies RS256 tokens.
+    #[value(name = "rs256pubkey", alias = "rsa256pubkey")]
+    Rs256PubKey,
+}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| "expected KEY=VALUE".to_owned())?;
+    Ok((key.to_owned(), value.to_owned()))
+}
