@@ -386,6 +386,10 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
+        if self.features.has(Feature::FixedFiles) {
+            // The table would keep drives locked and connections open until the kernel has taken the ring apart.
+            let _ = self.uring.submitter().unregister_files();
+        }
         if let Some(index) = self.index.take() {
             setup::unregister_ring(self.uring.as_raw_fd(), index);
         }

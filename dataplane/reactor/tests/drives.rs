@@ -100,6 +100,23 @@ fn a_file_system_without_direct_io_still_works() {
     std::fs::remove_file(path).unwrap();
 }
 
+#[test]
+fn a_pool_can_be_opened_again_as_soon_as_its_reactors_have_ended() {
+    let scratch = Scratch::new("drives-again");
+    for features in [Features::all(), Features::none()] {
+        for round in 0..20 {
+            let before = Instant::now();
+            let drives = scratch.drives(2, 2);
+            assert!(before.elapsed() < Duration::from_secs(1), "{:?} in round {round}", before.elapsed());
+            let mut reactor = single(&config(features, drives));
+            let buffer = patterned(&mut reactor, 4096, 1);
+            reactor.write(Token(1), DriveId(1), 0, buffer, 4096);
+            // It is under way when the reactor ends.
+            reactor.poll(Some(io::Clock::now(&reactor)), &mut Vec::new()).unwrap();
+        }
+    }
+}
+
 /// A loop device over a file, where this user may make one.
 struct Loop(std::path::PathBuf);
 

@@ -96,7 +96,7 @@ fn a_sleeping_reactor_is_woken_by_another_and_by_management() {
             waker.post(ReactorId(1), Lane::Request, 1).unwrap();
             until(&mut waker, |_, event| matches!(event, Event::Mail { message: 1, .. }).then_some(()));
             assert!(
-                posted.elapsed() < Duration::from_secs(1),
+                posted.elapsed() < Duration::from_secs(5),
                 "woken after {:?} with {features}",
                 posted.elapsed()
             );

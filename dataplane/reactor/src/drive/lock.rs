@@ -27,9 +27,6 @@ pub(super) fn lock(file: &File, metadata: &Metadata) -> Result<(), DriveErrorKin
             Err(TryLockError::WouldBlock) => {}
         }
         let holder = holder(metadata);
-        if holder == Some(std::process::id()) {
-            return Err(DriveErrorKind::InUse { holder });
-        }
         let patience = if holder.is_some_and(is_alive) { PATIENCE_ALIVE } else { PATIENCE_DYING };
         if started.elapsed() >= patience {
             return Err(DriveErrorKind::InUse { holder });

@@ -12,7 +12,7 @@ use reactor::{
 };
 
 /// A test that waits longer than this has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) type Happened<M> = EventOf<Reactor<M>>;
 
