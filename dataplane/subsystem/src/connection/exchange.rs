@@ -152,6 +152,12 @@ impl<B: Buffer> Exchanges<B> {
         Ok((Slot(pdu.ttag), transfer.received))
     }
 
+    /// Bytes that the command's R2T asked for.
+    pub(crate) fn transfer_len(&self, slot: Slot) -> u32 {
+        let exchange = self.slots[usize::from(slot.0)].as_ref().expect("the slot is in use");
+        exchange.transfer.as_ref().map_or(0, |transfer| transfer.len)
+    }
+
     /// The buffer of a transfer, where the data is wanted and the buffer is here.
     pub(crate) fn buffer_mut(&mut self, slot: Slot) -> Option<&mut B> {
         self.exchange_mut(slot).transfer.as_mut()?.buffer.as_mut()

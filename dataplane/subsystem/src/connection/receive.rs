@@ -15,8 +15,9 @@ pub(crate) enum Body<B: Buffer> {
     None,
     /// A command capsule.
     Capsule { sqe: Sqe, len: u32, data: Gather<B> },
-    /// Data that an R2T asked for: `len` bytes at `start` of the command's buffer, `have` of them here.
-    Transfer { slot: Slot, start: u32, len: u32, have: u32 },
+    /// Data that an R2T asked for: `len` bytes at `start` of the command's buffer, `have` of them here. What came all at
+    /// once stays where it was received.
+    Transfer { slot: Slot, start: u32, len: u32, have: u32, whole: Option<Slice<B::Shared>> },
 }
 
 /// In-capsule data. Most comes whole with its capsule and stays where it was received.
@@ -161,7 +162,7 @@ impl<B: Buffer> Connection<B> {
     fn on_transfer_header(&mut self, pdu: &H2cData, now: Time) -> Result<(), PduError> {
         let (slot, start) = self.exchanges.check(pdu)?;
         self.transfer_progress = now;
-        self.body = Body::Transfer { slot, start, len: pdu.len_bytes, have: 0 };
+        self.body = Body::Transfer { slot, start, len: pdu.len_bytes, have: 0, whole: None };
         Ok(())
     }
 
@@ -185,8 +186,10 @@ impl<B: Buffer> Connection<B> {
                     unreachable!("the framer gives no more data than was announced, in order")
                 }
             },
-            Body::Transfer { slot, start: at, have, .. } => {
-                if let Some(buffer) = self.exchanges.buffer_mut(*slot) {
+            Body::Transfer { slot, start: at, have, whole, .. } => {
+                if *at == 0 && count == self.exchanges.transfer_len(*slot) {
+                    *whole = Some(input.slice(start..start + len));
+                } else if let Some(buffer) = self.exchanges.buffer_mut(*slot) {
                     let at = (*at + *have) as usize;
                     buffer[at..at + len].copy_from_slice(&input[start..start + len]);
                     self.stats.payload_copied_bytes += len as u64;
@@ -240,18 +243,19 @@ impl<B: Buffer> Connection<B> {
                 };
                 Some(Arrival::Command { slot, sqe, data })
             }
-            Body::Transfer { slot, start, len, .. } => {
-                let range = start as usize..(start + len) as usize;
-                let intact = self
-                    .exchanges
-                    .buffer_mut(slot)
-                    .zip(digest)
-                    .is_none_or(|(buffer, digest)| crc32c(&buffer[range]) == digest);
+            Body::Transfer { slot, start, len, whole, .. } => {
+                let intact = digest.is_none_or(|digest| match (&whole, self.exchanges.buffer_mut(slot)) {
+                    (Some(whole), _) => crc32c(whole) == digest,
+                    (None, Some(buffer)) => crc32c(&buffer[start as usize..][..len as usize]) == digest,
+                    (None, None) => true,
+                });
                 self.stats.data_digest_errors += u64::from(!intact);
                 let received = self.exchanges.end_pdu(slot, len, intact)?;
+                // Nobody waits for it where the command was answered before.
                 let buffer = received.buffer?;
                 let data = if received.intact {
-                    Ok(Slice::whole(buffer.share()).slice(0..received.len as usize))
+                    let filled = || Slice::whole(buffer.share()).slice(0..received.len as usize);
+                    Ok(whole.unwrap_or_else(filled))
                 } else {
                     Err(Status::TRANSIENT_TRANSPORT_ERROR)
                 };

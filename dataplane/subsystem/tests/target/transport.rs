@@ -258,6 +258,17 @@ fn large_data_is_received_straight_into_the_commands_buffer() {
 }
 
 #[test]
+fn data_of_an_r2t_that_comes_all_at_once_is_not_copied() {
+    let mut world = World::with_namespaces();
+    let (_, mut io) = Host::pair(&mut world);
+    let data = pattern(32 << 10, 9);
+    assert_eq!(io.write(&mut world, write_sqe(1, 0, 64), &data).status, Status::SUCCESS);
+    assert_eq!(world.disks[&1][..32 << 10], data);
+    assert_eq!(world.ports[0].transport().payload_copied_bytes, 0);
+    assert_eq!(world.heap.used(), 0);
+}
+
+#[test]
 fn in_capsule_data_that_comes_whole_is_not_copied() {
     let mut world = World::with_namespaces();
     let (_, mut io) = Host::pair(&mut world);
