@@ -76,15 +76,19 @@ impl Plan {
         let tight = random.one_in(3);
         let volumes = random.index(3) + 1;
         let volume_blocks = 1 << random.between(2, 7);
-        // Every block of every volume, and so much air, in segments spread over the drives.
-        let live_bytes = (volumes as u64 + 1) * volume_blocks as u64 * 4096 * u64::from(shards);
-        let air_percent = if tight { random.between(70, 110) } else { random.between(250, 400) };
-        let fixed = u64::from(shards) * if tight { 8 } else { 14 };
-        let segments = fixed + live_bytes * air_percent / 100 / u64::from(segment_bytes);
+        // Every block of every volume and as much air again at least; or so little that volumes cannot be filled.
+        let live_bytes = volumes as u64 * volume_blocks as u64 * 4096 * u64::from(shards);
+        let live = live_bytes.div_ceil(u64::from(segment_bytes));
+        let segments = if tight {
+            u64::from(shards) * random.between(7, 12)
+        } else {
+            u64::from(shards) * 12 + live * random.between(150, 300) / 100
+        };
         let per_drive = segments.div_ceil(drive_count);
         let directory_half_bytes = 256 << 10;
-        let overhead = (1 << 20) + 2 * u64::from(directory_half_bytes) + (1 << 20) + u64::from(shards) * 4096;
-        let size_bytes = overhead + per_drive * u64::from(segment_bytes);
+        // What `store::Layout` needs beside the segments of a drive, directory included.
+        let overhead = (1 << 20) + 2 * u64::from(directory_half_bytes) + u64::from(shards) * 4096;
+        let size_bytes = overhead.next_multiple_of(4096) + per_drive * u64::from(segment_bytes);
         let volatile_cache = !random.one_in(4);
         let shape = DriveShape { size_bytes, block_bytes, volatile_cache };
         let drives = vec![shape; usize::try_from(drive_count).expect("at most 3")];
@@ -101,7 +105,11 @@ impl Plan {
             volume_blocks,
             depth: 1 << random.between(0, 5),
             crashes: random.index(4) + 1,
-            requests_per_life: random.between(20, 300),
+            requests_per_life: if random.one_in(4) {
+                random.between(300, 1500)
+            } else {
+                random.between(20, 300)
+            },
             tight,
             mix: Mix::new(random),
             power_cut_one_in: [1, 2, 3, 0][random.index(4)],
