@@ -80,7 +80,7 @@ fn discards_and_zeroes_read_back_as_zeroes() {
     let fill = format!("dd if=/dev/urandom of={device} bs=1M count=64 oflag=direct 2>/dev/null");
     let is_zero = |from: u64, bytes: u64| {
         format!(
-            "dd if={device} bs=4k skip={} count={} iflag=direct 2>/dev/null | cmp -n {bytes} - /dev/zero",
+            "dd if={device} bs=4k skip={} count={} iflag=direct 2>/dev/null | cmp -s -n {bytes} - /dev/zero",
             from / 4096,
             bytes / 4096
         )
@@ -150,15 +150,15 @@ fn volume_with_512_byte_sectors_holds_partial_blocks() {
         &device,
         "--rw=randwrite --bssplit=512/30:1536/30:4k/20:9k/20 --size=8m --verify_interval=512",
     );
-    guest.ok(&format!("dd if=/dev/urandom of={device} bs=4k count=4 oflag=direct; /usr/sbin/blkdiscard -o 1024 -l 2048 {device}"));
+    guest.ok(&format!("dd if=/dev/urandom of={device} bs=4k count=4 oflag=direct; /usr/sbin/blkdiscard -z -o 1024 -l 2048 {device}"));
     guest.ok(&format!(
-        "dd if={device} bs=512 skip=2 count=4 iflag=direct 2>/dev/null | cmp -n 2048 - /dev/zero"
+        "dd if={device} bs=512 skip=2 count=4 iflag=direct 2>/dev/null | cmp -s -n 2048 - /dev/zero"
     ));
     guest.fails(&format!(
-        "dd if={device} bs=512 skip=1 count=1 iflag=direct 2>/dev/null | cmp -n 512 - /dev/zero"
+        "dd if={device} bs=512 skip=1 count=1 iflag=direct 2>/dev/null | cmp -s -n 512 - /dev/zero"
     ));
     guest.fails(&format!(
-        "dd if={device} bs=512 skip=6 count=1 iflag=direct 2>/dev/null | cmp -n 512 - /dev/zero"
+        "dd if={device} bs=512 skip=6 count=1 iflag=direct 2>/dev/null | cmp -s -n 512 - /dev/zero"
     ));
     guest.ok(&format!(
         "mkfs.ext4 -q -b 1024 {device} && mount -t ext4 {device} /mnt && cp /bin/busybox /mnt/ && umount /mnt"
