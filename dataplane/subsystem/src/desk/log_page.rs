@@ -86,8 +86,7 @@ fn page(scene: &Scene<'_>, counters: &Counters<'_>, command: &GetLogPage) -> Res
             FirmwareSlotLog { active: 1, revisions }.encode().to_vec()
         }
         LogPage::ChangedNamespaces => controller.changed.page().to_vec(),
-        LogPage::CommandsEffects if command.csi != CSI_NVM => return Err(Status::INVALID_FIELD.dnr()),
-        LogPage::CommandsEffects => effects().encode().to_vec(),
+        LogPage::CommandsEffects => effects(command.csi).encode().to_vec(),
         LogPage::Ana => ana(scene, counters.changes, command.specific & GetLogPage::ANA_GROUPS_ONLY != 0),
         LogPage::FeatureEffects => feature::effects(controller.kind),
         LogPage::Discovery => {
@@ -154,7 +153,8 @@ fn ana(scene: &Scene<'_>, changes: u64, groups_only: bool) -> Vec<u8> {
     page
 }
 
-fn effects() -> CommandsEffectsLog {
+/// A command set that is not supported has no commands: nvme-cli asks for one after the other.
+fn effects(csi: u8) -> CommandsEffectsLog {
     let mut log = CommandsEffectsLog::default();
     for opcode in [
         AdminOpcode::GetLogPage,
@@ -166,6 +166,9 @@ fn effects() -> CommandsEffectsLog {
         AdminOpcode::KeepAlive,
     ] {
         log.admin[usize::from(opcode.code())] = CommandEffects::SUPPORTED;
+    }
+    if csi != CSI_NVM {
+        return log;
     }
     for opcode in [NvmOpcode::Flush, NvmOpcode::Read, NvmOpcode::Compare, NvmOpcode::Verify] {
         log.io[usize::from(opcode.code())] = CommandEffects::SUPPORTED;

@@ -6,6 +6,8 @@
 
 mod admin;
 mod association;
+mod change;
+mod client;
 mod cntlid;
 mod connect;
 mod controller;
@@ -22,18 +24,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use io::{Buffer, ConnectionId, Memory, NetError, SendList, Slice, Time};
-use nvme::{Nqn, Sqe};
+use io::{Buffer, ConnectionId, Memory, NetError, SendList, Time};
+use nvme::Nqn;
 
-use crate::connection::{Connection, Grant, Slot};
+use crate::connection::Connection;
 use crate::slab::Key;
 use crate::sockets::Sockets;
 use crate::{AssociationId, CommandCounts, DeskOutput, NamespaceShape, TransportStats, limits};
 
+use client::{Client, Parked, Role};
 use cntlid::Cntlids;
-use connect::Ticket;
 use controller::{Controller, Kind, PathId};
-use event::Notice;
 use identify::Namespaces;
 
 /// What a listener is for.
@@ -140,41 +141,6 @@ pub struct Desk<B: Buffer> {
     stopping: bool,
     outputs: VecDeque<DeskOutput<B>>,
     commands: CommandCounts,
-}
-
-/// What the desk knows of a connection.
-#[derive(Debug)]
-struct Client<B: Buffer> {
-    listener: ListenerKind,
-    local: SocketAddr,
-    peer: SocketAddr,
-    role: Role,
-    /// Commands whose data is awaited.
-    awaiting: BTreeMap<Slot, Sqe>,
-    /// A command that waits for memory.
-    parked: Option<Parked<B>>,
-}
-
-/// A command with its data.
-#[derive(Debug)]
-struct Parked<B: Buffer> {
-    slot: Slot,
-    sqe: Sqe,
-    data: Option<Slice<B::Shared>>,
-}
-
-#[derive(Debug)]
-enum Role {
-    /// Before Connect.
-    Fresh,
-    /// An admin Connect waits.
-    Connecting(Box<Ticket>),
-    /// An I/O queue on its way to a reactor.
-    Leaving { association: AssociationId, ticket: Box<Ticket> },
-    /// The admin queue of this association.
-    Admin(AssociationId),
-    /// Its association has ended.
-    Ended,
 }
 
 impl<B: Buffer> Desk<B> {
@@ -285,20 +251,7 @@ impl<B: Buffer> Desk<B> {
 
     /// Changes where hosts are told to connect to, and tells the discovery controllers.
     pub fn set_advertised(&mut self, advertised: Vec<SocketAddr>) {
-        if self.config.advertised == advertised {
-            return;
-        }
-        self.config.advertised = advertised;
-        self.generation += 1;
-        let namespaces = &self.namespaces;
-        let told = self.controllers.values_mut().filter_map(|controller| {
-            let concerned =
-                controller.kind == Kind::Discovery && discovery::offers(namespaces, &controller.path.host);
-            concerned.then(|| controller.events.raise(Notice::DiscoveryLog))?;
-            Some(controller.association)
-        });
-        let told: Vec<_> = told.collect();
-        told.into_iter().for_each(|association| self.deliver(association));
+        self.advertise(advertised);
     }
 
     /// Tells what the SMART / Health log is to say from now on.
@@ -434,102 +387,5 @@ impl<B: Buffer> Desk<B> {
     #[must_use]
     pub const fn transport(&self) -> &TransportStats {
         self.sockets.stats()
-    }
-
-    fn change_namespace(&mut self, nsid: u32, new: Option<Arc<NamespaceShape>>) {
-        let old = self.namespaces.get(&nsid).cloned();
-        if old == new {
-            return;
-        }
-        let hosts: Vec<(AssociationId, bool)> = self
-            .controllers
-            .values()
-            .filter(|controller| controller.kind == Kind::Discovery)
-            .map(|c| (c.association, discovery::offers(&self.namespaces, &c.path.host)))
-            .collect();
-        match &new {
-            Some(shape) => self.namespaces.insert(nsid, Arc::clone(shape)),
-            None => self.namespaces.remove(&nsid),
-        };
-        self.changes += 1;
-        if old.as_ref().map(|shape| &shape.hosts) != new.as_ref().map(|shape| &shape.hosts) {
-            self.generation += 1;
-        }
-        let mut told = Vec::new();
-        for controller in self.controllers.values_mut() {
-            let sees =
-                |shape: &Option<Arc<NamespaceShape>>| shape.as_ref().is_some_and(|s| controller.sees(s));
-            let (before, after) = (sees(&old), sees(&new));
-            // Who may see it is nobody's business but theirs for whom that changed.
-            let same = old.as_ref().zip(new.as_ref()).is_some_and(|(old, new)| old.looks_like(new));
-            if before != after || (after && !same) {
-                controller.changed.insert(nsid);
-                controller.events.raise(Notice::Namespaces);
-                told.push(controller.association);
-            }
-        }
-        for (association, before) in hosts {
-            if let Some(controller) = self.controllers.get_mut(&association)
-                && discovery::offers(&self.namespaces, &controller.path.host) != before
-            {
-                controller.events.raise(Notice::DiscoveryLog);
-                told.push(association);
-            }
-        }
-        told.into_iter().for_each(|association| self.deliver(association));
-    }
-
-    /// Reads, answers and sends what one connection has to be read, answered and sent.
-    fn attend(&mut self, key: Key, now: Time, memory: &mut impl Memory<Buffer = B>) {
-        let Some(socket) = self.sockets.get_mut(key) else { return };
-        if let Some(parked) = socket.state.parked.take() {
-            socket.connection.set_paused(self.stopping);
-            if socket.connection.is_open() {
-                self.execute(key, parked, now, memory);
-            }
-        }
-        while let Some(arrival) =
-            self.sockets.get_mut(key).and_then(|socket| socket.connection.poll_arrival(now, memory))
-        {
-            self.on_arrival(key, arrival, now, memory);
-        }
-        let Some(socket) = self.sockets.get_mut(key) else { return };
-        let mut starved = socket.connection.wants_memory() || socket.state.parked.is_some();
-        let grant = loop {
-            match socket.connection.grant(usize::MAX, now, memory) {
-                Grant::Granted(_) => {}
-                other => break other,
-            }
-        };
-        starved |= grant == Grant::NoMemory;
-        if starved {
-            self.starved.push(key);
-        }
-        self.end_lost(key);
-        while let Some(output) = self.sockets.poll_io(key, now) {
-            self.outputs.push_back(DeskOutput::Socket(output));
-        }
-        self.leave(key);
-        if self.sockets.get(key).is_some_and(|socket| socket.gone) {
-            self.sockets.remove(key);
-        }
-    }
-
-    /// Ends what a connection that no longer reads stood for.
-    fn end_lost(&mut self, key: Key) {
-        let Some(socket) = self.sockets.get_mut(key) else { return };
-        if socket.connection.is_open() && !socket.gone {
-            return;
-        }
-        match std::mem::replace(&mut socket.state.role, Role::Ended) {
-            Role::Fresh | Role::Connecting(_) | Role::Ended => {}
-            Role::Leaving { association, ticket } => self.on_queue_closed(association, ticket.qid()),
-            Role::Admin(association) => {
-                if let Some(controller) = self.controllers.get_mut(&association) {
-                    controller.admin = None;
-                }
-                self.end(association);
-            }
-        }
     }
 }

@@ -105,6 +105,10 @@ fn the_effects_pages_agree_with_what_works() {
     };
     assert_eq!(of(&effects.admin), [0x02, 0x06, 0x08, 0x09, 0x0a, 0x0c, 0x18]);
     assert_eq!(of(&effects.io), [0x00, 0x01, 0x02, 0x05, 0x08, 0x09, 0x0c]);
+    let zoned = GetLogPage { csi: 2, ..GetLogPage::new(LogPage::CommandsEffects, 0, 4096) };
+    let (cqe, page) = admin.read(&mut world, zoned.encode(), 4096);
+    assert_eq!(cqe.status, Status::SUCCESS, "a command set that is not there has no commands");
+    assert!(page[1024..2048].iter().all(|byte| *byte == 0));
     let page = log(&mut world, &mut admin, LogPage::FeatureEffects, 1024);
     let effects = FeatureEffectsLog::parse(page[..].try_into().unwrap());
     for (code, effect) in effects.features.iter().enumerate() {
