@@ -129,6 +129,14 @@ pub(crate) struct RecordWriter<'a> {
     count: u32,
 }
 
+/// What a [`RecordWriter`] has written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written {
+    pub(crate) count: u32,
+    pub(crate) record_bytes: u32,
+    pub(crate) header_bytes: u32,
+}
+
 /// Reads records one after another.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordReader<'a> {
@@ -202,7 +210,9 @@ impl BatchHeader {
             flushed: u64_at(bytes, 96),
         };
         let sizes_agree = header.record_bytes as usize <= HEADER_BYTES_MAX - HEADER_BYTES
-            && header.header_bytes as usize == header_bytes(header.record_bytes as usize)
+            && header.header_bytes as usize >= header_bytes(header.record_bytes as usize)
+            && header.header_bytes as usize <= HEADER_BYTES_MAX
+            && header.header_bytes.is_multiple_of(ALIGNMENT)
             && header.total_bytes >= header.header_bytes
             && header.total_bytes.is_multiple_of(ALIGNMENT)
             && header.record_count as usize <= header.record_bytes as usize / RECORD_BYTES;
@@ -236,6 +246,11 @@ impl<'a> RecordWriter<'a> {
     /// Writes into the header part of a batch, of which it zeroes the rest when finished.
     pub(crate) fn new(bytes: &'a mut [u8]) -> Self {
         Self { bytes, at: HEADER_BYTES, count: 0 }
+    }
+
+    /// Whether a record of this many bytes still fits.
+    pub(crate) fn has_room(&self, record_bytes: usize) -> bool {
+        self.at + record_bytes <= self.bytes.len()
     }
 
     /// A write of blocks; their checksums follow by [`RecordWriter::crc`], `count` of them.
@@ -290,10 +305,15 @@ impl<'a> RecordWriter<'a> {
         self.head(7, 0, 0, 0, volume.0, 0, 0, 0);
     }
 
-    /// Zeroes what is left of the header part; gives the number of records and their bytes.
-    pub(crate) fn finish(self) -> (u32, u32) {
+    /// Zeroes what is left of the header part.
+    pub(crate) fn finish(self) -> Written {
         self.bytes[self.at..].fill(0);
-        (self.count, u32::try_from(self.at - HEADER_BYTES).expect("a header part is far below 4 GiB"))
+        let as_u32 = |bytes| u32::try_from(bytes).expect("a header part is far below 4 GiB");
+        Written {
+            count: self.count,
+            record_bytes: as_u32(self.at - HEADER_BYTES),
+            header_bytes: as_u32(self.bytes.len()),
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of the record head, in their order")]

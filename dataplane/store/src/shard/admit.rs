@@ -78,9 +78,15 @@ impl<B: Buffer> Shard<B> {
 
     /// Whether the shard should have more segments.
     pub(super) fn is_short_of_space(&self) -> bool {
+        self.is_short_by(0)
+    }
+
+    /// Whether it should have more even after it has got `gained` bytes.
+    pub(super) fn is_short_by(&self, gained: u64) -> bool {
         let has_begun = self.log.head.segment.is_some() || !self.order.is_empty();
         let ahead = (u64::from(self.options.spare_segments) + 1) * self.space.usable_bytes();
-        has_begun && self.room_bytes() < self.floor_bytes(Class::Host) + ahead.max(self.order.needed_bytes)
+        has_begun
+            && self.room_bytes() + gained < self.floor_bytes(Class::Host) + ahead.max(self.order.needed_bytes)
     }
 
     /// Whether old segments should be emptied to make room.

@@ -7,7 +7,7 @@ use super::log::Batch;
 use super::{Doing, Failure, Output, Phase, Shard, TokenKind};
 use crate::checksum;
 use crate::manifest::{ManifestEntry, chunk_bytes, encode_chunk};
-use crate::map::{Freed, LOCATION_BYTES, Location, PageIndex, PageName, Place};
+use crate::map::{Freed, LOCATION_BYTES, Location, PAGE_BYTES_MAX, PageIndex, PageName, Place};
 use crate::record::{
     ALIGNMENT, HEADER_BYTES, HEADER_BYTES_MAX, RECORD_BYTES, RecordWriter, UNMAP_RECORD_BYTES, header_bytes,
 };
@@ -32,8 +32,6 @@ pub(super) struct Checkpoint {
     chunks: Vec<(Location, u64)>,
     /// Whether pages go before requests when the next batch is composed.
     pages_turn: bool,
-    /// Pages that are going into one batch, for the vector's memory.
-    picked: Vec<(PageName, PageIndex, usize)>,
 }
 
 #[derive(Debug)]
@@ -83,7 +81,6 @@ impl Checkpoint {
             last: 0,
             chunks: Vec::new(),
             pages_turn: false,
-            picked: Vec::new(),
         }
     }
 
@@ -251,110 +248,90 @@ impl<B: Buffer> Shard<B> {
         if !self.wants_cleaning() {
             return false;
         }
-        let blocked = self.cleaner.lacks_room || self.order.needed_bytes > 0;
-        let enough = self.cleaner.is_idle() || blocked || self.space.reclaimable() >= 4;
-        self.space.reclaimable() > 0 && enough || blocked && self.cleaner.lacks_room
+        // A checkpoint costs the same however much it gives back: let cleaning go as far as it can before, unless what
+        // there is will do.
+        let gained = u64::from(self.space.reclaimable()) * self.space.usable_bytes();
+        let is_enough = self.space.reclaimable() >= 8 || !self.is_short_by(gained);
+        let lacks_room = self.cleaner.lacks_room;
+        self.space.reclaimable() > 0 && (is_enough || self.cleaner.is_idle()) || lacks_room
     }
 
-    /// Logs a batch of dirty pages from `from` on.
+    /// Logs a batch of dirty pages from `from` on, level by level from the leaves; those that map nothing are taken out
+    /// of the map instead.
     fn write_pages<D: Disk<Buffer = B>>(&mut self, disk: &mut D, from: PageName) -> bool {
-        let Some(limit) = self.batch_limit(disk, u64::from(4 * ALIGNMENT)) else { return false };
-        let mut picked = std::mem::take(&mut self.checkpoint.picked);
-        picked.clear();
-        let after = self.pick_pages(from, limit as usize, &mut picked);
-        let wrote = if picked.is_empty() {
-            self.end_pages();
-            self.write_manifest(disk)
-        } else if self.emit_pages(disk, &picked) {
-            self.checkpoint.state = CheckpointState::Pages(after);
-            true
-        } else {
-            false
+        let Some(limit) = self.batch_limit(disk, u64::from(3 * ALIGNMENT)) else { return false };
+        // More cannot be dirty than is now, so that memory and header are large enough whatever is picked.
+        let dirty = usize::try_from(self.map.dirty_pages()).unwrap_or(usize::MAX);
+        let records_max = (HEADER_BYTES_MAX - HEADER_BYTES) / RECORD_BYTES;
+        let header_bytes = header_bytes(dirty.min(records_max).min(limit as usize / 256) * RECORD_BYTES);
+        let most = header_bytes + dirty.min(limit as usize).saturating_mul(PAGE_BYTES_MAX);
+        let most = most.next_multiple_of(ALIGNMENT as usize).min(limit as usize);
+        let Some(mut buffer) = disk.allocate(most, Purpose::Log) else {
+            self.retry_for_memory();
+            return false;
         };
-        self.checkpoint.picked = picked;
-        wrote
-    }
-
-    /// Picks dirty pages that fit into a batch, level by level from the leaves; those that map nothing are taken out
-    /// of the map instead. Gives the name from which to go on.
-    fn pick_pages(
-        &mut self,
-        from: PageName,
-        limit: usize,
-        picked: &mut Vec<(PageName, PageIndex, usize)>,
-    ) -> PageName {
+        let (header, payload) = buffer.split_at_mut(header_bytes);
+        let mut writer = RecordWriter::new(header);
+        let mut filled = 0;
         let mut at = from;
-        let mut payload = 0;
-        loop {
-            let Some((name, index)) = self.map.next_dirty(at) else {
-                if at.level >= self.map.level_max() {
-                    return at;
-                }
-                // A page above needs the places of those below it, which this batch gives them.
-                at = PageName { level: at.level + 1, ..FIRST_PAGE };
-                if picked.is_empty() {
-                    continue;
-                }
-                return at;
-            };
-            let next = PageName { index: name.index + 1, ..name };
+        while let Some((name, index)) = self.next_page(&mut at) {
             let Some(page) = self.map.disk_page(name, index) else {
                 let place = self.map.prune(name, index);
                 if place.is_somewhere() {
                     self.space.frees(Freed::Page(place));
                 }
-                at = next;
                 continue;
             };
             let len = page.len_bytes();
-            let records = (picked.len() + 1) * RECORD_BYTES;
-            let total = header_bytes(records) + (payload + len).next_multiple_of(ALIGNMENT as usize);
-            if HEADER_BYTES + records > HEADER_BYTES_MAX || total > limit {
-                return name;
+            if !writer.has_room(RECORD_BYTES) || filled + len > payload.len() {
+                at = name;
+                break;
             }
-            payload += len;
-            picked.push((name, index, len));
-            at = next;
+            let crc = page.encode(&mut payload[filled..filled + len]);
+            let offset = as_u32(header_bytes + filled);
+            self.place_page(name, index, offset, as_u32(len), crc);
+            writer.page(name.volume, name.level, name.index, offset, as_u32(len));
+            filled += len;
         }
-    }
-
-    fn emit_pages<D: Disk<Buffer = B>>(
-        &mut self,
-        disk: &mut D,
-        picked: &[(PageName, PageIndex, usize)],
-    ) -> bool {
-        let header_bytes = header_bytes(picked.len() * RECORD_BYTES);
-        let payload_bytes: usize = picked.iter().map(|&(_, _, len)| len).sum();
-        let total = (header_bytes + payload_bytes).next_multiple_of(ALIGNMENT as usize);
-        let Some(mut buffer) = disk.allocate(total, Purpose::Log) else {
-            self.retry_for_memory();
-            return false;
-        };
-        let head = self.log.head;
-        let segment = head.segment.expect("a batch is composed only once there is a segment");
-        let (header, payload) = buffer.split_at_mut(header_bytes);
-        let mut writer = RecordWriter::new(header);
-        let mut at = 0;
-        for &(name, index, len) in picked {
-            let Some(page) = self.map.disk_page(name, index) else { continue };
-            let crc = page.encode(&mut payload[at..at + len]);
-            let (offset, bytes) = (as_u32(header_bytes + at), as_u32(len));
-            let within = (head.offset + offset) % LOCATION_BYTES as u32;
-            let location = self.space.location(segment, head.offset + offset - within);
-            let before = self.map.set_written(name, index, Place::new(location, within, bytes, crc));
-            if before.is_somewhere() {
-                self.space.frees(Freed::Page(before));
-            }
-            self.space.lives(location, u64::from(bytes));
-            writer.page(name.volume, name.level, name.index, offset, bytes);
-            self.stats.page_written_bytes += u64::from(bytes);
-            at += len;
-        }
-        payload[at..].fill(0);
         let records = writer.finish();
+        if filled == 0 {
+            self.end_pages();
+            return self.write_manifest(disk);
+        }
+        let total = (header_bytes + filled).next_multiple_of(ALIGNMENT as usize);
+        payload[filled..total - header_bytes].fill(0);
+        self.checkpoint.state = CheckpointState::Pages(at);
         let batch = self.log.take_batch();
         self.send_batch(disk, batch, buffer, total, records, None);
         true
+    }
+
+    /// The next dirty page from `at` on, of this level or one above; `at` goes on beyond it.
+    fn next_page(&self, at: &mut PageName) -> Option<(PageName, PageIndex)> {
+        loop {
+            if let Some((name, index)) = self.map.next_dirty(*at) {
+                *at = PageName { index: name.index + 1, ..name };
+                return Some((name, index));
+            }
+            if at.level >= self.map.level_max() {
+                return None;
+            }
+            *at = PageName { level: at.level + 1, ..FIRST_PAGE };
+        }
+    }
+
+    /// Notes where a page will be: `offset` bytes into the batch that comes next.
+    fn place_page(&mut self, name: PageName, index: PageIndex, offset: u32, len: u32, crc: u32) {
+        let head = self.log.head;
+        let segment = head.segment.expect("a batch is composed only once there is a segment");
+        let within = (head.offset + offset) % LOCATION_BYTES as u32;
+        let location = self.space.location(segment, head.offset + offset - within);
+        let before = self.map.set_written(name, index, Place::new(location, within, len, crc));
+        if before.is_somewhere() {
+            self.space.frees(Freed::Page(before));
+        }
+        self.space.lives(location, u64::from(len));
+        self.stats.page_written_bytes += u64::from(len);
     }
 
     /// All pages are logged: the manifest is made, or pages are looked at again if the map has grown upwards so that

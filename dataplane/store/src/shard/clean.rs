@@ -32,7 +32,7 @@ struct Victim {
     offset: u32,
     /// Its last batch.
     last: u64,
-    /// Live blocks of the batch that was looked at last, not read yet.
+    /// Live blocks of the batches that were looked at, not read yet.
     items: Vec<Item>,
     /// The last batch that holds blocks moved from it.
     moved: u64,
@@ -135,11 +135,16 @@ impl<B: Buffer> Shard<B> {
         }
         let settled = self.log.settled.sequence;
         let Some(victim) = &mut self.cleaner.victim else { return };
-        if victim.state == VictimState::Blocks && victim.items.is_empty() {
+        let is_last = victim.sequence > victim.last;
+        let enough = self.options.clean_blocks_max as usize;
+        if victim.state == VictimState::Blocks
+            && (victim.items.is_empty() || victim.items.len() < enough && !is_last)
+        {
+            // Blocks are gathered from many batches, so that they are logged again under one header.
             victim.state = VictimState::Header(ALIGNMENT);
         }
         match victim.state {
-            VictimState::Header(_) if victim.sequence > victim.last => victim.state = VictimState::Settling,
+            VictimState::Header(_) if is_last => victim.state = VictimState::Settling,
             VictimState::Header(len) => self.read_clean_header(disk, len),
             VictimState::Blocks => self.read_clean_blocks(disk),
             VictimState::Reading | VictimState::Moving | VictimState::Settling => {}

@@ -165,10 +165,11 @@ impl<B: Buffer> Shard<B> {
     }
 
     fn plan_batch(&mut self, plan: &mut Plan) {
+        // Requests that wait for room are best served by whole batches of moves.
+        let moves_alone = self.order.queue.is_empty() || self.order.needed_bytes > 0;
         self.order.needed_bytes = 0;
         if !self.log.is_group_open() {
-            let share = if self.order.queue.is_empty() { plan.limit } else { plan.limit / 4 };
-            self.plan_moves(plan, share);
+            self.plan_moves(plan, if moves_alone { plan.limit } else { plan.limit / 4 });
         }
         let mut place = 0;
         while let Some(&id) = self.order.queue.get(place) {
@@ -214,13 +215,13 @@ impl<B: Buffer> Shard<B> {
         if !ignores_guards && self.order.is_blocked(id) {
             return Look::Block;
         }
-        let (class, blocks) = match write.source {
+        let blocks = match write.source {
             Source::Partial { .. } => return Look::Guard,
-            Source::Unmap | Source::DropVolume => (Class::Unmap, 0),
-            Source::Data(_) | Source::Content(_) => (Class::Host, write.end - write.first),
+            Source::Unmap | Source::DropVolume => 0,
+            Source::Data(_) | Source::Content(_) => write.end - write.first,
         };
         let bytes = self.cost_bytes(blocks);
-        match self.admit(class, bytes, plan.bytes()) {
+        match self.admit(write.class, bytes, plan.bytes()) {
             Admission::Yes => {
                 if let Some(write) = self.order.writes.get_mut(id) {
                     write.admitted = true;

@@ -8,7 +8,7 @@ use super::order::Source;
 use super::{BLOCK_BYTES, Shard};
 use crate::SegmentId;
 use crate::checksum::block_crc;
-use crate::record::{ALIGNMENT, BatchHeader, MovedBlock, RecordWriter, header_bytes};
+use crate::record::{ALIGNMENT, BatchHeader, MovedBlock, RecordWriter, Written, header_bytes};
 
 const BLOCK: usize = BLOCK_BYTES as usize;
 
@@ -84,16 +84,16 @@ impl<B: Buffer> Shard<B> {
         mut batch: Batch,
         mut buffer: B,
         total: usize,
-        (record_count, record_bytes): (u32, u32),
+        written: Written,
         next: Option<SegmentId>,
     ) {
         let head = self.log.head;
         let total_bytes = u32::try_from(total).expect("a batch is at most 1 MiB");
         let header = BatchHeader {
-            header_bytes: u32::try_from(header_bytes(record_bytes as usize)).expect("at most 32 KiB"),
+            header_bytes: written.header_bytes,
             total_bytes,
-            record_count,
-            record_bytes,
+            record_count: written.count,
+            record_bytes: written.record_bytes,
             shard: self.shard,
             segment: head.segment.expect("a batch is composed only once there is a segment"),
             pool: self.layout.identity().pool,
@@ -107,7 +107,7 @@ impl<B: Buffer> Shard<B> {
         let hash = header.seal(&mut buffer);
         batch.sequence = head.sequence;
         batch.total_bytes = total_bytes;
-        batch.records = record_count;
+        batch.records = written.count;
         self.write_batch(disk, batch, buffer, hash, next);
     }
 

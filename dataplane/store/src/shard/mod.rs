@@ -273,6 +273,30 @@ impl<B: Buffer> Shard<B> {
         self.shard
     }
 
+    /// What the machine waits for, for the messages of tests.
+    #[cfg(test)]
+    fn describe(&self) -> String {
+        format!(
+            "room {} of {} owned, free {}, live {}, reclaimable {}, starved {}, want {:?}, dirty {}, short {}, \
+             needed {}, queue {}, in flight {}, cleaner {:?}, checkpoint {:?}",
+            self.room_bytes(),
+            self.space.owned(),
+            self.space.free_count(),
+            self.space.live_bytes(),
+            self.space.reclaimable(),
+            self.space.is_starved(),
+            self.space.want,
+            self.map.dirty_pages(),
+            self.is_short_of_space(),
+            self.order.needed_bytes,
+            self.order.queue.len(),
+            self.log.in_flight(),
+            self.cleaner,
+            self.checkpoint,
+        )
+        .replace("0, 0, ", "")
+    }
+
     /// Gives back some of what dropped volumes and ranges held.
     fn step_drops(&mut self) {
         let mut pages = self.options.drop_pages_per_run;

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 
 use io::{Buffer, Disk, Purpose};
 
+use super::admit::Class;
 use super::{BLOCK_BYTES, Outcome, Payload, Shard};
 use crate::VolumeId;
 
@@ -43,6 +44,9 @@ pub(super) struct Write<B: Buffer> {
     pub(super) next: u64,
     /// Room for all of it has been found.
     pub(super) admitted: bool,
+    /// Who may write it. The edges of a Write Zeroes are as privileged as its middle, so that no part is refused after
+    /// another was done.
+    pub(super) class: Class,
     pub(super) source: Source<B>,
 }
 
@@ -98,7 +102,11 @@ const LINGERING_MAX: usize = 32;
 
 impl<B: Buffer> Write<B> {
     pub(super) fn new(ticket: u32, volume: VolumeId, first: u64, end: u64, source: Source<B>) -> Self {
-        Self { ticket, merged: Vec::new(), volume, first, end, next: first, admitted: false, source }
+        let class = match source {
+            Source::Data(_) | Source::Content(_) | Source::Partial { data: Some(_), .. } => Class::Host,
+            Source::Partial { data: None, .. } | Source::Unmap | Source::DropVolume => Class::Unmap,
+        };
+        Self { ticket, merged: Vec::new(), volume, first, end, next: first, admitted: false, class, source }
     }
 
     fn overlaps(&self, volume: VolumeId, first: u64, end: u64) -> bool {
@@ -202,6 +210,7 @@ impl<B: Buffer> Order<B> {
         let Some(lead) = self.writes.get(leader) else { return };
         let (volume, first, end) = (lead.volume, lead.first, lead.end);
         let mut merged = Vec::new();
+        let mut class = lead.class;
         let mut place = 0;
         while let Some(&id) = self.blocked.get(place) {
             let Some(write) = self.writes.get(id) else { break };
@@ -215,11 +224,13 @@ impl<B: Buffer> Order<B> {
             }
             write.patch(first, content);
             merged.push(write.ticket);
+            class = class.min(write.class);
             self.blocked.remove(place);
             self.writes.remove(id);
         }
         if let Some(lead) = self.writes.get_mut(leader) {
             lead.merged = merged;
+            lead.class = class;
         }
     }
 }

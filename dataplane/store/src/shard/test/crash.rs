@@ -9,15 +9,16 @@ use crate::shard::Op;
 pub(super) fn run(seed: u64, segments: u64, tune: impl Fn(&mut World)) -> World {
     let mut world = World::new(seed, segments, small_options());
     tune(&mut world);
+    world.disk.slow_reads = seed % 3 == 1;
     let mut rng = Rng(seed.wrapping_mul(77));
-    let volumes = 1 + rng.below(3);
+    let mut volumes: Vec<u64> = (1..2 + rng.below(3)).collect();
     let span = [64, 600, 4000][usize::try_from(rng.below(3)).unwrap()];
     for _ in 0..4 {
         let rounds = rng.below(1200);
         let depth = 1 + rng.below(24);
         for _ in 0..rounds {
             if (world.issued.len() as u64) < depth && rng.chance(60) {
-                submit_some(&mut world, &mut rng, volumes, span);
+                submit_some(&mut world, &mut rng, &mut volumes, span);
             }
             world.step();
             if world.failed.is_some() || !world.errors.is_empty() {
@@ -35,8 +36,9 @@ pub(super) fn run(seed: u64, segments: u64, tune: impl Fn(&mut World)) -> World 
     world
 }
 
-fn submit_some(world: &mut World, rng: &mut Rng, volumes: u64, span: u64) {
-    let volume = 1 + rng.below(volumes);
+fn submit_some(world: &mut World, rng: &mut Rng, volumes: &mut [u64], span: u64) {
+    let chosen = usize::try_from(rng.below(volumes.len() as u64)).unwrap();
+    let volume = volumes[chosen];
     let first = rng.below(span);
     let whole = first / 8 * 8;
     let blocks = 1 + if rng.chance(80) { rng.below(4) } else { rng.below(60) };
@@ -53,27 +55,35 @@ fn submit_some(world: &mut World, rng: &mut Rng, volumes: u64, span: u64) {
         65..70 => world.zero(volume, first, first + 1 + rng.below(100), Op::WriteZeroes { fua: false }),
         70..75 => world.zero(volume, first, first + 1 + rng.below(300), Op::Deallocate),
         75..80 => world.flush(),
+        80 if rng.chance(20) => {
+            // A volume is dropped once nothing of it runs, and its number never comes back.
+            if world.issued.values().all(|issued| issued.volume != volume) {
+                world.forget(volume, 0, Op::DropVolume);
+                volumes[chosen] = volumes.iter().max().unwrap() + 1;
+            }
+        }
+        81 if rng.chance(20) => world.forget(volume, whole, Op::DropFrom),
         _ => world.read(volume, first, first + 1 + rng.below(30)),
     }
 }
 
 fn seeds() -> std::ops::Range<u64> {
-    let from = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
-    let count = std::env::var("SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(60);
-    from.map_or(0..count, |seed| seed..seed + 1)
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    number("SEED").map_or(0..number("SEEDS").unwrap_or(25), |seed| seed..seed + 1)
 }
 
 fn check(segments: u64, tune: impl Fn(&mut World)) {
     for seed in seeds() {
         let world = run(seed, segments, &tune);
-        assert!(world.errors.is_empty(), "seed {seed}: {:#?}", &world.errors[..world.errors.len().min(5)]);
-        assert!(world.failed.is_none(), "seed {seed}: {:?}", world.failed);
+        let errors = &world.errors[..world.errors.len().min(5)];
+        assert!(errors.is_empty(), "SEED={seed}: {errors:#?}");
+        assert!(world.failed.is_none(), "SEED={seed}: {:?}", world.failed);
     }
 }
 
 #[test]
 fn acknowledged_and_flushed_data_survives_crashes_anywhere() {
-    check(200, |_| ());
+    check(80, |_| ());
 }
 
 #[test]
@@ -83,5 +93,33 @@ fn nothing_is_lost_while_cleaning_makes_room() {
 
 #[test]
 fn refused_memory_delays_and_loses_nothing() {
-    check(40, |world| world.disk.refuse_percent = 20);
+    check(30, |world| world.disk.refuse_percent = 20);
+}
+
+#[cfg(feature = "planted")]
+#[test]
+fn every_planted_fault_is_caught() {
+    use crate::shard::Planted;
+
+    for planted in Planted::ALL {
+        let caught = (0..400).find(|&seed| {
+            let segments = if seed % 2 == 0 { 14 } else { 40 };
+            let run = std::panic::AssertUnwindSafe(|| {
+                let world = run_with(seed, segments, planted);
+                !world.errors.is_empty() || world.failed.is_some()
+            });
+            std::panic::catch_unwind(run).unwrap_or(true)
+        });
+        println!("{planted:?} is caught by seed {caught:?}");
+        assert!(caught.is_some(), "{planted:?} is not caught");
+    }
+}
+
+#[cfg(feature = "planted")]
+fn run_with(seed: u64, segments: u64, planted: crate::shard::Planted) -> World {
+    run(seed, segments, |world| {
+        world.options.planted = Some(planted);
+        world.restart();
+        world.settle_recovery();
+    })
 }

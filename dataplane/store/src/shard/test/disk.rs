@@ -104,6 +104,8 @@ pub(super) struct TestDisk {
     pub(super) fail_flush: bool,
     /// Refuse memory this often, in percent.
     pub(super) refuse_percent: u64,
+    /// Reads end long after what was submitted with them.
+    pub(super) slow_reads: bool,
     pub(super) writes: u64,
     pub(super) written_bytes: u64,
 }
@@ -124,19 +126,22 @@ impl TestDisk {
             fail_write: false,
             fail_flush: false,
             refuse_percent: 0,
+            slow_reads: false,
             writes: 0,
             written_bytes: 0,
         }
     }
 
-    pub(super) fn is_quiet(&self) -> bool {
-        self.pending.is_empty()
-    }
-
-    /// Flips a bit that a read sees and a flush does not heal.
-    pub(super) fn rot(&mut self, drive: usize, offset: usize) {
-        self.drives[drive].image[offset] ^= 1;
-        self.drives[drive].durable[offset] ^= 1;
+    /// Flips a bit of every block that begins with these bytes.
+    pub(super) fn rot(&mut self, begins_with: &[u8]) -> usize {
+        let mut found = 0;
+        for held in &mut self.drives {
+            for block in held.image.chunks_exact_mut(4096).filter(|block| block.starts_with(begins_with)) {
+                block[4000] ^= 1;
+                found += 1;
+            }
+        }
+        found
     }
 
     /// Ends one operation under way, any of them.
@@ -144,7 +149,11 @@ impl TestDisk {
         if self.pending.is_empty() {
             return None;
         }
-        let at = usize::try_from(self.rng.below(self.pending.len() as u64)).unwrap();
+        let mut at = usize::try_from(self.rng.below(self.pending.len() as u64)).unwrap();
+        if self.slow_reads && matches!(self.pending[at], Pending::Read { .. }) && !self.rng.chance(3) {
+            // Nothing ends, unless something else is under way.
+            at = self.pending.iter().position(|pending| !matches!(pending, Pending::Read { .. }))?;
+        }
         Some(match self.pending.swap_remove(at) {
             Pending::Read { token, mut buffer, extents } => {
                 for extent in extents {

@@ -1,6 +1,15 @@
 //! Single claims, each with a world of its own.
 
-use super::world::{World, small_options};
+use super::disk::Rng;
+use super::world::{World, fill, payload, small_options};
+use crate::VolumeId;
+use crate::shard::{Doing, Failure, Op, Outcome, Output, Request};
+
+/// Every error that the world has found, and that it can go on.
+fn assert_good(world: &World) {
+    assert!(world.errors.is_empty(), "{:#?}", world.errors);
+    assert!(world.failed.is_none(), "{:?}", world.failed);
+}
 
 #[test]
 fn a_lone_write_costs_two_blocks_of_the_device() {
@@ -12,4 +21,238 @@ fn a_lone_write_costs_two_blocks_of_the_device() {
     assert!(world.drain());
     assert_eq!(world.disk.writes - writes, 1);
     assert_eq!(world.disk.written_bytes - bytes, 8192);
+}
+
+#[test]
+fn zeros_are_not_stored() {
+    let mut world = World::new(1, 100, small_options());
+    world.write(1, 0, 64, false);
+    assert!(world.drain());
+    assert_eq!(world.shard.mapped_bytes(VolumeId(1)), 32768);
+    world.change(1, 0, 64, 0, super::world::Kind::Write, Op::Write { data: payload(64, 0), fua: false });
+    assert!(world.drain());
+    assert_eq!(world.shard.mapped_bytes(VolumeId(1)), 0);
+    assert_eq!(world.shard.stats().zero_blocks, 8);
+    assert_eq!(world.read_now(1, 0, 64).unwrap(), vec![0; 32768]);
+}
+
+#[test]
+fn partial_writes_to_one_block_share_a_record() {
+    let mut world = World::new(1, 100, small_options());
+    world.write(1, 0, 8, false);
+    assert!(world.drain());
+    let bytes = world.disk.written_bytes;
+    for sector in 0..8 {
+        world.write(1, sector, sector + 1, false);
+    }
+    assert!(world.drain());
+    assert!(world.disk.written_bytes - bytes <= 2 * 8192, "{}", world.disk.written_bytes - bytes);
+    let read = world.read_now(1, 0, 8).unwrap();
+    for (at, sector) in read.chunks_exact(512).enumerate() {
+        let mut expected = [0; 512];
+        fill(&mut expected, 2 + at as u64);
+        assert_eq!(sector, expected);
+    }
+    assert_good(&world);
+}
+
+#[test]
+fn a_compare_that_differs_changes_nothing() {
+    let mut world = World::new(1, 100, small_options());
+    world.write(1, 0, 16, false);
+    assert!(world.drain());
+    let before = world.read_now(1, 0, 16).unwrap();
+    let op = Op::CompareAndWrite { compare: payload(4, 99), write: payload(4, 100), fua: false };
+    world.shard.submit(Request { tag: 7000, volume: VolumeId(1), offset: 1024, len: 2048, op }).unwrap();
+    let compare = Op::Compare { data: payload(4, 1) };
+    world
+        .shard
+        .submit(Request { tag: 7001, volume: VolumeId(1), offset: 512, len: 2048, op: compare })
+        .unwrap();
+    let mut outcomes = std::collections::BTreeMap::new();
+    while outcomes.len() < 2 {
+        world.shard.run(&mut world.disk, world.now);
+        while let Some(output) = world.shard.poll_output() {
+            if let Output::Done { tag, outcome, .. } = output {
+                outcomes.insert(tag, outcome);
+            }
+        }
+        if let Some(super::disk::TestEvent::Read(token, buffer, result)) = world.disk.step() {
+            world.shard.handle_read(token, buffer, result);
+        }
+    }
+    assert_eq!(outcomes[&7000], Outcome::CompareFailed);
+    assert_eq!(outcomes[&7001], Outcome::Ok);
+    assert_eq!(world.read_now(1, 0, 16).unwrap(), before);
+}
+
+#[test]
+fn a_clean_stop_leaves_nothing_to_replay() {
+    let mut world = World::new(5, 100, small_options());
+    for block in 0..200 {
+        world.write(1 + block % 3, block * 8, block * 8 + 8, false);
+        world.step();
+    }
+    assert!(world.drain());
+    assert!(world.stop());
+    world.disk.cut_power();
+    world.restart();
+    world.settle_recovery();
+    // Pages, the manifest, and a seal where they met the end of a segment.
+    assert!(world.shard.stats().replayed_batches <= 3);
+    for block in 0..200 {
+        let read = world.read_now(1 + block % 3, block * 8, 8).unwrap();
+        assert!(read.iter().any(|&byte| byte != 0));
+    }
+    assert_good(&world);
+}
+
+#[test]
+fn a_full_pool_refuses_and_recovers_when_space_returns() {
+    let mut world = World::new(3, 20, small_options());
+    let mut block = 0;
+    while world.outcomes.get(&Outcome::CapacityExceeded).copied().unwrap_or(0) < 20 {
+        world.write(1, block * 64, block * 64 + 64, false);
+        block += 1;
+        assert!(block < 10_000, "a pool of 40 segments is never full");
+        assert!(world.drain(), "{:?}", world.errors);
+    }
+    let held = world.shard.stats().live_bytes;
+    assert!(held > 40 * 65536 / 2, "only {held} bytes fit");
+    // Deallocation works on the full pool, and afterwards so do writes.
+    for at in 0..block {
+        if at % 2 == 0 {
+            world.zero(1, at * 64, at * 64 + 64, Op::Deallocate);
+            assert!(world.drain(), "{:?}", world.errors);
+        }
+    }
+    world.outcomes.clear();
+    for at in 0..block / 4 {
+        world.write(2, at * 64, at * 64 + 64, false);
+        assert!(world.drain(), "{:?}", world.errors);
+    }
+    assert_eq!(world.outcomes.get(&Outcome::CapacityExceeded), None);
+    assert_good(&world);
+    world.crash(false);
+    assert_good(&world);
+}
+
+#[test]
+fn a_pool_runs_for_ever_at_half_its_size() {
+    let mut world = World::new(9, 24, small_options());
+    let mut rng = Rng(4);
+    let blocks = 24 * 15;
+    for _ in 0..12_000 {
+        let block = rng.below(blocks);
+        world.write(1, block * 8, block * 8 + 8, false);
+        while world.issued.len() > 8 {
+            world.step();
+        }
+    }
+    assert!(world.drain(), "{:?}", world.errors);
+    let stats = world.shard.stats();
+    assert_eq!(world.outcomes.get(&Outcome::CapacityExceeded), None);
+    assert!(stats.cleaned_segments > 20, "{stats:?}");
+    world.crash(true);
+    assert_good(&world);
+}
+
+#[test]
+fn dropping_a_volume_gives_all_its_space_back() {
+    let mut world = World::new(11, 60, small_options());
+    for block in 0..300 {
+        world.write(1, block * 800, block * 800 + 8, false);
+        world.write(2, block * 8, block * 8 + 8, false);
+        assert!(world.drain());
+    }
+    world.forget(1, 0, Op::DropVolume);
+    assert!(world.drain());
+    assert_eq!(world.shard.stats().mapped_bytes, 300 * 4096);
+    assert_eq!(world.shard.mapped_bytes(VolumeId(1)), 0);
+    let live = world.shard.stats().live_bytes;
+    assert!(live <= 300 * 4096 + 200 * 1024, "{live} bytes are live");
+    world.crash(false);
+    assert_eq!(world.shard.mapped_bytes(VolumeId(1)), 0);
+    assert_good(&world);
+}
+
+#[test]
+fn rotten_data_is_never_returned() {
+    let mut world = World::new(1, 100, small_options());
+    world.write(1, 0, 8, false);
+    world.write(1, 8, 16, false);
+    assert!(world.drain());
+    let mut first = [0; 512];
+    fill(&mut first, 1);
+    assert_eq!(world.disk.rot(&first), 1);
+    assert!(world.read_now(1, 0, 8).is_none());
+    assert_eq!(world.errors.len(), 1);
+    assert!(world.errors[0].contains("Unrecovered"), "{}", world.errors[0]);
+    assert_eq!(world.shard.stats().checksum_errors, 1);
+    assert!(world.read_now(1, 8, 8).is_some());
+}
+
+#[test]
+fn a_failed_log_write_or_flush_stops_the_shard() {
+    for flush in [false, true] {
+        let mut world = World::new(1, 100, small_options());
+        world.write(1, 0, 8, false);
+        assert!(world.drain());
+        world.write(1, 8, 16, false);
+        if flush {
+            assert!(world.drain());
+            world.flush();
+            world.disk.fail_flush = true;
+        } else {
+            world.disk.fail_write = true;
+        }
+        while world.failed.is_none() {
+            world.step();
+        }
+        assert!(world.drain());
+        let doing = if flush { Doing::Flush } else { Doing::WriteLog };
+        assert!(matches!(world.failed, Some(Failure::Disk { doing: what, .. }) if what == doing));
+        assert_eq!(world.outcomes[&Outcome::Failed], 1);
+        world.write(1, 0, 8, false);
+        world.step();
+        assert_eq!(world.outcomes[&Outcome::Failed], 2);
+    }
+}
+
+#[test]
+fn a_flush_of_what_is_safe_is_answered_at_once() {
+    let mut world = World::new(1, 100, small_options());
+    world.write(1, 0, 8, true);
+    assert!(world.drain());
+    let flushes = world.shard.stats().flushes;
+    world.flush();
+    world.shard.run(&mut world.disk, world.now);
+    assert!(matches!(world.shard.poll_output(), Some(Output::Done { outcome: Outcome::Ok, .. })));
+    assert_eq!(world.shard.stats().flushes, flushes);
+}
+
+#[test]
+fn more_requests_than_the_limit_are_given_back() {
+    let mut world = World::new(1, 100, crate::ShardOptions { requests_max: 2, ..small_options() });
+    world.write(1, 0, 8, false);
+    world.write(1, 8, 16, false);
+    let request = Request { tag: 9, volume: VolumeId(1), offset: 0, len: 4096, op: Op::Verify };
+    assert_eq!(world.shard.submit(request).unwrap_err().tag, 9);
+    assert!(world.drain());
+}
+
+#[test]
+fn a_megabyte_is_all_or_nothing_across_segments() {
+    for seed in 0..40 {
+        let mut world = World::new(seed, 60, small_options());
+        for _ in 0..3 {
+            world.write(1, 0, 2048, false);
+            world.write(1, 1000, 3048, false);
+            for _ in 0..seed {
+                world.step();
+            }
+        }
+        world.crash(seed % 2 == 0);
+        assert_good(&world);
+    }
 }

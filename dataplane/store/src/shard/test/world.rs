@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use io::{Slice, Time};
 
-use super::disk::{Rng, TestBuffer, TestDisk, TestEvent};
+use super::disk::{TestBuffer, TestDisk, TestEvent};
 use crate::shard::{Failure, Op, Outcome, Output, Payload, Request, Shard, ShardOptions};
 use crate::{Geometry, Identity, Layout, SegmentId, ShardId, VolumeId};
 
@@ -35,7 +35,6 @@ pub(super) enum Kind {
     Fua,
     Flush,
     Compare,
-    Drop,
 }
 
 /// The versions of a sector: change number and value; the first is what is certainly there or older.
@@ -53,7 +52,6 @@ pub(super) struct World {
     pub(super) options: ShardOptions,
     pub(super) shard: Shard<TestBuffer>,
     pub(super) now: Time,
-    pub(super) rng: Rng,
     pub(super) free: BTreeSet<SegmentId>,
     pub(super) issued: BTreeMap<u64, Issued>,
     sectors: BTreeMap<(u64, u64), Sector>,
@@ -135,7 +133,6 @@ impl World {
             options,
             shard,
             now: Time(0),
-            rng: Rng(seed),
             free: BTreeSet::new(),
             issued: BTreeMap::new(),
             sectors: BTreeMap::new(),
@@ -206,7 +203,8 @@ impl World {
             self.step();
             rounds += 1;
             if rounds > 200_000 {
-                self.errors.push(format!("stuck with {:?}", self.issued.values().next()));
+                let state = self.shard.describe();
+                self.errors.push(format!("stuck with {:?}: {state}", self.issued.values().next()));
                 return false;
             }
         }
@@ -423,6 +421,32 @@ impl World {
         self.submit(number, volume, first * SECTOR, (end - first) * SECTOR, op);
     }
 
+    /// Drops the volume, or what lies from a sector on.
+    pub(super) fn forget(&mut self, volume: u64, from: u64, op: Op<TestBuffer>) {
+        let sectors: Vec<u64> =
+            self.sectors.range((volume, from)..(volume + 1, 0)).map(|(key, _)| key.1).collect();
+        let end = sectors.last().map_or(from, |last| last + 1);
+        let number = self.begin(volume, from, end, Some(0), Kind::Write);
+        for sector in from..end {
+            self.sector(volume, sector).versions.push((number, 0));
+        }
+        self.changes.push((number, volume, from, end, 0));
+        self.submit(number, volume, from * SECTOR, 0, op);
+    }
+
+    /// Runs a clean stop; false if it does not come.
+    pub(super) fn stop(&mut self) -> bool {
+        self.shard.checkpoint_and_stop();
+        for _ in 0..200_000 {
+            self.step();
+            if self.stopped {
+                return true;
+            }
+        }
+        self.errors.push(format!("the stop is stuck: {}", self.shard.describe()));
+        false
+    }
+
     fn begin(&mut self, volume: u64, first: u64, end: u64, value: Option<u64>, kind: Kind) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
@@ -466,7 +490,7 @@ impl World {
             }
             Outcome::CapacityExceeded | Outcome::CompareFailed if is_change => {
                 if outcome == Outcome::CompareFailed
-                    && self.outcomes.get(&Outcome::CapacityExceeded).is_none()
+                    && !self.outcomes.contains_key(&Outcome::CapacityExceeded)
                 {
                     self.errors.push(format!("compare failed: {issued:?}"));
                 }
