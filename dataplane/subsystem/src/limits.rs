@@ -72,6 +72,9 @@ pub const PORT_QUEUES_MAX: usize = 1 << 16;
 /// Bytes of payload that one connection may hold: reads until they are sent, writes until they are done.
 pub const CONNECTION_BYTES_MAX: u32 = 8 << 20;
 
+/// Bytes of replies that one admin queue may hold until they are sent; a single reply may be larger.
+pub const ADMIN_BYTES_MAX: u32 = 128 << 10;
+
 /// Bytes of buffers that one connection may hold for data that it was asked for by R2T.
 pub const CONNECTION_R2T_BYTES_MAX: u32 = 4 << 20;
 

@@ -66,6 +66,8 @@ pub(crate) struct QueueRules {
     pub(crate) success_flag: bool,
     /// Whose memory payloads take.
     pub(crate) purpose: Purpose,
+    /// Bytes of payload that the connection may hold.
+    pub(crate) bytes_max: u32,
 }
 
 /// What became of a try to grant an R2T.
@@ -158,6 +160,7 @@ impl<B: Buffer> Connection<B> {
                 flow_control: true,
                 success_flag: false,
                 purpose: Purpose::Admin,
+                bytes_max: limits::ADMIN_BYTES_MAX,
             },
             fetched: 0,
             charged_bytes: 0,
@@ -233,8 +236,8 @@ impl<B: Buffer> Connection<B> {
 
     /// True if `bytes` more fit the quota; they are charged to the command then. One command always fits.
     pub(crate) fn admit(&mut self, slot: Slot, bytes: u32) -> bool {
-        let admitted = self.charged_bytes == 0
-            || self.charged_bytes.saturating_add(bytes) <= limits::CONNECTION_BYTES_MAX;
+        let admitted =
+            self.charged_bytes == 0 || self.charged_bytes.saturating_add(bytes) <= self.rules.bytes_max;
         if admitted {
             self.charged_bytes += bytes;
             self.exchanges.charge(slot, bytes);

@@ -8,6 +8,7 @@ use nvme::identify::{IDENTIFY_LEN, Identify};
 use nvme::log::GetLogPage;
 use nvme::{Fuse, Sqe, Status};
 
+use super::client::Wait;
 use super::controller::AfterDrop;
 use super::identify::Scene;
 use super::log_page::Counters;
@@ -99,18 +100,10 @@ impl<B: Buffer> Desk<B> {
             Ok(len) => len,
             Err(status) => return self.answer(key, slot, &sqe, status, 0),
         };
-        let mut buffer = None;
-        if len > 0 {
-            buffer = memory.allocate(len, Purpose::Admin);
-            if buffer.is_none() {
-                // One at a time: nothing is read until there is memory.
-                if let Some(socket) = self.sockets.get_mut(key) {
-                    socket.connection.set_paused(true);
-                    socket.state.parked = Some(command);
-                }
-                return;
-            }
-        }
+        let buffer = match self.reply_buffer(key, slot, len, memory) {
+            Ok(buffer) => buffer,
+            Err(wait) => return self.park(key, command, wait),
+        };
         let reply = match sqe.opcode {
             FABRICS => self.fabrics(association, slot, &sqe),
             _ => self.admin(association, slot, &sqe, command.data.as_deref(), now),
@@ -132,6 +125,31 @@ impl<B: Buffer> Desk<B> {
             (Reply::Pending, _) => {}
         }
         self.deliver(association);
+    }
+
+    /// Memory for a reply of `len` bytes, within the queue's quota.
+    fn reply_buffer(
+        &mut self,
+        key: Key,
+        slot: Slot,
+        len: usize,
+        memory: &mut impl Memory<Buffer = B>,
+    ) -> Result<Option<B>, Wait> {
+        if len == 0 {
+            return Ok(None);
+        }
+        let buffer = memory.allocate(len, Purpose::Admin).ok_or(Wait::ForMemory)?;
+        let bytes = u32::try_from(len).expect("at most MDTS bytes");
+        let admitted = self.sockets.get_mut(key).is_some_and(|socket| socket.connection.admit(slot, bytes));
+        if admitted { Ok(Some(buffer)) } else { Err(Wait::ForHost) }
+    }
+
+    /// Puts a command aside. Nothing more is read until it is done.
+    fn park(&mut self, key: Key, command: Parked<B>, wait: Wait) {
+        if let Some(socket) = self.sockets.get_mut(key) {
+            socket.connection.set_paused(true);
+            socket.state.parked = Some((command, wait));
+        }
     }
 
     /// Answers a command without data.

@@ -21,8 +21,17 @@ pub(super) struct Client<B: Buffer> {
     pub(super) role: Role,
     /// Commands whose data is awaited.
     pub(super) awaiting: BTreeMap<Slot, Sqe>,
-    /// A command that waits for memory.
-    pub(super) parked: Option<Parked<B>>,
+    /// A command that waits, and what for.
+    pub(super) parked: Option<(Parked<B>, Wait)>,
+}
+
+/// What a command waits for before it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// Memory for its reply.
+    ForMemory,
+    /// The host, which has not taken earlier replies.
+    ForHost,
 }
 
 /// A command with its data.
@@ -51,7 +60,7 @@ impl<B: Buffer> Desk<B> {
     /// Reads, answers and sends what one connection has to be read, answered and sent.
     pub(super) fn attend(&mut self, key: Key, now: Time, memory: &mut impl Memory<Buffer = B>) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
-        if let Some(parked) = socket.state.parked.take() {
+        if let Some((parked, _)) = socket.state.parked.take() {
             socket.connection.set_paused(self.stopping);
             if socket.connection.is_open() {
                 self.execute(key, parked, now, memory);
@@ -63,7 +72,8 @@ impl<B: Buffer> Desk<B> {
             self.on_arrival(key, arrival, now, memory);
         }
         let Some(socket) = self.sockets.get_mut(key) else { return };
-        let mut starved = socket.connection.wants_memory() || socket.state.parked.is_some();
+        let hungry = matches!(socket.state.parked, Some((_, Wait::ForMemory)));
+        let mut starved = socket.connection.wants_memory() || hungry;
         let grant = loop {
             match socket.connection.grant(usize::MAX, now, memory) {
                 Grant::Granted(_) => {}

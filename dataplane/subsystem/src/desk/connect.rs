@@ -113,7 +113,12 @@ impl<B: Buffer> Desk<B> {
         self.arm(association);
         let Some(socket) = self.sockets.get_mut(key) else { return };
         socket.state.role = Role::Admin(association);
-        let rules = QueueRules { success_flag: false, purpose: Purpose::Admin, ..rules(&connect) };
+        let rules = QueueRules {
+            success_flag: false,
+            purpose: Purpose::Admin,
+            bytes_max: limits::ADMIN_BYTES_MAX,
+            ..rules(&connect)
+        };
         socket.connection.set_rules(rules, nvme::pdu::ADMIN_CAPSULE_DATA_MAX);
         socket.connection.set_paused(self.stopping);
         socket.connection.respond_connect(slot, Status::SUCCESS, response(cntlid));
@@ -254,6 +259,7 @@ fn rules(connect: &Connect) -> QueueRules {
         flow_control: !connect.attributes.contains(ConnectAttributes::DISABLE_SQ_FLOW_CONTROL),
         success_flag: true,
         purpose: Purpose::Data,
+        bytes_max: limits::CONNECTION_BYTES_MAX,
     }
 }
 

@@ -202,6 +202,22 @@ fn admin_replies_wait_for_memory_one_at_a_time() {
 }
 
 #[test]
+fn an_admin_queue_that_does_not_read_holds_little_memory() {
+    let mut world = World::with_namespaces();
+    let (mut admin, _) = Host::admin(&mut world, &Identity { entries: 4096, ..Identity::admin() });
+    world.socket(admin.line).host_reads = false;
+    let identify = Identify::new(Cns::Controller, 0).encode();
+    for _ in 0..500 {
+        admin.submit(&mut world, identify, 4096);
+    }
+    assert!(world.heap.used() <= (256 << 10) + 4096, "{}", world.heap.used());
+    world.socket(admin.line).host_reads = true;
+    world.pump();
+    assert_eq!(admin.take(&mut world).len(), 1000);
+    assert_eq!(world.heap.used(), 0);
+}
+
+#[test]
 fn a_thousand_connects_and_drops_leave_nothing_behind() {
     let mut world = World::with_namespaces();
     let (_steady_admin, mut steady) = Host::pair(&mut world);
