@@ -296,6 +296,8 @@ where
                 self.post.request(io, LEAD, Message::ShardFailed(shard, failure));
             }
             RackOutput::Stopped => self.stopping.on_checkpointed(),
+            RackOutput::FlushRefused(token, error) => self.leading().handle_flushed(token, Err(error)),
+            RackOutput::DriveFailed(error) => self.post.broadcast(io, || Message::DriveFailed(error)),
         }
     }
 
@@ -320,6 +322,7 @@ where
             }
             Message::Granted { shard, segment } => self.rack.handle_grant(shard, segment),
             Message::Space { free, total } => self.rack.handle_space(free, total),
+            Message::DriveFailed(error) => self.rack.gate.fail(error.drive, error),
             Message::Adopt { socket, queue } => {
                 let (association, qid) = (queue.association(), queue.qid());
                 match io.adopt(socket) {

@@ -46,6 +46,8 @@ pub(crate) enum Step {
     Fence,
     /// Forget all blocks from this byte of the volume on.
     Clear(u64),
+    /// Make what the shards were told so far safe from a power cut.
+    Flush,
     /// Answer whoever asked.
     Answer,
     /// Forget all blocks.
@@ -125,7 +127,8 @@ where
                 self.lead.as_mut().expect("as above").fence_errand(fence, number);
             }
             Step::Clear(size_bytes) => self.clear(number, volume, size_bytes, io),
-            Step::Drop => self.drop_volume(number, volume, io),
+            Step::Flush => self.on_all_shards(number, volume, io, |_| (0, Work::Flush)),
+            Step::Drop => self.on_all_shards(number, volume, io, |_| (0, Work::DropVolume)),
             Step::Answer => {
                 let outcome = match &errand.record {
                     Some(record) if record.state == VolumeState::Available => {
@@ -195,10 +198,6 @@ where
             ends[usize::from(stretch.shard)] = stretch.offset + stretch.len;
         }
         self.on_all_shards(number, volume, io, |shard| (ends[usize::from(shard)], Work::DropFrom));
-    }
-
-    fn drop_volume(&mut self, number: u32, volume: VolumeId, io: &mut I) {
-        self.on_all_shards(number, volume, io, |_| (0, Work::DropVolume));
     }
 
     fn on_all_shards(

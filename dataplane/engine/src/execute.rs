@@ -166,8 +166,9 @@ impl<B: io::Buffer> Lead<B> {
                 }
                 steps.insert(2, Step::Clear(size_bytes));
             } else if size_bytes > old.size_bytes {
-                // What an interrupted shrink left behind must not come back.
-                steps.insert(0, Step::Clear(old.size_bytes));
+                // What an interrupted shrink left behind must not come back, not even after a power cut: the larger
+                // size may become durable only after the clearing.
+                steps.splice(0..0, [Step::Clear(old.size_bytes), Step::Flush]);
             }
         }
         Ok((record, steps))

@@ -1,12 +1,17 @@
 //! One flush of a drive for everybody who asks at the same time: the shards and the directory of a reactor share
 //! drives, and a file system takes as long for one `fdatasync` as for the last of ten.
+//!
+//! A flush that failed may have lost the writes of anybody, while the system reports it only once. So a drive whose
+//! flush has failed is never flushed again: everybody who asks is told the same failure.
 
-use io::{Disk, DriveId, DriveShape, Extent, Memory, Purpose, Token};
+use io::{Disk, DiskError, DriveId, DriveShape, Extent, Memory, Purpose, Token};
 
 /// Collects flushes and issues one per drive at a time.
 #[derive(Debug, Default)]
 pub(crate) struct FlushGate {
     drives: Vec<Lane>,
+    /// Asked of a drive that has failed.
+    refused: Vec<(Token, DiskError)>,
 }
 
 /// A disk whose flushes go through a gate; all else passes.
@@ -23,6 +28,8 @@ struct Lane {
     waiting: Vec<Token>,
     /// Answered by the flush under way.
     under_way: Vec<Token>,
+    /// The failure of an earlier flush.
+    failed: Option<DiskError>,
 }
 
 impl FlushGate {
@@ -43,12 +50,33 @@ impl FlushGate {
         answered.append(&mut self.drives[drive].under_way);
     }
 
+    /// A flush of `drive` has failed, here or on another reactor: refuses what waits for one and all that will.
+    pub(crate) fn fail(&mut self, drive: DriveId, error: DiskError) {
+        let lane = self.lane(drive);
+        lane.failed.get_or_insert(error);
+        let waiting = std::mem::take(&mut lane.waiting);
+        self.refused.extend(waiting.into_iter().map(|token| (token, error)));
+    }
+
+    /// The next flush that a failed drive cannot have.
+    pub(crate) fn take_refused(&mut self) -> Option<(Token, DiskError)> {
+        self.refused.pop()
+    }
+
     fn collect(&mut self, drive: DriveId, token: Token) {
+        let lane = self.lane(drive);
+        match lane.failed {
+            Some(error) => self.refused.push((token, error)),
+            None => lane.waiting.push(token),
+        }
+    }
+
+    fn lane(&mut self, drive: DriveId) -> &mut Lane {
         let number = usize::from(drive.0);
         if self.drives.len() <= number {
             self.drives.resize_with(number + 1, Lane::default);
         }
-        self.drives[number].waiting.push(token);
+        &mut self.drives[number]
     }
 }
 
@@ -79,5 +107,26 @@ impl<D: Disk> Disk for GatedDisk<'_, D> {
 
     fn flush(&mut self, token: Token, drive: DriveId) {
         self.gate.collect(drive, token);
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    const ERROR: DiskError =
+        DiskError { kind: io::DiskErrorKind::Media, drive: DriveId(1), offset: 0, len: 0, errno: 5 };
+
+    #[test]
+    fn a_drive_whose_flush_failed_refuses_everybody_from_then_on() {
+        let mut gate = FlushGate::default();
+        gate.collect(DriveId(0), Token(1));
+        gate.collect(DriveId(1), Token(2));
+        gate.fail(DriveId(1), ERROR);
+        assert_eq!(gate.take_refused(), Some((Token(2), ERROR)));
+        gate.collect(DriveId(1), Token(3));
+        assert_eq!(gate.take_refused(), Some((Token(3), ERROR)));
+        gate.collect(DriveId(0), Token(4));
+        assert_eq!(gate.take_refused(), None);
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use io::{Buffer, ReactorId, Slice};
+use io::{Buffer, DiskError, ReactorId, Slice};
 use store::{Layout, Outcome as PieceOutcome, SegmentId, ShardId, VolumeId};
 use subsystem::{AssociationId, NamespaceShape, QueueHandover};
 
@@ -110,6 +110,8 @@ pub enum Message<B: Buffer, S> {
         /// The sender's counters.
         counters: Box<Counters>,
     },
+    /// A flush of a drive failed on the sender: nobody may take another for a success.
+    DriveFailed(DiskError),
     /// Take this step towards the end; answered by [`Message::Stopped`].
     Stop(StopStep),
     /// The sender has taken this step.
@@ -265,6 +267,7 @@ impl<B: Buffer, S> fmt::Debug for Message<B, S> {
             Self::Fenced(_) => "Fenced",
             Self::ReadCounters(_) => "ReadCounters",
             Self::Counters { .. } => "Counters",
+            Self::DriveFailed(_) => "DriveFailed",
             Self::Stop(_) => "Stop",
             Self::Stopped(_) => "Stopped",
             Self::Space { .. } => "Space",

@@ -26,6 +26,8 @@ pub(crate) struct Rack<B: Buffer> {
     /// Work that waits for a buffer or for room in its shard, in order.
     starved: VecDeque<Starved<B>>,
     answered: Vec<Token>,
+    /// Failures of flushes that the other reactors have not been told.
+    drives_failed: Vec<DiskError>,
     stopped: usize,
 }
 
@@ -53,6 +55,10 @@ pub(crate) enum RackOutput<B: Buffer> {
     Failed(ShardId, store::Failure),
     /// Every shard has made its checkpoint and stopped.
     Stopped,
+    /// A flush that somebody other than the shards asked for cannot be had.
+    FlushRefused(Token, DiskError),
+    /// A flush failed: no reactor may flush the drive again.
+    DriveFailed(DiskError),
 }
 
 impl<B: Buffer> Rack<B> {
@@ -66,6 +72,7 @@ impl<B: Buffer> Rack<B> {
             gate: FlushGate::default(),
             starved: VecDeque::new(),
             answered: Vec::new(),
+            drives_failed: Vec::new(),
             stopped: 0,
         }
     }
@@ -128,6 +135,10 @@ impl<B: Buffer> Rack<B> {
     ) {
         let mut answered = std::mem::take(&mut self.answered);
         self.gate.ended(token, &mut answered);
+        if let Err(error) = result {
+            self.gate.fail(error.drive, error);
+            self.drives_failed.push(error);
+        }
         for token in answered.drain(..) {
             if owner::of(token) >= owner::SHARDS {
                 self.shard_of(token).handle_flushed(token, result);
@@ -153,6 +164,14 @@ impl<B: Buffer> Rack<B> {
 
     /// Runs every shard once and collects what they say.
     pub(crate) fn run(&mut self, disk: &mut impl Disk<Buffer = B>, now: Time, out: &mut Vec<RackOutput<B>>) {
+        out.extend(self.drives_failed.drain(..).map(RackOutput::DriveFailed));
+        while let Some((token, error)) = self.gate.take_refused() {
+            if owner::of(token) >= owner::SHARDS {
+                self.shard_of(token).handle_flushed(token, Err(error));
+            } else {
+                out.push(RackOutput::FlushRefused(token, error));
+            }
+        }
         let count = self.shards.len();
         for (number, shard) in self.shards.iter_mut().enumerate() {
             shard.run(&mut GatedDisk { disk, gate: &mut self.gate }, now);
