@@ -7,7 +7,7 @@ use store::VolumeId;
 
 use super::host::Ended;
 use super::{Doubt, TargetTrial};
-use crate::model::{Change, Part, SECTORS};
+use crate::model::{Change, Part, SECTORS, split};
 use crate::trial::payload::{fill, writers};
 use crate::trial::{Place, Violation};
 
@@ -30,7 +30,7 @@ pub(crate) struct Open {
 #[derive(Debug)]
 pub(crate) enum Kind {
     Read { first: u64 },
-    Peek { first: u64 },
+    Peek { first: u64, count: usize },
     Change { blocks: Vec<usize> },
     Compare { expected: Vec<Part> },
     Flush,
@@ -96,7 +96,7 @@ impl TargetTrial {
         let range = Range { volume, first, count };
         let command = NvmCommand::Read(self.lbas(range));
         let data = Payload::Read(vec![0x5A; count * 512]);
-        self.submit(host, range, command, data, Kind::Peek { first }, None)
+        self.submit(host, range, command, data, Kind::Peek { first, count }, None)
     }
 
     fn ask_write(&mut self, host: usize, range: Range) -> bool {
@@ -147,7 +147,7 @@ impl TargetTrial {
         let sectors = (range.first..).take(range.count);
         let mut numbers: Vec<u64> = sectors
             .map(|sector| {
-                let (block, within) = crate::model::split(sector);
+                let (block, within) = split(sector);
                 volume.blocks[block].newest()[within]
             })
             .collect();
@@ -264,8 +264,12 @@ impl TargetTrial {
         }
         match &open.kind {
             Kind::Read { first } if status.is_success() => self.check_read(&open, *first, &data, now),
-            Kind::Peek { first } if status.is_success() => self.settle(open.volume, *first, &data),
-            Kind::Read { .. } | Kind::Peek { .. } => self.check_status(&open, tag, status),
+            Kind::Peek { first, .. } if status.is_success() => self.settle(open.volume, *first, &data),
+            Kind::Read { .. } => self.check_status(&open, tag, status),
+            Kind::Peek { first, count } => {
+                self.doubt_again(host, open.volume, *first, *count);
+                self.check_status(&open, tag, status)
+            }
             Kind::Change { blocks } => self.end_change(&open, tag, blocks, status, now),
             Kind::Compare { expected } => self.check_comparison(&open, expected, tag, status),
             Kind::Flush => {
@@ -281,9 +285,11 @@ impl TargetTrial {
     /// Statuses other than success that a command may fairly get.
     fn check_status(&self, open: &Open, number: u64, status: Status) -> Result<(), Violation> {
         let volume = &self.volumes[open.volume];
-        let hidden = volume.changing || volume.fenced[open.host].is_some();
+        let hidden = volume.allowed_since[open.host] > open.asked_at;
+        let moved = volume.resized_at > open.asked_at;
         let fair = status.is(Status::CAPACITY_EXCEEDED)
-            || hidden && (status.is(Status::INVALID_NAMESPACE) || status.is(Status::LBA_OUT_OF_RANGE));
+            || hidden && status.is(Status::INVALID_NAMESPACE)
+            || moved && status.is(Status::LBA_OUT_OF_RANGE);
         if fair { Ok(()) } else { Err(Violation::UnfairStatus { number, status: status.bits() }) }
     }
 
@@ -301,7 +307,9 @@ impl TargetTrial {
         let volume = &mut self.volumes[open.volume];
         let size = volume.blocks.len();
         for block in blocks.iter().filter(|block| **block < size) {
-            volume.locks[*block] = None;
+            if volume.locks[*block] == Some(number) {
+                volume.locks[*block] = None;
+            }
             if status.is_success() {
                 volume.blocks[*block].confirm(number, now);
             } else if !volume.blocks[*block].revoke(number) {
@@ -315,7 +323,7 @@ impl TargetTrial {
         let volume = id(open.volume);
         let place = |block| Place { shard: 0, volume, block };
         let parts = writers(data, volume, first)
-            .map_err(|sector| Violation::Garbage { place: place(crate::model::split(sector).0), sector })?;
+            .map_err(|sector| Violation::Garbage { place: place(split(sector).0), sector })?;
         let blocks = &mut self.volumes[open.volume].blocks;
         let size = blocks.len();
         for part in parts.iter().filter(|part| part.block < size) {
@@ -366,14 +374,27 @@ impl TargetTrial {
         let Some(open) = self.open.remove(&tag) else { return };
         self.trace(|_| format!("{tag} of host {host} is lost"));
         self.report.lost += 1;
-        if let Kind::Change { blocks } = open.kind {
-            for block in &blocks {
-                if let Some(history) = self.volumes[open.volume].blocks.get_mut(*block) {
-                    history.doubt(tag);
+        match open.kind {
+            Kind::Change { blocks } => {
+                for block in &blocks {
+                    if let Some(history) = self.volumes[open.volume].blocks.get_mut(*block) {
+                        history.doubt(tag);
+                    }
                 }
+                let over_at = self.hosts[host].ready_count + 1;
+                self.doubts.push(Doubt { volume: open.volume, blocks, host, over_at });
             }
-            let over_at = self.hosts[host].ready_count + 1;
-            self.doubts.push(Doubt { volume: open.volume, blocks, host, over_at });
+            Kind::Peek { first, count } => self.doubt_again(host, open.volume, first, count),
+            Kind::Read { .. } | Kind::Compare { .. } | Kind::Flush => {}
+        }
+    }
+
+    /// A read for the model came to nothing: what it was to find out is still open.
+    fn doubt_again(&mut self, host: usize, volume: usize, first: u64, count: usize) {
+        if !self.unverified.iter().any(|chunk| (chunk.volume, chunk.first) == (volume, first)) {
+            let from = split(first).0;
+            let blocks = (from..from + count / SECTORS).collect();
+            self.doubts.push(Doubt { volume, blocks, host, over_at: 0 });
         }
     }
 
@@ -386,9 +407,11 @@ impl TargetTrial {
             self.doubts.swap_remove(at);
             return Ok(());
         };
-        let gone = block >= self.volumes[volume].blocks.len();
-        let fenced = self.volumes[volume].fenced[host].is_some() || self.volumes[volume].changing;
-        let asked = !gone && !fenced && self.ask_peek(host, volume, (block * SECTORS) as u64, SECTORS);
+        // Made anew since, by a volume that shrank and grew, it has no doubts any more.
+        let lock = self.volumes[volume].locks.get(block).copied().flatten();
+        let gone = lock.is_none_or(|tag| self.open.contains_key(&tag));
+        let hidden = self.volumes[volume].allowed_since[host] == u64::MAX || self.volumes[volume].changing;
+        let asked = !gone && !hidden && self.ask_peek(host, volume, (block * SECTORS) as u64, SECTORS);
         if gone || asked {
             self.doubts[at].blocks.pop();
         }

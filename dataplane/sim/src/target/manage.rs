@@ -42,6 +42,8 @@ impl TargetTrial {
                 flushed_before: 0,
                 changing: true,
                 fenced: vec![None; self.plan.hosts],
+                allowed_since: vec![0; self.plan.hosts],
+                resized_at: 0,
             });
             let question = self.post(Action::CreateVolume(spec));
             self.changes.insert(question, Change::Create { volume: number });
@@ -55,23 +57,54 @@ impl TargetTrial {
         if self.volumes[volume].changing {
             return;
         }
-        self.volumes[volume].changing = true;
-        let uuid = self.volumes[volume].spec.uuid;
-        let (change, note) = if self.random.one_in(2) {
-            let allowed: Vec<bool> = (0..self.plan.hosts).map(|_| self.random.one_in(2)).collect();
-            let nqn =
-                |host: usize| SimHost::nqn(u8::try_from(host).expect("a few hosts")).as_str().to_owned();
-            let hosts: Vec<String> = (0..self.plan.hosts).filter(|host| allowed[*host]).map(nqn).collect();
-            let acl = if hosts.is_empty() { HostAcl::None } else { HostAcl::Hosts(hosts) };
-            let change = VolumeChange { acl: Some(acl), ..VolumeChange::default() };
-            (change, Change::Acl { volume, allowed })
+        if self.random.one_in(2) {
+            let allowed = (0..self.plan.hosts).map(|_| self.random.one_in(2)).collect();
+            self.ask_acl(volume, allowed);
         } else {
             let blocks = self.random.index(600) + 1;
-            let size_bytes = Some(blocks as u64 * 4096);
-            let change = VolumeChange { size_bytes, shrink: true, ..VolumeChange::default() };
-            (change, Change::Size { volume, blocks })
-        };
+            self.ask_size(volume, blocks);
+        }
+    }
+
+    /// Asks again for what the crash left unanswered: it may have happened or not.
+    pub(super) fn ask_again(&mut self) {
+        for change in std::mem::take(&mut self.unanswered) {
+            match change {
+                Change::Acl { volume, allowed } => self.ask_acl(volume, allowed),
+                Change::Size { volume, blocks } => self.ask_size(volume, blocks),
+                Change::Create { .. } | Change::Stop => {}
+            }
+        }
+    }
+
+    fn ask_size(&mut self, volume: usize, blocks: usize) {
+        self.volumes[volume].resized_at = u64::MAX;
+        let size_bytes = Some(blocks as u64 * 4096);
+        let change = VolumeChange { size_bytes, shrink: true, ..VolumeChange::default() };
+        self.ask_update(volume, change, Change::Size { volume, blocks });
+    }
+
+    /// Puts exactly these hosts on a volume's list.
+    pub(super) fn ask_acl(&mut self, volume: usize, allowed: Vec<bool>) {
+        let nqn = |host: usize| SimHost::nqn(u8::try_from(host).expect("a few hosts")).as_str().to_owned();
+        let hosts: Vec<String> = (0..self.plan.hosts).filter(|host| allowed[*host]).map(nqn).collect();
+        let acl = if hosts.is_empty() { HostAcl::None } else { HostAcl::Hosts(hosts) };
+        for (host, allowed) in allowed.iter().enumerate() {
+            let volume = &mut self.volumes[volume];
+            if *allowed {
+                volume.fenced[host] = None;
+            } else {
+                volume.allowed_since[host] = u64::MAX;
+            }
+        }
+        let change = VolumeChange { acl: Some(acl), ..VolumeChange::default() };
+        self.ask_update(volume, change, Change::Acl { volume, allowed });
+    }
+
+    fn ask_update(&mut self, volume: usize, change: VolumeChange, note: Change) {
         self.trace(|_| format!("management asks: {note:?}"));
+        self.volumes[volume].changing = true;
+        let uuid = self.volumes[volume].spec.uuid;
         let question = self.post(Action::UpdateVolume { uuid, change, if_revision: None });
         self.changes.insert(question, note);
     }
@@ -107,11 +140,15 @@ impl TargetTrial {
                 (Change::Acl { volume, allowed }, _) => {
                     self.volumes[volume].changing = false;
                     for (host, allowed) in allowed.into_iter().enumerate() {
-                        let fenced = &mut self.volumes[volume].fenced[host];
-                        *fenced = if allowed { None } else { fenced.or(Some(now)) };
+                        let volume = &mut self.volumes[volume];
+                        if !allowed {
+                            volume.fenced[host].get_or_insert(now);
+                        } else if volume.allowed_since[host] == u64::MAX {
+                            volume.allowed_since[host] = now;
+                        }
                     }
                 }
-                (Change::Size { volume, blocks }, _) => self.resized(volume, blocks),
+                (Change::Size { volume, blocks }, _) => self.resized(volume, blocks, now),
                 (Change::Stop, Outcome::Done) => {}
                 (change, outcome) => {
                     return Err(Violation::Panicked(format!("{change:?}: {outcome:?}")));
@@ -129,9 +166,10 @@ impl TargetTrial {
         Ok(())
     }
 
-    fn resized(&mut self, volume: usize, blocks: usize) {
+    fn resized(&mut self, volume: usize, blocks: usize, now: u64) {
         let volume = &mut self.volumes[volume];
         volume.changing = false;
+        volume.resized_at = now;
         volume.spec.size_bytes = (blocks * SECTORS * 512) as u64;
         volume.blocks.resize(blocks, Block::default());
         volume.locks.resize(blocks, None);

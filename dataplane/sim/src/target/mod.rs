@@ -52,9 +52,13 @@ pub struct TargetTrial {
     hosts: Vec<SimHost>,
     volumes: Vec<Volume>,
     open: BTreeMap<u64, Open>,
-    // Commands whose effect is not known, until somebody reads: (volume, block).
+    // Commands whose effect is not known, until somebody reads.
     doubts: Vec<Doubt>,
+    // After a crash: what was not read yet.
+    unverified: Vec<Chunk>,
     changes: BTreeMap<u64, Change>,
+    // Changes that a crash left unanswered: they are asked for again.
+    unanswered: Vec<Change>,
     answers: Answers,
     started: bool,
     subsystem_nqn: Option<Nqn>,
@@ -87,8 +91,20 @@ struct Volume {
     flushed_before: u64,
     // A change by management is under way.
     changing: bool,
-    // Hosts that must not get through any more, since when.
+    // By host: it must not get through since then.
     fenced: Vec<Option<u64>>,
+    // By host: it may see the volume since then, as far as it may be sure; `u64::MAX` while it may not.
+    allowed_since: Vec<u64>,
+    // When its size was changed last; `u64::MAX` while it is being changed.
+    resized_at: u64,
+}
+
+/// Sectors to read in one go.
+#[derive(Clone, Copy, Debug)]
+struct Chunk {
+    volume: usize,
+    first: u64,
+    count: usize,
 }
 
 /// Blocks that a command with no known end may have changed.
@@ -142,7 +158,9 @@ impl TargetTrial {
             volumes: Vec::new(),
             open: BTreeMap::new(),
             doubts: Vec::new(),
+            unverified: Vec::new(),
             changes: BTreeMap::new(),
+            unanswered: Vec::new(),
             answers: Arc::default(),
             started: false,
             subsystem_nqn: None,
@@ -174,6 +192,7 @@ impl TargetTrial {
             if life == 0 {
                 self.make_volumes()?;
             }
+            self.ask_again();
             self.meet_hosts()?;
             self.verify()?;
             if life + 1 < self.plan.reactors.len() {
@@ -301,6 +320,7 @@ impl TargetTrial {
             host.ended.clear();
         }
         self.open.clear();
+        self.unanswered.extend(std::mem::take(&mut self.changes).into_values());
         self.doubts.clear();
         for volume in &mut self.volumes {
             volume.locks.fill(None);
