@@ -13,7 +13,7 @@ use crate::pool::{Geometry, Identity};
 
 const POOL: [u8; 16] = [0xA1; 16];
 const HALF_BYTES: u32 = 256 << 10;
-const DRIVE_BYTES: usize = 2 << 20;
+const DRIVE_BYTES: usize = (2 << 20) + (128 << 10);
 
 fn layout() -> Layout {
     layout_with(HALF_BYTES, DRIVE_BYTES)

@@ -32,8 +32,9 @@ pub const SEGMENT_BYTES_MAX: u32 = 64 << 20;
 pub const DIRECTORY_HALF_BYTES_MIN: u32 = 256 << 10;
 /// The largest directory half.
 pub const DIRECTORY_HALF_BYTES_MAX: u32 = 64 << 20;
-/// A pool has at least this many segments for each shard: two that the shard writes and two in reserve.
-pub const SEGMENTS_PER_SHARD_MIN: u32 = 4;
+/// A pool has at least this many segments for each shard: the one that it writes, four that it keeps free to clean and
+/// to go on with, two of the pool's reserve, and one for data.
+pub const SEGMENTS_PER_SHARD_MIN: u32 = 8;
 
 /// What every drive gives up at its start.
 pub(crate) const HEAD_BYTES: u64 = 1 << 20;

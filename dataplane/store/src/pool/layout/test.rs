@@ -96,7 +96,7 @@ fn impossible_geometries_are_refused_with_what_is_needed() {
         refused(Geometry { block_bytes: 520, ..geometry(&[1 << 30]) }),
         GeometryError::BlockBytes(520)
     );
-    assert_eq!(refused(geometry(&[20 << 20])), GeometryError::TooFewSegments { segments: 10, needed: 64 });
+    assert_eq!(refused(geometry(&[20 << 20])), GeometryError::TooFewSegments { segments: 10, needed: 128 });
     let needed_bytes = (10 << 20) + (64 << 10);
     assert_eq!(
         refused(geometry(&[needed_bytes - 1])),

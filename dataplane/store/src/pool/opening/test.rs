@@ -109,7 +109,7 @@ fn sizes_follow_the_pool() {
         assert!(Layout::new(identity(1), geometry.clone()).is_ok());
         (geometry.segment_bytes >> 20, geometry.directory_half_bytes >> 20)
     };
-    assert_eq!(chosen(&[128 << 20]), (1, 1));
+    assert_eq!(chosen(&[160 << 20]), (1, 1));
     assert_eq!(chosen(&[1 << 30]), (1, 4));
     assert_eq!(chosen(&[5 << 30, 6 << 30]), (8, 32));
     assert_eq!(chosen(&[1 << 40]), (64, 64));
