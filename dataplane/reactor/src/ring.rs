@@ -293,6 +293,10 @@ impl Ring {
     ) -> Result<(), IoFault> {
         let mut want = want;
         loop {
+            if !self.taken.is_empty() {
+                // What was taken out of the queue before is as good as what would come: nobody may sleep over it.
+                want = 0;
+            }
             self.fill_queue();
             let result = self.enter(want, timeout, min_wait_micros);
             self.reap();
@@ -308,9 +312,6 @@ impl Ring {
                     Some(libc::EBUSY | libc::EAGAIN) => {}
                     _ => return Err(IoFault { context: "entering the ring", source: error }),
                 },
-            }
-            if !self.taken.is_empty() {
-                want = 0;
             }
             if self.queued == 0 && self.backlog.is_empty() {
                 return Ok(());

@@ -128,6 +128,64 @@ fn bytes_arrive_in_order_by_both_kinds_of_receive_whatever_features_are_on() {
     }
 }
 
+/// A host that keeps 32 requests of 72 bytes going and reads an answer of 4120 bytes to each.
+fn keep_asking(stream: &mut TcpStream, requests: usize) {
+    const DEPTH: usize = 32;
+    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    stream.write_all(&[1; 72 * DEPTH]).unwrap();
+    let mut piece = vec![0; 256 << 10];
+    let (mut asked, mut got) = (DEPTH, 0);
+    while got < requests * 4120 {
+        let answered = got / 4120;
+        got += stream.read(&mut piece).expect("the reactor answers");
+        let again = (got / 4120 - answered).min(requests - asked);
+        stream.write_all(&vec![1; 72 * again]).unwrap();
+        asked += again;
+    }
+}
+
+#[test]
+fn dense_traffic_never_stalls_whatever_features_are_on() {
+    for features in feature_sets() {
+        println!("{features}");
+        let mut reactor = bare(features);
+        let (mut theirs, ours) = pair(&mut reactor);
+        let requests = 8_000;
+        let host = std::thread::spawn(move || keep_asking(&mut theirs, requests));
+        let (mut received, mut answered) = (0, 0);
+        let mut idle = Some(SendList::new());
+        reactor.receive(ours);
+        until(&mut reactor, |reactor, event| {
+            match event {
+                Event::Received { result, .. } => {
+                    received += result.unwrap().map_or(0, |bytes| bytes.len());
+                    if received < requests * 72 {
+                        reactor.receive(ours);
+                    }
+                }
+                Event::Sent { mut list, result, .. } => {
+                    assert_eq!(result, Ok(()));
+                    list.clear();
+                    idle = Some(list);
+                }
+                other => panic!("{other:?}"),
+            }
+            if received / 72 > answered
+                && let Some(mut list) = idle.take()
+            {
+                for _ in answered..received / 72 {
+                    list.push_header(&[2; 24]);
+                    list.segments.push(Segment::Zeroes { len: 4096 });
+                }
+                answered = received / 72;
+                reactor.send(ours, list);
+            }
+            (answered == requests && idle.is_some()).then_some(())
+        });
+        host.join().unwrap();
+    }
+}
+
 #[test]
 fn close_ends_what_is_under_way_and_then_the_connection_whatever_features_are_on() {
     for features in feature_sets() {
