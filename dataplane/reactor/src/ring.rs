@@ -104,8 +104,10 @@ struct Registered {
     core: Arc<Core>,
     chunks: Vec<bool>,
     count: usize,
-    /// The system pins no more.
+    /// The system pins no more, for now.
     exhausted: bool,
+    /// That was logged.
+    told: bool,
 }
 
 impl Ring {
@@ -204,6 +206,7 @@ impl Ring {
             chunks: vec![false; chunks],
             count: 0,
             exhausted: false,
+            told: false,
         });
     }
 
@@ -262,7 +265,9 @@ impl Ring {
             // lets go of it; the kernel pins the pages, it does not touch them before an operation names them.
             if let Err(error) = unsafe { submitter.register_buffers_update(place, &memory, None) } {
                 registered.exhausted = true;
-                warn_unregistered(registered.count, registered.chunks.len(), &error);
+                if !std::mem::replace(&mut registered.told, true) {
+                    warn_unregistered(registered.count, registered.chunks.len(), &error);
+                }
                 return None;
             }
             registered.chunks[chunk] = true;

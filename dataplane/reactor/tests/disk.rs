@@ -116,6 +116,47 @@ fn many_more_operations_than_the_queue_has_entries_all_end() {
 }
 
 #[test]
+fn dense_reads_and_writes_never_stall_whatever_features_are_on() {
+    let scratch = Scratch::new("disk-dense");
+    let drives = scratch.drives(1, 8);
+    for features in feature_sets() {
+        let mut reactor = single(&config(features, drives.clone()));
+        for lane in 0..8_u8 {
+            let buffer = patterned(&mut reactor, 3 * BLOCK as usize, lane);
+            reactor.write(Token(u64::from(lane)), DriveId(0), u64::from(lane) << 16, buffer, 2 * BLOCK);
+        }
+        let mut ended = 0;
+        until(&mut reactor, |reactor, event| {
+            ended += 1;
+            match event {
+                Event::Written { token, mut buffer, result } => {
+                    assert_eq!(result, Ok(()));
+                    buffer.fill(0);
+                    // The second block first, into the last place.
+                    let part = |block: u32, start: u32| Extent {
+                        drive: DriveId(0),
+                        offset: (token.0 << 16) + u64::from(block * BLOCK),
+                        start: start * BLOCK,
+                        len: BLOCK,
+                    };
+                    reactor.read(token, buffer, &[part(1, 2), part(0, 1)]);
+                }
+                Event::Read { token, mut buffer, result } => {
+                    assert_eq!(result, Ok(()));
+                    assert!(buffer[..BLOCK as usize].iter().all(|byte| *byte == 0));
+                    let expected = pattern(token.0 as u8).take(2 * BLOCK as usize);
+                    assert!(buffer[BLOCK as usize..].iter().copied().eq(expected));
+                    buffer.copy_within(BLOCK as usize.., 0);
+                    reactor.write(token, DriveId(0), token.0 << 16, buffer, 2 * BLOCK);
+                }
+                other => panic!("{other:?}"),
+            }
+            (ended >= 400).then_some(())
+        });
+    }
+}
+
+#[test]
 fn two_reactors_share_a_drive_and_see_each_others_writes() {
     let scratch = Scratch::new("disk-shared");
     let drives = scratch.drives(1, 8);
