@@ -8,6 +8,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde_json::json;
 use tests::association::{Association, Identity, Payload, Queue, command, io};
 use tests::server::{Server, Setup};
 use tests::wire::crc32c;
@@ -190,6 +191,38 @@ fn trimmed_and_zeroed_blocks_stay_so_after_a_kill() {
             _ => 0xA5,
         };
         assert!(data.iter().all(|byte| *byte == expected), "LBA {lba}: {:02X}, not {expected:02X}", data[0]);
+    }
+}
+
+#[test]
+fn lone_partial_writes_are_answered_and_survive_a_kill() {
+    let mut server = Server::start(&Setup::default());
+    let volume = server.create_volume_with(&json!({
+        "name": "small", "size": (16 << 20).to_string(), "acl": {"values": ["ALLOW_ANY"]},
+        "replicaCount": 1, "sectorSize": 512
+    }));
+    let nsid = u32::try_from(volume["nsid"].as_u64().unwrap()).unwrap();
+    let identity = Identity::new(server.port, &server.nqn(), 1);
+    let sector = |number: u64| vec![(number % 251) as u8 + 1; 512];
+    {
+        let association = Association::connect(&identity);
+        let mut queue = association.io_queue(1);
+        // Nothing else is under way: no other command may be needed to move these along.
+        for number in 0..200_u64 {
+            let _ = queue.write(nsid, number * 5, 512, &sector(number)).expect_success("write of one sector");
+        }
+        // Part of a block becomes zeroes.
+        let _ =
+            queue.run(io(0x08, nsid, 3, 3), Payload::None).expect_success("Write Zeroes of three sectors");
+    }
+    server.kill();
+    server.restart();
+    let association = Association::connect(&identity);
+    let mut queue = association.io_queue(1);
+    for lba in 0..1000_u64 {
+        let data = queue.read(nsid, lba, 512, 512).expect_success("read").data;
+        let expected = if lba % 5 == 0 && lba != 5 { sector(lba / 5) } else { vec![0; 512] };
+        assert!(data == expected, "LBA {lba}: {:02X}, not {:02X}", data[0], expected[0]);
     }
 }
 
