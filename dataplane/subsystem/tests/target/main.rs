@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod churn;
+#[cfg(test)]
 mod discovery;
 #[cfg(test)]
 mod fabrics;

@@ -451,6 +451,14 @@ impl World {
         self.pump();
     }
 
+    /// Does the oldest held request.
+    pub(crate) fn serve_oldest(&mut self) {
+        if let Some((port, request)) = self.held.pop_front() {
+            self.serve(port, request);
+            self.pump();
+        }
+    }
+
     /// Answers the oldest held request with a status of the test's choice.
     pub(crate) fn answer_held(&mut self, status: Status) {
         let (port, request) = self.held.pop_front().unwrap();
