@@ -188,7 +188,7 @@ impl Story {
             0 => host.capsule(Sqe { cid, ..NvmCommand::Read(range).encode(nsid) }.with_sgl(transport), &[]),
             1 => host.capsule(Sqe { cid, ..NvmCommand::Write(range).encode(nsid) }.with_sgl(transport), &[]),
             2 => {
-                let fuse = if slba % 2 == 0 { Fuse::First } else { Fuse::Second };
+                let fuse = if slba.is_multiple_of(2) { Fuse::First } else { Fuse::Second };
                 let command = match fuse {
                     Fuse::First => NvmCommand::Compare(LbaRange::new(0, 1)),
                     _ => NvmCommand::Write(LbaRange::new(0, 1)),
@@ -196,7 +196,7 @@ impl Story {
                 let data = vec![0; if nsid == 1 { 512 } else { 4096 }];
                 host.in_capsule(Sqe { cid, fuse, ..command.encode(nsid) }, &data)
             }
-            _ if slba % 16 == 0 => host.capsule(Sqe { cid, ..disconnect() }, &[]),
+            _ if slba.is_multiple_of(16) => host.capsule(Sqe { cid, ..disconnect() }, &[]),
             _ => host.capsule(Sqe { cid, ..Sqe::new(0, nsid) }, &[]),
         };
         let line = host.line;
