@@ -87,7 +87,9 @@ impl Map {
                 page.bits &= !(1 << slot);
             }
             None => {
-                self.trees.remove(&name.volume);
+                if let Some(tree) = self.trees.remove(&name.volume) {
+                    self.mapped_blocks -= tree.mapped_blocks;
+                }
             }
         }
         let page = self.arena.page_mut(index);
@@ -135,7 +137,8 @@ impl Map {
     /// Puts a page that was read in as the root of a volume.
     pub(crate) fn load_root(&mut self, page: &DiskPage, place: Place) -> PageIndex {
         let root = self.load(page, place);
-        self.trees.insert(page.volume, Tree { root, mapped_blocks: 0 });
+        self.last_tree += 1;
+        self.trees.insert(page.volume, Tree { root, number: self.last_tree, mapped_blocks: 0 });
         self.count_loaded(page);
         root
     }

@@ -30,12 +30,16 @@ pub(crate) struct Map {
     drops: VecDeque<Drop>,
     dirty_pages: u64,
     mapped_blocks: u64,
+    last_tree: u64,
 }
 
 /// One volume's tree.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tree {
     root: PageIndex,
+    /// Tells it from one that the volume had before.
+    number: u64,
+    /// Mapped blocks, with those that were cut off and are not given back yet.
     mapped_blocks: u64,
 }
 
@@ -52,6 +56,8 @@ pub(crate) enum Freed {
 #[derive(Debug)]
 struct Drop {
     volume: VolumeId,
+    /// The tree that they were cut off from.
+    tree: u64,
     stack: Vec<PageIndex>,
     ticket: Option<u32>,
 }
@@ -140,9 +146,9 @@ impl Map {
         self.trees.insert(volume, Tree { root, ..tree });
         let mut cut = Vec::new();
         let unmapped = self.unmap_below(root, 0, (first, end), lsn, &mut cut, freed);
-        self.count_unmapped(volume, unmapped);
+        self.count_unmapped(volume, tree.number, unmapped);
         if !cut.is_empty() {
-            self.drops.push_back(Drop { volume, stack: cut, ticket: None });
+            self.drops.push_back(Drop { volume, tree: tree.number, stack: cut, ticket: None });
         }
     }
 
@@ -150,7 +156,7 @@ impl Map {
     pub(crate) fn drop_volume(&mut self, volume: VolumeId, ticket: Option<u32>) -> bool {
         let Some(tree) = self.trees.remove(&volume) else { return false };
         self.mapped_blocks -= tree.mapped_blocks;
-        self.drops.push_back(Drop { volume, stack: vec![tree.root], ticket });
+        self.drops.push_back(Drop { volume, tree: tree.number, stack: vec![tree.root], ticket });
         true
     }
 
@@ -158,7 +164,7 @@ impl Map {
     /// of a volume whose last page this was is returned.
     pub(crate) fn drop_step(&mut self, pages: &mut u32, freed: &mut impl FnMut(Freed)) -> Option<u32> {
         while let Some(drop) = self.drops.front_mut() {
-            let volume = drop.volume;
+            let (volume, tree) = (drop.volume, drop.tree);
             let Some(index) = drop.stack.pop() else {
                 let done = self.drops.pop_front().expect("there is a front");
                 if done.ticket.is_some() {
@@ -172,7 +178,7 @@ impl Map {
             }
             *pages -= 1;
             let unmapped = self.release(index, freed);
-            self.count_unmapped(volume, unmapped);
+            self.count_unmapped(volume, tree, unmapped);
         }
         None
     }
@@ -257,10 +263,10 @@ impl Map {
             None => self.arena.allocate(0),
         };
         let root = self.grow(root, block);
-        self.trees
-            .entry(volume)
-            .and_modify(|tree| tree.root = root)
-            .or_insert(Tree { root, mapped_blocks: 0 });
+        self.trees.entry(volume).and_modify(|tree| tree.root = root).or_insert_with(|| {
+            self.last_tree += 1;
+            Tree { root, number: self.last_tree, mapped_blocks: 0 }
+        });
         let mut at = root;
         loop {
             self.touch(at, lsn);
@@ -420,11 +426,9 @@ impl Map {
         }
     }
 
-    fn count_unmapped(&mut self, volume: VolumeId, blocks: u64) {
-        // Blocks of a volume that is gone were taken off at once when it went.
-        if blocks > 0
-            && let Some(tree) = self.trees.get_mut(&volume)
-        {
+    fn count_unmapped(&mut self, volume: VolumeId, tree: u64, blocks: u64) {
+        // Blocks of a tree that is gone were taken off at once when it went.
+        if let Some(tree) = self.trees.get_mut(&volume).filter(|found| found.number == tree) {
             tree.mapped_blocks -= blocks;
             self.mapped_blocks -= blocks;
         }

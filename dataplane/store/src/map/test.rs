@@ -1,1 +1,212 @@
+//! The map against a plain model, its copies on write, its pages, its memory.
 
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const VOLUME: VolumeId = VolumeId(1);
+
+fn entry(number: u64) -> Entry {
+    Entry::raw(Location(number + 1), u32::try_from(number % 1000).unwrap())
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Set(u64),
+    Unmap(u64, u64),
+    Move(u64),
+    Checkpoint,
+    Drop,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let block = prop_oneof![0_u64..200, 4000_u64..4200, Just(1 << 20), 262_000_u64..262_300];
+    let step = prop_oneof![
+        8 => block.clone().prop_map(Step::Set),
+        2 => (block.clone(), 1_u64..300_000).prop_map(|(first, len)| Step::Unmap(first, first + len)),
+        2 => block.prop_map(Step::Move),
+        1 => Just(Step::Checkpoint),
+        1 => Just(Step::Drop),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+/// Writes every dirty page into `drive`, as a checkpoint does.
+fn checkpoint(map: &mut Map, drive: &mut BTreeMap<u64, (DiskPage, Place)>, next: &mut u64) {
+    let mut at = PageName { level: 0, volume: VolumeId(0), index: 0 };
+    loop {
+        if let Some((name, index)) = map.next_dirty(at) {
+            at = PageName { index: name.index + 1, ..name };
+            let Some(page) = map.disk_page(name, index) else {
+                map.prune(name, index);
+                continue;
+            };
+            let mut bytes = vec![0; page.len_bytes()];
+            let crc = page.encode(&mut bytes);
+            assert_eq!(DiskPage::parse(&bytes), Ok((page.clone(), crc)));
+            *next += 2;
+            let place = Place::new(Location(*next), 64, u32::try_from(bytes.len()).unwrap(), crc);
+            drive.insert(*next, (page, place));
+            map.set_written(name, index, place);
+        } else if at.level < map.level_max() {
+            at = PageName { level: at.level + 1, volume: VolumeId(0), index: 0 };
+        } else {
+            return;
+        }
+    }
+}
+
+fn load(map: &mut Map, drive: &BTreeMap<u64, (DiskPage, Place)>, place: Place, parent: Option<PageIndex>) {
+    let (page, _) = &drive[&place.location().0];
+    assert!(Map::is_sound(page));
+    let index = match parent {
+        Some(parent) => map.load_child(parent, page, place),
+        None => map.load_root(page, place),
+    };
+    for &entry in page.entries.iter().filter(|&&entry| page.level > 0 && entry != 0) {
+        load(map, drive, Place(entry), Some(index));
+    }
+}
+
+fn assert_same(map: &Map, model: &BTreeMap<u64, Entry>) {
+    assert_eq!(map.mapped_blocks(), model.len() as u64);
+    for first in [0, 64, 3990, 261_990, (1 << 20) - 5] {
+        let mut entries = Vec::new();
+        map.lookup(VOLUME, first, 256, &mut entries);
+        for (block, entry) in (first..).zip(entries) {
+            assert_eq!(entry, model.get(&block).copied().unwrap_or(Entry::UNMAPPED), "block {block}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn the_map_is_what_was_put_into_it_and_survives_the_drive(steps in steps()) {
+        let mut map = Map::default();
+        let mut model: BTreeMap<u64, Entry> = BTreeMap::new();
+        let mut freed = Vec::new();
+        let mut gone = Vec::new();
+        let mut drive = BTreeMap::new();
+        let mut next_place = 1 << 30;
+        for (lsn, step) in (1_u64..).zip(&steps) {
+            match *step {
+                Step::Set(block) => {
+                    map.set(VOLUME, block, entry(lsn), lsn, &mut |what| freed.push(what));
+                    gone.extend(model.insert(block, entry(lsn)));
+                }
+                Step::Unmap(first, end) => {
+                    map.unmap(VOLUME, first, end, lsn, &mut |what| freed.push(what));
+                    let blocks: Vec<u64> = model.range(first..end).map(|(&block, _)| block).collect();
+                    gone.extend(blocks.iter().filter_map(|block| model.remove(block)));
+                }
+                Step::Move(block) => {
+                    let from = model.get(&block).map_or(Location(5), |entry| entry.location());
+                    let moved = map.move_block(VOLUME, block, from, entry(lsn), lsn);
+                    prop_assert_eq!(moved, model.contains_key(&block));
+                    if moved {
+                        model.insert(block, entry(lsn));
+                    }
+                }
+                Step::Checkpoint => checkpoint(&mut map, &mut drive, &mut next_place),
+                Step::Drop => {
+                    map.drop_step(&mut 2, &mut |what| freed.push(what));
+                }
+            }
+        }
+        while map.is_dropping() {
+            map.drop_step(&mut 1, &mut |what| freed.push(what));
+        }
+        assert_same(&map, &model);
+        let mut blocks: Vec<u64> =
+            freed.iter().filter_map(|what| if let Freed::Block(entry) = what { Some(entry.0) } else { None }).collect();
+        let mut expected: Vec<u64> = gone.iter().map(|entry| entry.0).collect();
+        blocks.sort_unstable();
+        expected.sort_unstable();
+        prop_assert_eq!(blocks, expected);
+        checkpoint(&mut map, &mut drive, &mut next_place);
+        prop_assert_eq!(map.dirty_pages(), 0);
+        let mut loaded = Map::default();
+        for (_, _, place, _) in map.roots() {
+            load(&mut loaded, &drive, place, None);
+        }
+        assert_same(&loaded, &model);
+    }
+}
+
+#[test]
+fn a_shared_tree_is_copied_where_it_changes_and_nowhere_else() {
+    let mut map = Map::default();
+    let mut freed = Vec::new();
+    for block in 0..4096 * 3 {
+        map.set(VOLUME, block, entry(block), 1, &mut |what| freed.push(what));
+    }
+    // What a clone will do: another volume with the same root.
+    let tree = map.trees[&VOLUME];
+    map.arena.page_mut(tree.root).refs += 1;
+    map.trees.insert(VolumeId(2), tree);
+    let pages = map.arena.pages().count();
+    map.set(VolumeId(2), 100, entry(999_999), 2, &mut |what| freed.push(what));
+    assert_eq!(map.arena.pages().count(), pages + 3, "one page a level");
+    assert_eq!(map.entry(VOLUME, 100), entry(100));
+    assert_eq!(map.entry(VolumeId(2), 100), entry(999_999));
+    assert_eq!(map.entry(VolumeId(2), 101), entry(101));
+    let leaf = map.page_at(VolumeId(2), 0, 1).unwrap();
+    assert_eq!(map.page(leaf).bits, !(1 << (100 - 64)), "all but the new block is shared");
+    // Dropping either leaves the other whole.
+    map.drop_volume(VOLUME, None);
+    while map.is_dropping() {
+        map.drop_step(&mut 7, &mut |_| ());
+    }
+    assert_eq!(map.entry(VolumeId(2), 100), entry(999_999));
+    assert_eq!(map.entry(VolumeId(2), 4096 * 3 - 1), entry(4096 * 3 - 1));
+}
+
+#[test]
+fn a_mapped_tebibyte_takes_less_than_2200_mebibytes() {
+    let mut map = Map::default();
+    let blocks = 1 << 19;
+    for block in 0..blocks {
+        map.set(VOLUME, block, entry(block), 1, &mut |_| ());
+    }
+    let per_tebibyte = map.bytes() * (1 << 28) / blocks;
+    assert!(per_tebibyte < (22 << 30) / 10, "{per_tebibyte} bytes");
+}
+
+#[test]
+fn a_page_of_version_1_has_these_bytes() {
+    let mut entries = [0; FANOUT];
+    entries[1] = 0x1122;
+    entries[63] = 0x3344;
+    let page = DiskPage { volume: VolumeId(5), level: 0, index: 6, lsn: 7, shared: 2, entries };
+    let mut bytes = vec![0xff; page.len_bytes()];
+    let crc = page.encode(&mut bytes);
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(bytes.len(), 128);
+    assert_eq!(
+        &hex[..96],
+        "46654d500002000005000000000000000600000000000000070000000000000002000000000000000200000000000080"
+    );
+    assert_eq!(&hex[96..104], format!("{:08x}", crc.swap_bytes()));
+    assert_eq!(&hex[104..160], "00000000000000000000000022110000000000004433000000000000");
+    for bit in 0..bytes.len() * 8 {
+        let mut torn = bytes.clone();
+        torn[bit / 8] ^= 1 << (bit % 8);
+        assert!(DiskPage::parse(&torn).is_err(), "bit {bit}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_page_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..700)) {
+        let mut bytes = bytes;
+        let _ = DiskPage::parse(&bytes);
+        if bytes.len() > 64 {
+            bytes[..4].copy_from_slice(b"FeMP");
+            bytes[4] %= 9;
+            let _ = DiskPage::parse(&bytes);
+        }
+    }
+}

@@ -1,1 +1,131 @@
+//! The log's bytes: one golden batch, and no bytes that make the parser do wrong.
 
+use proptest::prelude::*;
+
+use super::*;
+
+fn header() -> BatchHeader {
+    BatchHeader {
+        header_bytes: 4096,
+        total_bytes: 12288,
+        record_count: 0,
+        record_bytes: 0,
+        shard: ShardId(0x0102),
+        segment: SegmentId(0x0304_0506),
+        pool: [0xaa; 16],
+        generation: 0x11,
+        sequence: 0x22,
+        epoch: 0x33,
+        previous: 0x44,
+        first_lsn: 0x55,
+        flushed: 0x66,
+    }
+}
+
+/// A batch with a record of each kind.
+fn batch() -> (BatchHeader, Vec<u8>) {
+    let mut bytes = vec![0xff; 4096];
+    let mut writer = RecordWriter::new(&mut bytes);
+    writer.write(VolumeId(1), 2, 1, true, 4096);
+    writer.crc(0xdead_beef);
+    writer.pad();
+    writer.unmap(VolumeId(1), 3, 9, false);
+    writer.begin_move(VolumeId(4), 5, 1, 8192);
+    writer.moved(&MovedBlock { birth: 6, from: Location(7), crc: 8 });
+    writer.page(VolumeId(9), 2, 10, 8192, 576);
+    writer.manifest(8192, 64, 11);
+    writer.seal(SegmentId(12));
+    writer.drop_volume(VolumeId(13));
+    let written = writer.finish();
+    let header = BatchHeader { record_count: written.count, record_bytes: written.record_bytes, ..header() };
+    header.seal(&mut bytes);
+    (header, bytes)
+}
+
+#[test]
+fn a_batch_of_version_1_has_these_bytes() {
+    let (_, bytes) = batch();
+    assert_eq!(&bytes[..8], b"FeBATCH\n");
+    let hex = |range: std::ops::Range<usize>| {
+        bytes[range].iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    assert_eq!(hex(8..12), "01000000");
+    assert_eq!(hex(16..40), "001000000030000007000000100100000201000006050403");
+    assert_eq!(hex(40..56), "aa".repeat(16));
+    assert_eq!(
+        hex(56..104),
+        "110000000000000022000000000000003300000000000000440000000000000055000000000000006600000000000000"
+    );
+    assert_eq!(hex(104..128), "00".repeat(24));
+    // The write record: kind, flags, codec, level, count, volume, block, payload, length, checksum.
+    assert_eq!(
+        hex(128..168),
+        "0101000001000000010000000000000002000000000000000010000000100000efbeadde00000000"
+    );
+    assert_eq!(
+        hex(168..208),
+        "02000000000000000100000000000000030000000000000000000000000000000900000000000000"
+    );
+    assert_eq!(crate::checksum::crc32c(&bytes), GOLDEN_CRC);
+}
+
+/// Of the whole golden batch.
+const GOLDEN_CRC: u32 = 1_412_866_587;
+
+#[test]
+fn records_come_back_as_they_were_written() {
+    let (header, bytes) = batch();
+    assert_eq!(BatchHeader::peek(&bytes), Ok(header));
+    assert!(header.verify(&bytes).is_ok());
+    let records: Vec<Record<'_>> = header.records(&bytes).map(Result::unwrap).collect();
+    assert_eq!(records.len(), 7);
+    let Record::Write { volume: VolumeId(1), block: 2, more: true, payload: 4096, crcs } = records[0] else {
+        panic!("{:?}", records[0]);
+    };
+    assert_eq!(crcs.iter().collect::<Vec<_>>(), [0xdead_beef]);
+    assert_eq!(records[1], Record::Unmap { volume: VolumeId(1), first: 3, end: 9, more: false });
+    let Record::Move { volume: VolumeId(4), block: 5, payload: 8192, moved } = records[2] else {
+        panic!("{:?}", records[2]);
+    };
+    assert_eq!(moved.iter().next(), Some(MovedBlock { birth: 6, from: Location(7), crc: 8 }));
+    assert_eq!(
+        records[3],
+        Record::Page { volume: VolumeId(9), level: 2, index: 10, payload: 8192, len: 576 }
+    );
+    assert_eq!(records[4], Record::Manifest { payload: 8192, len: 64, crc: 11 });
+    assert_eq!(records[5], Record::Seal { next: SegmentId(12) });
+    assert_eq!(records[6], Record::DropVolume { volume: VolumeId(13) });
+}
+
+#[test]
+fn every_flipped_bit_of_a_header_is_noticed() {
+    let (header, bytes) = batch();
+    for bit in 0..(HEADER_BYTES + header.record_bytes as usize) * 8 {
+        let mut torn = bytes.clone();
+        torn[bit / 8] ^= 1 << (bit % 8);
+        let noticed = BatchHeader::peek(&torn).and_then(|header| header.verify(&torn)).is_err();
+        assert!(noticed, "bit {bit}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..600), count in 0_u32..20) {
+        let mut whole = vec![0; 4096];
+        let len = bytes.len().min(4096 - HEADER_BYTES);
+        whole[HEADER_BYTES..HEADER_BYTES + len].copy_from_slice(&bytes[..len]);
+        let record_bytes = u32::try_from(len).unwrap();
+        let header = BatchHeader { record_count: count, record_bytes, ..header() };
+        header.seal(&mut whole);
+        if let Ok(header) = BatchHeader::peek(&whole) {
+            header.verify(&whole).unwrap();
+            for record in header.records(&whole).flatten() {
+                // What a record says is within the batch.
+                if let Record::Write { payload, crcs, .. } = record {
+                    prop_assert!(u64::from(payload) + crcs.count() * 4096 <= 12288);
+                }
+            }
+        }
+        let _ = BatchHeader::peek(&bytes);
+    }
+}
