@@ -1,5 +1,7 @@
 //! The log-structured store: a pool of drives cut into shards, each a deterministic state machine over [`io`], and the
 //! pool's own records.
+//!
+#![doc = include_str!("decisions.md")]
 #![forbid(unsafe_code)]
 
 mod checksum;

@@ -250,10 +250,15 @@ impl<B: Buffer> Shard<B> {
         }
         // A checkpoint costs the same however much it gives back: let cleaning go as far as it can before, unless what
         // there is will do.
-        let gained = u64::from(self.space.reclaimable()) * self.space.usable_bytes();
-        let is_enough = self.space.reclaimable() >= 8 || !self.is_short_by(gained);
+        let reclaimable = self.space.reclaimable();
+        let gross = u64::from(reclaimable) * self.space.usable_bytes();
+        let gained = gross.saturating_sub(self.checkpoint_bytes_needed());
+        let is_enough = match self.is_short_of_space() {
+            true => reclaimable >= 32 || !self.is_short_by(gained),
+            false => reclaimable >= 8,
+        };
         let lacks_room = self.cleaner.lacks_room;
-        self.space.reclaimable() > 0 && (is_enough || self.cleaner.is_idle()) || lacks_room
+        reclaimable > 0 && (is_enough || self.cleaner.is_idle()) || lacks_room
     }
 
     /// Logs a batch of dirty pages from `from` on, level by level from the leaves; those that map nothing are taken out

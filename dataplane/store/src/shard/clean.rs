@@ -21,6 +21,8 @@ pub(super) struct Cleaner<B> {
     chunk: Option<Chunk<B>>,
     /// Moves wait for room in the log.
     pub(super) lacks_room: bool,
+    /// The last applied batch when no segment was worth cleaning: it is not looked for again before the next.
+    fruitless: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -74,7 +76,7 @@ struct Chunk<B> {
 
 impl<B: Buffer> Cleaner<B> {
     pub(super) fn new() -> Self {
-        Self { victim: None, chunk: None, lacks_room: false }
+        Self { victim: None, chunk: None, lacks_room: false, fruitless: None }
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -210,12 +212,17 @@ impl<B: Buffer> Shard<B> {
     }
 
     fn choose_victim(&mut self) {
+        if self.cleaner.fruitless == Some(self.log.applied) {
+            return;
+        }
+        self.cleaner.fruitless = Some(self.log.applied);
         // Without need, only what is mostly empty is worth a write.
         let usable = self.space.usable_bytes();
         let most =
             if self.space.is_starved() && self.is_short_of_space() { usable * 15 / 16 } else { usable / 2 };
         let Some(segment) = self.space.choose_victim(self.log.settled.sequence, most) else { return };
         let Some(found) = self.space.get(segment) else { return };
+        self.cleaner.fruitless = None;
         self.cleaner.victim = Some(Victim {
             segment,
             state: VictimState::Header(ALIGNMENT),

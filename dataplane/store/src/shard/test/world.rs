@@ -202,7 +202,7 @@ impl World {
         while !self.issued.is_empty() {
             self.step();
             rounds += 1;
-            if rounds > 200_000 {
+            if rounds > 400_000 {
                 let state = self.shard.describe();
                 self.errors.push(format!("stuck with {:?}: {state}", self.issued.values().next()));
                 return false;
