@@ -36,8 +36,8 @@ pub const H2C_DATA_BYTES_MAX: u32 = 1 << 20;
 /// Data of this size or more that is still to come is received straight into the command's buffer.
 pub const RECEIVE_INTO_BYTES_MIN: u32 = 8 << 10;
 
-/// Entries of a submission queue (CAP.MQES + 1).
-pub const QUEUE_ENTRIES_MAX: u32 = 128;
+/// Entries of a submission queue (CAP.MQES + 1): twice what Linux asks for, since a host keeps one entry free.
+pub const QUEUE_ENTRIES_MAX: u32 = 256;
 
 /// Entries of an admin queue: what the specification allows. Its commands are done one at a time.
 pub const ADMIN_QUEUE_ENTRIES_MAX: u32 = 4096;
@@ -156,6 +156,8 @@ const _: () = {
     assert!(TRANSFER_BYTES_MAX <= CONNECTION_R2T_BYTES_MAX);
     assert!(CONNECTION_R2T_BYTES_MAX <= CONNECTION_BYTES_MAX);
     assert!(SEND_SEGMENTS_PER_COMMAND < SEND_SEGMENTS_MAX);
+    // In-capsule data that waits for the quota stays within it too.
+    assert!(QUEUE_ENTRIES_MAX * IO_CAPSULE_BYTES_MAX <= CONNECTION_BYTES_MAX);
     // A range list of Dataset Management fits in a capsule.
     assert!(DSM_RANGES_MAX as u32 * 16 <= IO_CAPSULE_BYTES_MAX);
 };

@@ -7,6 +7,8 @@ use io::Buffer;
 use nvme::PduError;
 use nvme::pdu::H2cData;
 
+use super::cid_set::CidSet;
+
 /// Names a command of one connection until it is answered; also the transfer tag of its R2T.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Slot(pub(crate) u16);
@@ -16,8 +18,8 @@ pub(crate) struct Slot(pub(crate) u16);
 pub(crate) struct Exchanges<B> {
     slots: Vec<Option<Exchange<B>>>,
     free: Vec<u16>,
-    /// CIDs of the open slots, unordered.
-    cids: Vec<u16>,
+    /// CIDs of the open slots.
+    cids: CidSet,
     /// Bytes of buffers that R2Ts reserve.
     reserved_bytes: u32,
 }
@@ -25,6 +27,8 @@ pub(crate) struct Exchanges<B> {
 #[derive(Debug)]
 struct Exchange<B> {
     cid: u16,
+    /// Another open slot has the same CID, and had it first.
+    conflicts: bool,
     /// False once it is answered.
     open: bool,
     /// Bytes charged to the connection's quota.
@@ -55,14 +59,13 @@ pub(crate) struct Received<B> {
 
 impl<B: Buffer> Exchanges<B> {
     pub(crate) const fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), cids: Vec::new(), reserved_bytes: 0 }
+        Self { slots: Vec::new(), free: Vec::new(), cids: CidSet::new(), reserved_bytes: 0 }
     }
 
     /// Opens a slot. Also tells whether the CID is in use by another open one.
     pub(crate) fn open(&mut self, cid: u16) -> (Slot, bool) {
-        let in_use = self.cids.contains(&cid);
-        let exchange = Exchange { cid, open: true, charge: 0, transfer: None };
-        self.cids.push(cid);
+        let conflicts = !self.cids.insert(cid);
+        let exchange = Exchange { cid, conflicts, open: true, charge: 0, transfer: None };
         let index = match self.free.pop() {
             Some(index) => {
                 self.slots[usize::from(index)] = Some(exchange);
@@ -73,7 +76,7 @@ impl<B: Buffer> Exchanges<B> {
                 u16::try_from(self.slots.len() - 1).expect("open slots are bounded by the queue's entries")
             }
         };
-        (Slot(index), in_use)
+        (Slot(index), conflicts)
     }
 
     /// Ends the command. Returns its CID and what it was charged.
@@ -81,14 +84,15 @@ impl<B: Buffer> Exchanges<B> {
         let exchange = self.exchange_mut(slot);
         assert!(exchange.open, "a command is answered once");
         exchange.open = false;
-        let (cid, charge) = (exchange.cid, exchange.charge);
+        let (cid, charge, conflicts) = (exchange.cid, exchange.charge, exchange.conflicts);
         if let Some(transfer) = &mut exchange.transfer {
             transfer.buffer = None;
         } else {
             self.release(slot);
         }
-        let at = self.cids.iter().position(|&open| open == cid).expect("an open slot's CID is listed");
-        self.cids.swap_remove(at);
+        if !conflicts {
+            self.cids.remove(cid);
+        }
         (cid, charge)
     }
 
@@ -100,7 +104,7 @@ impl<B: Buffer> Exchanges<B> {
     /// The open slot with this CID.
     pub(crate) fn find(&self, cid: u16) -> Option<Slot> {
         let found = |exchange: &Option<Exchange<B>>| {
-            exchange.as_ref().is_some_and(|exchange| exchange.open && exchange.cid == cid)
+            exchange.as_ref().is_some_and(|e| e.open && e.cid == cid && !e.conflicts)
         };
         let index = self.slots.iter().position(found)?;
         u16::try_from(index).ok().map(Slot)

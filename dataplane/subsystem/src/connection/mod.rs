@@ -5,6 +5,7 @@
 //! [`Connection::poll_io`] says. Nothing received is copied unless it came in parts; nothing is held beyond the
 //! limits; after a fault of the host nothing is read on but the end of the stream.
 
+mod cid_set;
 mod digest;
 mod exchange;
 mod receive;

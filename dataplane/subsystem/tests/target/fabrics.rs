@@ -42,7 +42,7 @@ fn a_linux_host_comes_up() {
     let cqe = admin.connect(&mut world, &Identity { kato_ms: 5000, ..Identity::admin() });
     assert_eq!((cqe.status, cqe.result), (Status::SUCCESS, 1));
     let cap = Cap::parse(property(&mut admin, &mut world, Property::Cap));
-    assert!(cap.contiguous_queues && cap.queue_entries_max >= 128 && cap.timeout_500ms > 0);
+    assert!(cap.contiguous_queues && cap.queue_entries_max >= 129 && cap.timeout_500ms > 0);
     assert_eq!(cap.command_sets & Cap::CSS_NVM, Cap::CSS_NVM);
     assert_eq!(cap.page_size_min, 0);
     let vs = property(&mut admin, &mut world, Property::Vs) as u32;
@@ -91,7 +91,7 @@ fn connect_names_the_parameter_that_is_wrong() {
         (Identity { cntlid: ConnectData::CNTLID_STATIC_ANY, ..admin }, data(ConnectData::CNTLID_AT)),
         (Identity { entries: 1, ..admin }, command(Connect::SQSIZE_AT)),
         (Identity { entries: 8192, ..admin }, command(Connect::SQSIZE_AT)),
-        (Identity { entries: 129, ..io }, command(Connect::SQSIZE_AT)),
+        (Identity { entries: 257, ..io }, command(Connect::SQSIZE_AT)),
         (Identity { qid: 5000, ..io }, command(Connect::QID_AT)),
         (Identity { host: nqn("nqn.2014-08.org.example:b"), ..io }, data(ConnectData::HOSTNQN_AT)),
         (Identity { host_id: [8; 16], ..io }, data(ConnectData::HOSTID_AT)),
