@@ -54,6 +54,25 @@ impl Plan {
         }
     }
 
+    /// Checks the plan once more for a namespace that has changed since it was made.
+    pub(crate) fn recheck(&self, namespace: &NamespaceShape) -> Result<(), Status> {
+        let range = match self {
+            // Range lists are checked when they are read.
+            Self::Flush | Self::DatasetManagement(_) => return Ok(()),
+            Self::Write { range, .. }
+            | Self::Read { range }
+            | Self::Compare { range }
+            | Self::WriteZeroes { range, .. }
+            | Self::Verify { range } => range,
+        };
+        let size_bytes = namespace.size_blocks << namespace.sector.shift();
+        if range.offset_bytes + range.len_bytes <= size_bytes {
+            Ok(())
+        } else {
+            Err(Status::LBA_OUT_OF_RANGE.dnr())
+        }
+    }
+
     pub(crate) fn flow(&self) -> Flow {
         // Every length here is bounded by `TRANSFER_BYTES_MAX` or by 256 range descriptors.
         let len = |range: &ByteRange| u32::try_from(range.len_bytes).unwrap_or(u32::MAX);

@@ -90,9 +90,9 @@ impl<B: Buffer> Ports<B> {
             queue.fused = FirstHalf::Failed;
         }
         let partner = command.partner.and_then(|partner| Some((partner, queue.take(partner)?)));
-        self.answer(key, slot, command.sqe.opcode, status, Pieces::none());
+        self.answer(key, slot, command.opcode, status, Pieces::none());
         if let Some((partner, other)) = partner {
-            self.answer(key, partner, other.sqe.opcode, Status::ABORTED_FAILED_FUSED, Pieces::none());
+            self.answer(key, partner, other.opcode, Status::ABORTED_FAILED_FUSED, Pieces::none());
         }
     }
 
@@ -147,7 +147,8 @@ impl<B: Buffer> Ports<B> {
             }
         };
         let ready = matches!(stage, Stage::Ready(_));
-        socket.state.insert(slot, Command { sqe, plan, version, stage, partner });
+        let Sqe { opcode, fuse, nsid, .. } = sqe;
+        socket.state.insert(slot, Command { opcode, fuse, nsid, plan, version, stage, partner });
         if let Some(first) = partner
             && let Err(status) = self.tie(key, first, slot)
         {
@@ -176,7 +177,7 @@ impl<B: Buffer> Ports<B> {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         let queue = &mut socket.state;
         let Some(command) = queue.get(slot) else { return };
-        let holder = match (command.sqe.fuse, command.partner) {
+        let holder = match (command.fuse, command.partner) {
             (Fuse::First, None) => return,
             (Fuse::First, Some(second)) => second,
             (Fuse::None | Fuse::Second | Fuse::Reserved, _) => slot,
@@ -201,19 +202,18 @@ impl<B: Buffer> Ports<B> {
                 socket.state.held.pop_front();
                 continue;
             };
-            let (sqe, version) = (command.sqe, command.version);
-            let charge = match command.plan.flow() {
+            let (plan, nsid, version) = (command.plan, command.nsid, command.version);
+            let view = socket.state.view;
+            let charge = match plan.flow() {
                 Flow::Nothing => 0,
                 Flow::FromHost(len) | Flow::ToHost(len) => len,
             };
             if version != self.views.version() {
                 // The namespace may have shrunk or gone since the capsule arrived.
-                match self.plan(key, &sqe) {
-                    Ok(_) => {}
-                    Err(status) => {
-                        self.fail(key, slot, status);
-                        continue;
-                    }
+                let checked = self.views.look_up(view, nsid).and_then(|namespace| plan.recheck(namespace));
+                if let Err(status) = checked {
+                    self.fail(key, slot, status);
+                    continue;
                 }
             }
             let Some(socket) = self.sockets.get_mut(key) else { return };
@@ -233,7 +233,7 @@ impl<B: Buffer> Ports<B> {
             Ok(None) => {
                 let taken = self.sockets.get_mut(key).and_then(|socket| socket.state.take(slot));
                 if let Some(command) = taken {
-                    self.answer(key, slot, command.sqe.opcode, Status::SUCCESS, Pieces::none());
+                    self.answer(key, slot, command.opcode, Status::SUCCESS, Pieces::none());
                 }
                 return;
             }
@@ -242,7 +242,7 @@ impl<B: Buffer> Ports<B> {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         let Some(command) = socket.state.get_mut(slot) else { return };
         command.stage = Stage::Running(self.fences.begin());
-        let nsid = command.sqe.nsid;
+        let nsid = command.nsid;
         socket.state.running += 1;
         self.running += 1;
         let id = join(key, slot);
@@ -255,7 +255,7 @@ impl<B: Buffer> Ports<B> {
         let partner = socket.state.get(slot).and_then(|command| command.partner);
         let compare = partner.and_then(|first| socket.state.get_mut(first)).and_then(take_data);
         let command = socket.state.get_mut(slot).ok_or(Status::INTERNAL_ERROR)?;
-        let (plan, nsid) = (command.plan, command.sqe.nsid);
+        let (plan, nsid) = (command.plan, command.nsid);
         let data = take_data(command);
         let needed = || data.clone().ok_or(Status::INTERNAL_ERROR);
         Ok(Some(match plan {

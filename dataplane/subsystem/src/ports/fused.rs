@@ -42,10 +42,10 @@ impl<B: Buffer> Ports<B> {
         let (Some(compare), Some(write)) = (queue.get(first), queue.get(second)) else {
             return Err(Status::ABORTED_MISSING_FUSED.dnr());
         };
-        if compare.sqe.nsid != write.sqe.nsid {
+        if compare.nsid != write.nsid {
             return Err(Status::INVALID_FIELD.dnr());
         }
-        let namespace = self.views.look_up(queue.view, write.sqe.nsid)?;
+        let namespace = self.views.look_up(queue.view, write.nsid)?;
         command::check_pair(&compare.plan, &write.plan, namespace)?;
         if let Some(compare) = queue.get_mut(first) {
             compare.partner = Some(second);
@@ -73,7 +73,7 @@ impl<B: Buffer> Ports<B> {
             if status.is_success() { (status, status) } else { (status, Status::ABORTED_FAILED_FUSED) };
         if let Some(command) = socket.state.take(first) {
             debug_assert!(matches!(command.stage, Stage::Ready(None)));
-            self.answer(key, first, command.sqe.opcode, compare, Pieces::none());
+            self.answer(key, first, command.opcode, compare, Pieces::none());
         }
         self.answer(key, second, nvme::command::NvmOpcode::Write.code(), write, Pieces::none());
     }

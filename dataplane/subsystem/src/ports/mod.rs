@@ -162,13 +162,13 @@ impl<B: Buffer> Ports<B> {
         self.running -= 1;
         let association = socket.state.association;
         let outputs = &mut self.outputs;
-        self.fences.on_end(command.sqe.nsid, begun, |token| outputs.push_back(PortsOutput::Fenced { token }));
+        self.fences.on_end(command.nsid, begun, |token| outputs.push_back(PortsOutput::Fenced { token }));
         if let command::Flow::ToHost(len) = command.plan.flow() {
             let expected = if completion.status.is_success() { len as usize } else { 0 };
             assert_eq!(completion.data.len_bytes(), expected, "a successful Read delivers every byte");
         }
         match command.partner {
-            None => self.answer(key, slot, command.sqe.opcode, completion.status, completion.data),
+            None => self.answer(key, slot, command.opcode, completion.status, completion.data),
             Some(first) => self.answer_pair(key, first, slot, completion.status),
         }
         self.sockets.note(key);

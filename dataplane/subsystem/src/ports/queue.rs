@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use io::{Buffer, Slice};
-use nvme::{Nqn, Sqe};
+use nvme::{Fuse, Nqn};
 
 use super::command::Plan;
 use crate::AssociationId;
@@ -62,7 +62,9 @@ pub(crate) enum FirstHalf {
 
 #[derive(Debug)]
 pub(crate) struct Command<B: Buffer> {
-    pub(crate) sqe: Sqe,
+    pub(crate) opcode: u8,
+    pub(crate) fuse: Fuse,
+    pub(crate) nsid: u32,
     pub(crate) plan: Plan,
     /// The version of the namespaces that the plan was made with.
     pub(crate) version: u64,
@@ -147,8 +149,7 @@ impl<B: Buffer> Queue<B> {
 
     /// Requests of this namespace that are unanswered.
     pub(crate) fn running_on(&self, nsid: u32) -> usize {
-        let runs =
-            |command: &&Command<B>| command.sqe.nsid == nsid && matches!(command.stage, Stage::Running(_));
+        let runs = |command: &&Command<B>| command.nsid == nsid && matches!(command.stage, Stage::Running(_));
         self.commands.iter().flatten().filter(runs).count()
     }
 }
