@@ -15,6 +15,7 @@ use std::rc::Rc;
 use dataplane::{Action, ActionError, DataPlane, Handle, Identity};
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::directory::{Directory, DirectoryError};
@@ -57,6 +58,12 @@ pub(crate) enum ServeError {
     /// The data plane does not start.
     #[error("the data plane does not start")]
     DataPlane(#[source] Box<dyn Error + Send + Sync>),
+    /// The data plane ended with a failure.
+    #[error("the data plane ended")]
+    Ended(#[source] Box<dyn Error + Send + Sync>),
+    /// A reactor panicked.
+    #[error("the data plane ended: a reactor panicked; what it served is as after a crash")]
+    Panicked,
     /// The data plane refused what it must not refuse.
     #[error("the data plane failed")]
     Action(#[from] ActionError),
@@ -73,9 +80,24 @@ pub(crate) fn run(options: &Options) -> Result<(), ServeError> {
         .map_err(ServeError::Runtime)?;
     let data_plane =
         DataPlane::start(&options.data_plane).map_err(|error| ServeError::DataPlane(Box::new(error)))?;
-    runtime.block_on(manage(options, &folder, store, listeners, data_plane.handle()))?;
-    data_plane.wait().map_err(|error| ServeError::DataPlane(Box::new(error)))
+    let handle = data_plane.handle();
+    let end = watch(data_plane).map_err(ServeError::Runtime)?;
+    runtime.block_on(manage(options, &folder, store, listeners, handle, end))
 }
+
+/// Tells the management thread how the data plane ended, whether it was told to or not.
+fn watch(data_plane: DataPlane) -> std::io::Result<End> {
+    let (ended, end) = oneshot::channel();
+    std::thread::Builder::new().name("data plane's end".to_owned()).spawn(move || {
+        let outcome = data_plane.wait().map_err(|error| ServeError::Ended(Box::new(error)));
+        // Nobody listens if the management thread has failed first.
+        drop(ended.send(outcome));
+    })?;
+    Ok(end)
+}
+
+/// How the data plane ended. With the sender gone, a reactor has panicked.
+type End = oneshot::Receiver<Result<(), ServeError>>;
 
 /// The management thread's life.
 async fn manage(
@@ -84,6 +106,7 @@ async fn manage(
     store: Embedded,
     listeners: Vec<TcpListener>,
     handle: Handle,
+    mut end: End,
 ) -> Result<(), ServeError> {
     let mut signals = Signals::catch().map_err(ServeError::Runtime)?;
     let plane = Plane::new(handle);
@@ -96,7 +119,10 @@ async fn manage(
         token.write()?;
     }
     announce(folder, &api.site);
-    signals.wait().await;
+    tokio::select! {
+        () = signals.wait() => {}
+        outcome = &mut end => return outcome.unwrap_or(Err(ServeError::Panicked)),
+    }
     tracing::info!("stopping; a second signal exits at once");
     tokio_uring::spawn(async move {
         signals.wait().await;
@@ -105,6 +131,7 @@ async fn manage(
     });
     server.stop().await;
     plane.ask(Action::Stop).await?;
+    end.await.unwrap_or(Err(ServeError::Panicked))?;
     tracing::info!("stopped");
     Ok(())
 }
