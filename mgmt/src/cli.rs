@@ -5,6 +5,8 @@ mod failure;
 mod output;
 mod run;
 mod settings;
+#[cfg(test)]
+mod test;
 mod verbs;
 
 use std::error::Error;
@@ -24,26 +26,21 @@ pub(crate) fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(line) => line,
         Err(error) => return usage(&error),
     };
-    let outcome = match line.command {
-        Command::Serve(arguments) => return serve(*arguments),
-        Command::Create(verb) => run::create(verb),
-        Command::List(verb) => run::list(verb),
-        Command::Get(verb) => run::get(verb),
-        Command::Update(verb) => run::update(verb),
-        Command::Delete(verb) => run::delete(verb),
-    };
-    match outcome {
-        Ok(text) => {
-            use std::io::Write as _;
-            // A reader that has seen enough, as head does, is no failure.
-            drop(std::io::stdout().write_all(text.as_bytes()));
-            ExitCode::SUCCESS
-        }
-        Err(Failure::Usage(error)) => usage(&error),
-        Err(failure) => {
-            eprintln!("error: {failure}");
-            ExitCode::from(failure.exit_code())
-        }
+    match line.command {
+        Command::Serve(arguments) => serve(arguments),
+        Command::Client(command) => match command.run(&|name| std::env::var(name).ok()) {
+            Ok(text) => {
+                use std::io::Write as _;
+                // A reader that has seen enough, as head does, is no failure.
+                drop(std::io::stdout().write_all(text.as_bytes()));
+                ExitCode::SUCCESS
+            }
+            Err(Failure::Usage(error)) => usage(&error),
+            Err(failure) => {
+                eprintln!("error: {failure}");
+                ExitCode::from(failure.exit_code())
+            }
+        },
     }
 }
 
@@ -94,7 +91,15 @@ struct Line {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve volumes over NVMe/TCP, and the REST interface that manages them
-    Serve(Box<ServeArgs>),
+    #[command(after_help = SERVE_HELP)]
+    Serve(ServeArgs),
+    #[command(flatten)]
+    Client(ClientCommand),
+}
+
+/// Verbs that speak to a server.
+#[derive(Debug, Subcommand)]
+enum ClientCommand {
     /// Make a volume or a credential
     Create(Verb<Create>),
     /// Show many: volumes, nodes, projects, credentials, connected hosts
@@ -106,6 +111,37 @@ enum Command {
     /// Delete a volume or a credential
     Delete(Verb<Delete>),
 }
+
+impl ClientCommand {
+    /// Runs the command; the text is for standard output.
+    fn run(self, environment: Environment<'_>) -> Result<String, Failure> {
+        match self {
+            Self::Create(verb) => run::create(verb, environment),
+            Self::List(verb) => run::list(verb, environment),
+            Self::Get(verb) => run::get(verb, environment),
+            Self::Update(verb) => run::update(verb, environment),
+            Self::Delete(verb) => run::delete(verb, environment),
+        }
+    }
+}
+
+/// Reads an environment variable.
+type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+const SERVE_HELP: &str = "\
+The state folder has mode 0700 and may be lost: volumes are in the pool, everything else is made again.
+  system.jwt, default-admin.jwt   tokens of the cluster's and of the default project's administrator, written when
+                                  the REST interface answers, renewed by a start in their last month
+  keys/                           the keys that signed them; without these, nothing is renewed
+  tls/cert.pem, tls/key.pem       the REST interface's certificate; put your own there, or remove it for a new one
+  metadata.redb                   projects and credentials
+
+Beside the contract's paths the REST interface has
+  GET /metrics   for Prometheus, without a token; with one of the cluster's administrator also a series per volume
+  GET /healthz   200 while both planes answer
+
+SIGTERM and SIGINT stop cleanly: commands under way end, everything is flushed. A second signal exits at once.
+Exit codes: 0 stopped, 1 cannot start or failed, 2 the command line or the configuration file is wrong.";
 
 const AFTER_HELP: &str = "\
 Try it:

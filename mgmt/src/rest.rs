@@ -14,7 +14,7 @@ mod routes;
 mod rules;
 mod server;
 #[cfg(test)]
-mod test;
+pub(crate) mod test;
 mod volumes;
 
 use std::cell::Cell;

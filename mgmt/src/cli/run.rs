@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
+use super::Environment;
 use super::client::{Call, Client, encode};
 use super::failure::Failure;
 use super::output::{self, Shape, render};
@@ -14,16 +15,16 @@ use super::verbs::{
 };
 
 /// Runs `create`.
-pub(super) fn create(verb: Verb<Create>) -> Result<String, Failure> {
-    run(verb, async |client, noun| match noun {
+pub(super) fn create(verb: Verb<Create>, environment: Environment<'_>) -> Result<String, Failure> {
+    run(verb, environment, async |client, noun| match noun {
         Create::Volume(volume) => create_volume(client, volume).await,
         Create::Credential(credential) => create_credential(client, credential).await,
     })
 }
 
 /// Runs `list`.
-pub(super) fn list(verb: Verb<List>) -> Result<String, Failure> {
-    run(verb, async |client, noun| match noun {
+pub(super) fn list(verb: Verb<List>, environment: Environment<'_>) -> Result<String, Failure> {
+    run(verb, environment, async |client, noun| match noun {
         List::Volumes(which) => list_volumes(client, which).await,
         List::Nodes => show(client, "/api/v2/nodes", Shape::List("nodes", output::NODES)).await,
         List::Projects => show(client, "/api/v2/projects", Shape::List("projects", output::PROJECTS)).await,
@@ -40,8 +41,8 @@ pub(super) fn list(verb: Verb<List>) -> Result<String, Failure> {
 }
 
 /// Runs `get`.
-pub(super) fn get(verb: Verb<Get>) -> Result<String, Failure> {
-    run(verb, async |client, noun| match noun {
+pub(super) fn get(verb: Verb<Get>, environment: Environment<'_>) -> Result<String, Failure> {
+    run(verb, environment, async |client, noun| match noun {
         Get::Volume(which) => show(client, &volume_path(client, &which), Shape::One(output::VOLUMES)).await,
         Get::Cluster => show(client, "/api/v2/cluster", Shape::Fields).await,
         Get::ClusterInfo => show(client, "/api/v2/clusterinfo", Shape::Fields).await,
@@ -68,15 +69,15 @@ pub(super) fn get(verb: Verb<Get>) -> Result<String, Failure> {
 }
 
 /// Runs `update`.
-pub(super) fn update(verb: Verb<Update>) -> Result<String, Failure> {
-    run(verb, async |client, noun| match noun {
+pub(super) fn update(verb: Verb<Update>, environment: Environment<'_>) -> Result<String, Failure> {
+    run(verb, environment, async |client, noun| match noun {
         Update::Volume(volume) => update_volume(client, volume).await,
     })
 }
 
 /// Runs `delete`.
-pub(super) fn delete(verb: Verb<Delete>) -> Result<String, Failure> {
-    run(verb, async |client, noun| match noun {
+pub(super) fn delete(verb: Verb<Delete>, environment: Environment<'_>) -> Result<String, Failure> {
+    run(verb, environment, async |client, noun| match noun {
         Delete::Volume(volume) => delete_volume(client, volume).await,
         Delete::Credential(which) => {
             let path = format!("{}/{}", credentials(client), encode(&which.id));
@@ -89,9 +90,10 @@ pub(super) fn delete(verb: Verb<Delete>) -> Result<String, Failure> {
 /// Settles where the server is, and runs `command` against it.
 fn run<N: clap::Subcommand>(
     verb: Verb<N>,
+    environment: Environment<'_>,
     command: impl AsyncFnOnce(&Client, N) -> Result<String, Failure>,
 ) -> Result<String, Failure> {
-    let client = Client::new(verb.client.settle(|name| std::env::var(name).ok())?)?;
+    let client = Client::new(verb.client.settle(environment)?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::NoAnswer {
         endpoint: client.settings.endpoint.clone(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::Environment;
 use super::failure::Failure;
 use crate::auth::{Role, claimed_roles};
 use crate::config_file;
@@ -76,10 +77,10 @@ pub(super) struct Settings {
 
 impl ClientArgs {
     /// Adds what environment and file say and what goes without saying.
-    pub(super) fn settle(self, environment: impl Fn(&str) -> Option<String>) -> Result<Settings, Failure> {
+    pub(super) fn settle(self, environment: Environment<'_>) -> Result<Settings, Failure> {
         let file = match &self.config {
             Some(path) => config_file::read::<Self>(path)?,
-            None => default_file(&environment)
+            None => default_file(environment)
                 .filter(|path| path.exists())
                 .map_or_else(|| Ok(Self::default()), |path| config_file::read::<Self>(&path))?,
         };
@@ -146,7 +147,7 @@ impl Settings {
     }
 }
 
-fn default_file(environment: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+fn default_file(environment: Environment<'_>) -> Option<PathBuf> {
     let base = environment("XDG_CONFIG_HOME").map(PathBuf::from);
     let base = base.or_else(|| environment("HOME").map(|home| PathBuf::from(home).join(".config")))?;
     Some(base.join("ferrule/ferrule.yaml"))

@@ -9,4 +9,4 @@ mod site;
 mod statuses;
 mod volumes;
 
-pub(crate) use bench::{Answer, bench};
+pub(crate) use bench::{Answer, Bench, KEY, bench, certificate_pem, token};

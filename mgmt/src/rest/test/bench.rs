@@ -186,6 +186,11 @@ pub(crate) fn token(kid: &str, roles: &[&str]) -> String {
 static CERTIFICATE: LazyLock<rcgen::CertifiedKey<rcgen::KeyPair>> =
     LazyLock::new(|| rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap());
 
+/// The server's certificate, which is good for `localhost`.
+pub(crate) fn certificate_pem() -> String {
+    CERTIFICATE.cert.pem()
+}
+
 fn tls() -> Arc<ServerConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let chain = vec![CERTIFICATE.cert.der().clone()];
