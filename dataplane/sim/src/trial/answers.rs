@@ -76,7 +76,9 @@ impl Trial {
             Outcome::Unrecovered => self.may_fail() && !matches!(open.kind, Kind::Flush | Kind::Drop),
             // The shard may say only after its last answers that it has failed.
             Outcome::Failed => {
-                self.plan.faults.write_error_one_in > 0 || self.plan.faults.flush_error_one_in > 0
+                self.decayed
+                    || self.plan.faults.write_error_one_in > 0
+                    || self.plan.faults.flush_error_one_in > 0
             }
         };
         if fair { Ok(()) } else { Err(Violation::UnfairAnswer { number, outcome }) }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use io::DriveShape;
+use store::pool::SEGMENTS_PER_SHARD_MIN;
 use store::{Geometry, Identity, Layout, ShardOptions};
 
 use crate::{Faults, Latency, Random};
@@ -38,6 +39,8 @@ pub struct Plan {
     pub mix: Mix,
     /// One in how many crashes is a power cut.
     pub power_cut_one_in: u32,
+    /// Bits of the drives that turn over before the end; 0 in plans of seeds.
+    pub decay_bits: u32,
 }
 
 /// Weights of the kinds of request.
@@ -80,7 +83,7 @@ impl Plan {
         let live_bytes = volumes as u64 * volume_blocks as u64 * 4096 * u64::from(shards);
         let live = live_bytes.div_ceil(u64::from(segment_bytes));
         let segments = if tight {
-            u64::from(shards) * random.between(7, 12)
+            u64::from(shards) * (u64::from(SEGMENTS_PER_SHARD_MIN) + random.below(6))
         } else {
             u64::from(shards) * 12 + live * random.between(150, 300) / 100
         };
@@ -113,6 +116,7 @@ impl Plan {
             tight,
             mix: Mix::new(random),
             power_cut_one_in: [1, 2, 3, 0][random.index(4)],
+            decay_bits: 0,
         }
     }
 

@@ -209,6 +209,11 @@ impl Trial {
         self.submit(Target { shard, volume, first: 0, count }, Op::Read { buffer }, Kind::Peek, None)
     }
 
+    /// Reads one block.
+    pub(super) fn ask_block(&mut self, shard: usize, volume: usize, block: usize) -> bool {
+        self.ask_read(Target { shard, volume, first: (block * SECTORS) as u64, count: SECTORS })
+    }
+
     fn change(&mut self, zeroes: bool, fua: bool, optional: bool) -> Change {
         Change {
             number: self.numbers + 1,
@@ -224,7 +229,7 @@ impl Trial {
 
     /// Whether reads of the drives may fail, and with them whatever must read first.
     pub(super) fn may_fail(&self) -> bool {
-        self.plan.faults.read_error_one_in > 0 || self.plan.faults.read_flip_one_in > 0
+        self.decayed || self.plan.faults.read_error_one_in > 0 || self.plan.faults.read_flip_one_in > 0
     }
 
     /// What to compare with: usually what is there.

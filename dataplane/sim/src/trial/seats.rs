@@ -171,6 +171,7 @@ impl Trial {
     fn is_fair_failure(&self, failure: Failure) -> bool {
         let faults = &self.plan.faults;
         match failure {
+            _ if self.decayed => true,
             Failure::Disk { doing: Doing::WriteLog | Doing::WriteRoot, .. } => faults.write_error_one_in > 0,
             Failure::Disk { doing: Doing::Flush, .. } => faults.flush_error_one_in > 0,
             _ => false,

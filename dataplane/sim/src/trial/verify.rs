@@ -1,5 +1,6 @@
 //! What is checked between the loads: every block after a crash, the pool's space and a clean stop at the end.
 
+use io::ReactorId;
 use store::VolumeId;
 
 use super::seats::Phase;
@@ -126,19 +127,59 @@ impl Trial {
         Ok(())
     }
 
-    /// Nothing is mapped any more, and the pool is free but for what empty shards need.
-    pub(super) fn check_space(&mut self) -> Result<(), Violation> {
+    /// Nothing is mapped any more.
+    pub(super) fn check_mapped(&mut self) -> Result<(), Violation> {
         for _ in 0..2_000 {
             self.turn(0)?;
             if self.seats.iter().all(|seat| seat.shard.stats().mapped_bytes == 0) {
                 break;
             }
         }
+        self.check_space()
+    }
+
+    /// A pool from which everything was dropped lists no volume and maps nothing after the next start either. Its
+    /// segments come back when somebody wants them.
+    pub(super) fn check_empty(&mut self) -> Result<(), Violation> {
+        match self.volumes.first() {
+            Some(volume) => Err(Violation::UnknownVolume(0, volume.id)),
+            None => self.check_space(),
+        }
+    }
+
+    fn check_space(&self) -> Result<(), Violation> {
         for (shard, seat) in self.seats.iter().enumerate() {
             let mapped_bytes = seat.shard.stats().mapped_bytes;
             let segments = self.pool.owned_by(shard);
             if mapped_bytes > 0 {
                 return Err(Violation::SpaceLost { shard, mapped_bytes, segments });
+            }
+        }
+        Ok(())
+    }
+
+    /// Every buffer is home once the shards are gone.
+    pub(super) fn check_buffers(&mut self) -> Result<(), Violation> {
+        self.seats.clear();
+        match self.world.buffers_out(ReactorId(0)) {
+            0 => Ok(()),
+            count => Err(Violation::BuffersLost(count)),
+        }
+    }
+
+    /// Reads every block, each on its own, so that one that cannot be read hides no other.
+    pub(super) fn read_everything(&mut self) -> Result<(), Violation> {
+        for shard in 0..self.seats.len() {
+            for volume in 0..self.volumes.len() {
+                if self.volumes[volume].dropping[shard] || self.seats[shard].phase != Phase::Ready {
+                    continue;
+                }
+                for block in 0..self.plan.volume_blocks {
+                    while !self.ask_block(shard, volume, block) {
+                        self.turn(0)?;
+                    }
+                    self.settle_requests()?;
+                }
             }
         }
         Ok(())
