@@ -1,0 +1,72 @@
+//! The drive's bound: fio on a file beside the pool, io_uring with registered buffers and direct I/O.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// fio, and the file that it works on.
+#[derive(Debug)]
+pub(crate) struct Raw {
+    file: PathBuf,
+    size_mib: u64,
+    cpu: u32,
+}
+
+/// What fio did.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Done {
+    pub(crate) iops: f64,
+    /// Mean latency of the whole of a command in microseconds.
+    pub(crate) mean_us: f64,
+}
+
+impl Raw {
+    /// Writes the file once in full, as a pool's file is.
+    pub(crate) fn prepare(folder: &Path, size_mib: u64, cpu: u32) -> Result<Self, String> {
+        let raw = Self { file: folder.join("raw"), size_mib, cpu };
+        raw.run(&["--rw=write", "--bs=1M", "--iodepth=4"], None)?;
+        Ok(raw)
+    }
+
+    /// Random or sequential commands of `block` at `depth`.
+    pub(crate) fn measure(&self, rw: &str, block: &str, depth: u32, time: Duration) -> Result<Done, String> {
+        let arguments = [format!("--rw={rw}"), format!("--bs={block}"), format!("--iodepth={depth}")];
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        self.run(&arguments, Some(time))
+    }
+
+    /// A write of 4 KiB, then fdatasync, one after the other: the time of both.
+    pub(crate) fn measure_synced(&self, time: Duration) -> Result<Done, String> {
+        let done = self.run(&["--rw=randwrite", "--bs=4k", "--iodepth=1", "--fdatasync=1"], Some(time))?;
+        Ok(Done { mean_us: 1e6 / done.iops, ..done })
+    }
+
+    fn run(&self, arguments: &[&str], time: Option<Duration>) -> Result<Done, String> {
+        let mut command = Command::new("fio");
+        command
+            .args(["--name=raw", "--ioengine=io_uring", "--fixedbufs", "--registerfiles", "--direct=1"])
+            .args(["--group_reporting", "--output-format=json", "--norandommap", "--refill_buffers"])
+            .arg(format!("--filename={}", self.file.display()))
+            .arg(format!("--size={}M", self.size_mib))
+            .arg(format!("--cpus_allowed={}", self.cpu))
+            .args(arguments);
+        if let Some(time) = time {
+            command.arg("--time_based").arg(format!("--runtime={}ms", time.as_millis().max(1_000)));
+        }
+        let output = command.output().map_err(|error| format!("fio does not run ({error}); install it"))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let json = text.find('{').and_then(|start| serde_json::from_str::<Value>(&text[start..]).ok());
+        let job = json.as_ref().map(|json| &json["jobs"][0]);
+        match job {
+            Some(job) if output.status.success() => {
+                let side =
+                    if job["read"]["total_ios"].as_u64() > Some(0) { &job["read"] } else { &job["write"] };
+                let field = |value: &Value| value.as_f64().unwrap_or(0.0);
+                Ok(Done { iops: field(&side["iops"]), mean_us: field(&side["lat_ns"]["mean"]) / 1e3 })
+            }
+            _ => Err(format!("fio failed: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The rows of the table: what is measured, against which bound, and the bar.
+
+use std::process::Command;
+use std::time::Duration;
+
+use dataplane::load::{LoadOptions, LoadReport, Pattern};
+
+use crate::bound::{self, Exchange, READ, WRITE, echo};
+use crate::options::Options;
+use crate::raw::Raw;
+use crate::target::Target;
+
+/// A row of the table.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) what: &'static str,
+    pub(crate) unit: Unit,
+    pub(crate) bar: Bar,
+    /// Measured once, because more would tell nothing new.
+    pub(crate) once: bool,
+    pub(crate) measure: fn(&Bench) -> Result<Sample, String>,
+}
+
+/// What the figures of a row are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Unit {
+    Iops,
+    BytesPerSecond,
+    Micros,
+    Mebibytes,
+    Kibibytes,
+    Percent,
+    Count,
+}
+
+/// What must be reached.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bar {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+/// One measurement.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sample {
+    pub(crate) ours: f64,
+    /// What it is compared with, where it is no figure by itself.
+    pub(crate) bound: Option<f64>,
+    pub(crate) target_cores: f64,
+    pub(crate) load_cores: f64,
+}
+
+/// What the rows are measured on.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    target: Target,
+    raw: Result<Raw, String>,
+    time: Duration,
+    cpus: (u32, u32),
+}
+
+/// The deepest queue.
+pub(crate) const DEEP: u16 = 128;
+
+impl Sample {
+    /// The ratio to the bound, or the figure itself.
+    pub(crate) fn value(&self) -> f64 {
+        self.bound.map_or(self.ours, |bound| if bound > 0.0 { self.ours / bound } else { 0.0 })
+    }
+
+    fn of(report: &LoadReport, ours: f64, bound: Option<f64>) -> Self {
+        let cores = |cpu: Option<dataplane::load::Cpu>| cpu.map_or(0.0, |cpu| cpu.cores);
+        Self { ours, bound, target_cores: cores(report.target_cpu), load_cores: cores(report.load_cpu) }
+    }
+}
+
+impl Bench {
+    /// Starts the server, and writes the file that raw measurements use.
+    pub(crate) fn start(options: &Options) -> Self {
+        let target = Target::start(options.pool_mib, options.cpus());
+        let raw = if options.pool_mib == 0 {
+            Err("measured with a pool only".to_owned())
+        } else {
+            Raw::prepare(&target.folder(), options.pool_mib / 2, options.load_cpu)
+        };
+        Self { target, raw, time: options.time, cpus: options.cpus() }
+    }
+
+    /// A load on the null namespace.
+    pub(crate) fn null(&self, pattern: Pattern, depth: u16) -> LoadOptions {
+        self.target.load(self.target.null, pattern, depth, self.time)
+    }
+
+    /// The echo at `depth`.
+    pub(crate) fn echo(&self, exchange: Exchange, depth: usize) -> Result<bound::Echo, String> {
+        echo(exchange, depth, self.time, self.cpus).map_err(|error| format!("the echo failed: {error}"))
+    }
+
+    fn volume(&self, pattern: Pattern, depth: u16) -> Result<LoadOptions, String> {
+        let volume = self.target.volume.ok_or("measured with a pool only")?;
+        Ok(self.target.load(volume, pattern, depth, self.time))
+    }
+
+    fn raw(&self, rw: &str, block: &str, depth: u32) -> Result<crate::raw::Done, String> {
+        self.raw.as_ref().map_err(Clone::clone)?.measure(rw, block, depth, self.time)
+    }
+}
+
+/// Every row, in the order of the table.
+pub(crate) static ROWS: &[Row] = &[
+    Row {
+        what: "CPU of the target per 4 KiB null read, QD 128",
+        unit: Unit::Micros,
+        bar: Bar::AtMost(0.75),
+        once: false,
+        measure: |bench| {
+            let report = Target::run(&bench.null(Pattern::RandRead, DEEP))?;
+            let cpu = report.target_cpu.ok_or("the target's use of cores is not known")?;
+            Ok(Sample::of(&report, cpu.micros_per_io, None))
+        },
+    },
+    Row {
+        what: "4 KiB random read, null, QD 32, against the echo",
+        unit: Unit::Iops,
+        bar: Bar::AtLeast(0.5),
+        once: false,
+        measure: |bench| against_echo(bench, Pattern::RandRead, 32, 1),
+    },
+    Row {
+        what: "the same, QD 128",
+        unit: Unit::Iops,
+        bar: Bar::AtLeast(0.55),
+        once: false,
+        measure: |bench| against_echo(bench, Pattern::RandRead, DEEP, 1),
+    },
+    Row {
+        what: "the same over 4 queues of QD 32, against the echo at QD 128",
+        unit: Unit::Iops,
+        bar: Bar::AtLeast(0.5),
+        once: false,
+        measure: |bench| against_echo(bench, Pattern::RandRead, 32, 4),
+    },
+    Row {
+        what: "QD 1 read latency against the echo's",
+        unit: Unit::Micros,
+        bar: Bar::AtMost(1.8),
+        once: false,
+        measure: |bench| latency_against_echo(bench, Pattern::RandRead),
+    },
+    Row {
+        what: "QD 1 write latency against the echo's",
+        unit: Unit::Micros,
+        bar: Bar::AtMost(1.3),
+        once: false,
+        measure: |bench| latency_against_echo(bench, Pattern::RandWrite),
+    },
+    Row {
+        what: "QD 32 read with SQ flow control, against without",
+        unit: Unit::Iops,
+        bar: Bar::AtLeast(0.9),
+        once: false,
+        measure: |bench| {
+            against_plain(bench, LoadOptions { sq_flow_control: true, ..bench.null(Pattern::RandRead, 32) })
+        },
+    },
+    Row {
+        what: "QD 32 read with header and data digests, against without",
+        unit: Unit::Iops,
+        bar: Bar::AtLeast(0.7),
+        once: false,
+        measure: |bench| {
+            let plain = bench.null(Pattern::RandRead, 32);
+            against_plain(bench, LoadOptions { header_digest: true, data_digest: true, ..plain })
+        },
+    },
+    Row {
+        what: "4 KiB random write, null, QD 32, against the echo",
+        unit: Unit::Iops,
+        bar: Bar::AtLeast(0.65),
+        once: false,
+        measure: |bench| against_echo(bench, Pattern::RandWrite, 32, 1),
+    },
+    Row {
+        what: "4 KiB random write, null, QD 128, against the echo",
+        unit: Unit::Iops,
+        bar: Bar::AtLeast(0.6),
+        once: false,
+        measure: |bench| against_echo(bench, Pattern::RandWrite, DEEP, 1),
+    },
+    Row {
+        what: "4 KiB random read, RAM, QD 32, against null",
+        unit: Unit::Iops,
+        bar: Bar::AtLeast(0.85),
+        once: false,
+        measure: |bench| {
+            let ram = bench.target.load(bench.target.ram, Pattern::RandRead, 32, bench.time);
+            against_plain(bench, ram)
+        },
+    },
+    Row {
+        what: "4 KiB random write, pool, QD 32, against raw",
+        unit: Unit::Iops,
+        bar: Bar::AtLeast(2.0),
+        once: false,
+        measure: |bench| against_raw(bench, Pattern::RandWrite, "randwrite"),
+    },
+    Row {
+        what: "4 KiB random read, pool, QD 32, against raw",
+        unit: Unit::Iops,
+        bar: Bar::AtLeast(0.95),
+        once: false,
+        measure: |bench| against_raw(bench, Pattern::RandRead, "randread"),
+    },
+    Row {
+        what: "4 KiB random write, pool, QD 1: latency against raw plus transport",
+        unit: Unit::Micros,
+        bar: Bar::AtMost(1.25),
+        once: false,
+        measure: |bench| {
+            let ours = Target::run(&bench.volume(Pattern::RandWrite, 1)?)?;
+            let transport = Target::run(&bench.null(Pattern::RandWrite, 1))?;
+            let raw = bench.raw("randwrite", "4k", 1)?;
+            let bound = raw.mean_us + micros(transport.all.latency.mean);
+            Ok(Sample::of(&ours, micros(ours.all.latency.mean), Some(bound)))
+        },
+    },
+    Row {
+        what: "4 KiB write with Flush after each, pool, QD 1, against raw with fdatasync",
+        unit: Unit::Micros,
+        bar: Bar::AtMost(1.3),
+        once: false,
+        measure: |bench| {
+            let ours = Target::run(&LoadOptions { flush: true, ..bench.volume(Pattern::RandWrite, 1)? })?;
+            let raw = bench.raw.as_ref().map_err(Clone::clone)?.measure_synced(bench.time)?;
+            Ok(Sample::of(&ours, micros(ours.all.latency.mean), Some(raw.mean_us)))
+        },
+    },
+    Row {
+        what: "128 KiB sequential write, pool, QD 8, against raw",
+        unit: Unit::BytesPerSecond,
+        bar: Bar::AtLeast(0.9),
+        once: false,
+        measure: |bench| sequential_against_raw(bench, Pattern::Write, "write"),
+    },
+    Row {
+        what: "128 KiB sequential read, pool, QD 8, against raw",
+        unit: Unit::BytesPerSecond,
+        bar: Bar::AtLeast(0.9),
+        once: false,
+        measure: |bench| sequential_against_raw(bench, Pattern::Read, "read"),
+    },
+    Row {
+        what: "system calls of the target per I/O, null read, QD 32",
+        unit: Unit::Count,
+        bar: Bar::AtMost(0.2),
+        once: true,
+        measure: syscalls,
+    },
+    Row {
+        what: "CPU of the idle target with 64 connections",
+        unit: Unit::Percent,
+        bar: Bar::AtMost(1.0),
+        once: true,
+        measure: |bench| {
+            let (cores, _) = bench.target.idle_with(64, Duration::from_secs(5));
+            Ok(Sample { ours: cores * 100.0, ..Sample::default() })
+        },
+    },
+    Row {
+        what: "memory of the idle target",
+        unit: Unit::Mebibytes,
+        bar: Bar::AtMost(150.0),
+        once: true,
+        measure: |bench| {
+            Ok(Sample { ours: bench.target.idle_bytes as f64 / f64::from(1 << 20), ..Sample::default() })
+        },
+    },
+    Row {
+        what: "memory per connection, of 64 that do nothing",
+        unit: Unit::Kibibytes,
+        bar: Bar::AtMost(256.0),
+        once: true,
+        measure: |bench| {
+            let (_, before) = bench.target.idle_with(0, Duration::ZERO);
+            let (_, with) = bench.target.idle_with(64, Duration::ZERO);
+            let each = with.saturating_sub(before) as f64 / 64.0;
+            Ok(Sample { ours: each / 1024.0, ..Sample::default() })
+        },
+    },
+];
+
+fn exchange_of(pattern: Pattern) -> Exchange {
+    if pattern.writes() { WRITE } else { READ }
+}
+
+fn against_echo(bench: &Bench, pattern: Pattern, depth: u16, queues: u16) -> Result<Sample, String> {
+    let options = LoadOptions { queues, threads: Some(1), ..bench.null(pattern, depth) };
+    let ours = Target::run(&options)?;
+    let depth = usize::from(depth) * usize::from(queues);
+    let bound = bench.echo(exchange_of(pattern), depth)?;
+    Ok(Sample::of(&ours, ours.all.iops, Some(bound.iops)))
+}
+
+fn latency_against_echo(bench: &Bench, pattern: Pattern) -> Result<Sample, String> {
+    let ours = Target::run(&bench.null(pattern, 1))?;
+    let bound = bench.echo(exchange_of(pattern), 1)?;
+    Ok(Sample::of(&ours, micros(ours.all.latency.p50), Some(bound.p50_us)))
+}
+
+/// A load against a plain read of the null namespace at QD 32.
+fn against_plain(bench: &Bench, options: LoadOptions) -> Result<Sample, String> {
+    let ours = Target::run(&options)?;
+    let plain = Target::run(&bench.null(Pattern::RandRead, 32))?;
+    Ok(Sample::of(&ours, ours.all.iops, Some(plain.all.iops)))
+}
+
+fn against_raw(bench: &Bench, pattern: Pattern, rw: &str) -> Result<Sample, String> {
+    let ours = Target::run(&bench.volume(pattern, 32)?)?;
+    let raw = bench.raw(rw, "4k", 32)?;
+    Ok(Sample::of(&ours, ours.all.iops, Some(raw.iops)))
+}
+
+fn sequential_against_raw(bench: &Bench, pattern: Pattern, rw: &str) -> Result<Sample, String> {
+    let options = LoadOptions { block_bytes: 128 << 10, ..bench.volume(pattern, 8)? };
+    let ours = Target::run(&options)?;
+    let raw = bench.raw(rw, "128k", 8)?;
+    Ok(Sample::of(&ours, ours.all.bytes_per_second, Some(raw.iops * f64::from(128 << 10))))
+}
+
+/// Counts the target's system calls by perf, over the same time as the load's measurement.
+fn syscalls(bench: &Bench) -> Result<Sample, String> {
+    let options = bench.null(Pattern::RandRead, 32);
+    let pid = bench.target.pid();
+    let seconds = (options.ramp + options.time).as_secs_f64();
+    let perf = Command::new("perf")
+        .args(["stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-p", &pid.to_string(), "--", "sleep"])
+        .arg(seconds.to_string())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("perf does not run: {error}"))?;
+    let report = Target::run(&options)?;
+    let output = perf.wait_with_output().map_err(|error| format!("perf failed: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let line = text.lines().find(|line| line.contains("raw_syscalls")).unwrap_or_default();
+    let count: f64 = line
+        .split(',')
+        .next()
+        .and_then(|count| count.parse().ok())
+        .ok_or("perf counts no system calls here")?;
+    Ok(Sample::of(&report, count / (report.all.iops * seconds), None))
+}
+
+fn micros(nanos: u64) -> f64 {
+    nanos as f64 / 1e3
+}

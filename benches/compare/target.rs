@@ -1,0 +1,106 @@
+//! The target under test: `ferrule serve` on one core, with its namespaces, and loads on it.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dataplane::load::{self, LoadOptions, LoadReport, Pattern};
+use tests::association::{Association, Identity};
+use tests::server::{Server, Setup};
+
+/// Sizes of the namespaces, by which they are told apart.
+const NULL_BYTES: u64 = 1 << 40;
+const RAM_BYTES: u64 = 1 << 30;
+
+/// A running server and what it serves.
+#[derive(Debug)]
+pub(crate) struct Target {
+    server: Server,
+    subsystem_nqn: String,
+    pub(crate) null: u32,
+    pub(crate) ram: u32,
+    /// A volume of half the pool; `None` without a pool.
+    pub(crate) volume: Option<u32>,
+    /// Resident memory before the first load.
+    pub(crate) idle_bytes: u64,
+    load_cpu: u32,
+}
+
+impl Target {
+    /// Starts the server with its one reactor on `cpus.0`; loads will run on `cpus.1`.
+    pub(crate) fn start(pool_mib: u64, cpus: (u32, u32)) -> Self {
+        let reactors: &'static str = Box::leak(format!("{},", cpus.0).into_boxed_str());
+        let setup = Setup { pool_mib, benches: vec!["null:1TiB", "ram:1GiB"], reactors, ..Setup::default() };
+        let server = Server::start(&setup);
+        let subsystem_nqn = server.nqn();
+        let volume = (pool_mib > 0).then(|| {
+            let volume = server.create_volume("compare", (pool_mib << 20) / 2);
+            volume["nsid"].as_u64().and_then(|nsid| u32::try_from(nsid).ok()).expect("a volume has an NSID")
+        });
+        let mut association = Association::connect(&Identity::new(server.port, &subsystem_nqn, 1));
+        let sizes: Vec<(u32, u64)> = association
+            .namespaces()
+            .into_iter()
+            .map(|nsid| {
+                let identify = association.identify(0, nsid);
+                let blocks = identify.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+                let shift = identify[128 + usize::from(identify[26] & 0xf) * 4 + 2];
+                (nsid, blocks << shift)
+            })
+            .collect();
+        let of_size = |bytes| sizes.iter().find(|(_, size)| *size == bytes).map(|(nsid, _)| *nsid);
+        let null = of_size(NULL_BYTES).expect("the null namespace is served");
+        let ram = of_size(RAM_BYTES).expect("the RAM namespace is served");
+        let idle_bytes = server.resident_bytes();
+        Self { server, subsystem_nqn, null, ram, volume, idle_bytes, load_cpu: cpus.1 }
+    }
+
+    /// A load on namespace `nsid`, before it is run.
+    pub(crate) fn load(&self, nsid: u32, pattern: Pattern, depth: u16, time: Duration) -> LoadOptions {
+        let target = ([127, 0, 0, 1], self.server.port).into();
+        let mut options = LoadOptions::new(target, self.subsystem_nqn.clone(), nsid);
+        options.pattern = pattern;
+        options.queue_depth = depth;
+        options.cpus = vec![self.load_cpu];
+        options.ramp = Duration::from_millis(200);
+        options.time = time;
+        options.target_pid = Some(self.server.pid());
+        options
+    }
+
+    /// Runs a load that must be clean.
+    pub(crate) fn run(options: &LoadOptions) -> Result<LoadReport, String> {
+        let report = load::run(options, |_| ControlFlow::Continue(())).map_err(|error| error.to_string())?;
+        if report.is_clean() { Ok(report) } else { Err(format!("commands failed: {:?}", report.errors)) }
+    }
+
+    /// Cores in use, and resident memory, with `count` connections that do nothing.
+    pub(crate) fn idle_with(&self, count: u8, time: Duration) -> (f64, u64) {
+        let associations: Vec<_> = (0..count / 2)
+            .map(|number| {
+                let identity = Identity::new(self.server.port, &self.subsystem_nqn, number.wrapping_add(10));
+                let association = Association::connect(&identity);
+                let queue = association.io_queue(1);
+                (association, queue)
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(500));
+        let before = self.server.processor_time();
+        std::thread::sleep(time);
+        let used = self.server.processor_time().saturating_sub(before);
+        let resident = self.server.resident_bytes();
+        drop(associations);
+        (used.as_secs_f64() / time.as_secs_f64(), resident)
+    }
+
+    /// The server's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    /// The folder of the pool's file.
+    pub(crate) fn folder(&self) -> PathBuf {
+        let pool = self.server.pool();
+        pool.parent().map(PathBuf::from).unwrap_or_default()
+    }
+}
