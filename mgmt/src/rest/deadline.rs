@@ -84,3 +84,56 @@ impl Timer {
         }
     }
 }
+
+#[cfg(test)]
+mod test {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(20);
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn timed_out<T>(outcome: io::Result<T>) -> bool {
+        outcome.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut)
+    }
+
+    #[test]
+    fn a_silent_peer_ends_a_read() {
+        tokio_uring::start(async {
+            let (mut peer, stream) = duplex(16);
+            let mut stream = Deadline::new(stream, SHORT, LONG);
+            peer.write_all(b"x").await.unwrap();
+            assert_eq!(stream.read_u8().await.unwrap(), b'x');
+            assert!(timed_out(stream.read_u8().await));
+        });
+    }
+
+    #[test]
+    fn a_peer_that_takes_nothing_ends_a_write() {
+        tokio_uring::start(async {
+            let (peer, stream) = duplex(16);
+            let mut stream = Deadline::new(stream, LONG, SHORT);
+            assert!(timed_out(stream.write_all(&[0; 64]).await));
+            drop(peer);
+        });
+    }
+
+    #[test]
+    fn a_peer_that_is_slow_but_alive_ends_nothing() {
+        tokio_uring::start(async {
+            let (mut peer, stream) = duplex(16);
+            let mut stream = Deadline::new(stream, Duration::from_millis(500), LONG);
+            let feed = tokio_uring::spawn(async move {
+                for byte in 0..8 {
+                    sleep(Duration::from_millis(100)).await;
+                    peer.write_u8(byte).await.unwrap();
+                }
+            });
+            for byte in 0..8 {
+                assert_eq!(stream.read_u8().await.unwrap(), byte);
+            }
+            feed.await.unwrap();
+        });
+    }
+}
