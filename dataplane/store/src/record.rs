@@ -150,6 +150,9 @@ pub(crate) const fn write_record_bytes(count: usize) -> usize {
     RECORD_BYTES + (count * 4).next_multiple_of(8)
 }
 
+/// Blocks that a volume's part in a shard can have: as many as the levels of a map reach.
+const BLOCKS_MAX: u64 = 1 << 54;
+
 /// Bytes of an unmap or manifest record.
 pub(crate) const UNMAP_RECORD_BYTES: usize = RECORD_BYTES + 8;
 
@@ -360,7 +363,7 @@ impl<'a> RecordReader<'a> {
         let more = flags & MORE != 0;
         let blocks_fit = count != 0
             && Some(len) == count.checked_mul(BLOCK_BYTES)
-            && block.checked_add(u64::from(count)).is_some()
+            && block.checked_add(u64::from(count)).is_some_and(|end| end <= BLOCKS_MAX)
             && payload.is_multiple_of(ALIGNMENT);
         let (record, used) = match head[0] {
             1 if blocks_fit => {
@@ -376,8 +379,10 @@ impl<'a> RecordReader<'a> {
                 let moved = Moved(rest.get(..used).ok_or(Malformed)?);
                 (Record::Move { volume, block, payload, moved }, used)
             }
-            4 if !more => (Record::Page { volume, level, index: block, payload, len }, 0),
-            5 if !more && rest.len() >= 8 => (Record::Manifest { payload, len, crc: u32_at(rest, 0) }, 8),
+            4 if !more && len > 0 => (Record::Page { volume, level, index: block, payload, len }, 0),
+            5 if !more && len > 0 && rest.len() >= 8 => {
+                (Record::Manifest { payload, len, crc: u32_at(rest, 0) }, 8)
+            }
             6 if !more => {
                 let next = SegmentId(u32::try_from(volume.0).map_err(|_| Malformed)?);
                 (Record::Seal { next }, 0)

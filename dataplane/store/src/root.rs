@@ -116,6 +116,7 @@ impl ChunkPlace {
     /// Whether the chunk lies within a segment of the pool.
     pub(crate) fn is_within(&self, layout: &Layout) -> bool {
         layout.has_segment(self.segment)
+            && (1..=1 << 20).contains(&self.len)
             && self.offset.checked_add(self.len).is_some_and(|end| end <= layout.segment_bytes())
             && self.offset.is_multiple_of(4096)
     }

@@ -66,7 +66,7 @@ fn a_batch_of_version_1_has_these_bytes() {
         hex(168..208),
         "02000000000000000100000000000000030000000000000000000000000000000900000000000000"
     );
-    assert_eq!(crate::checksum::crc32c(&bytes), GOLDEN_CRC);
+    assert_eq!(checksum::crc32c(&bytes), GOLDEN_CRC);
 }
 
 /// Of the whole golden batch.

@@ -103,6 +103,11 @@ impl Checkpoint {
         matches!(self.state, CheckpointState::Pages(_) | CheckpointState::Manifest { .. })
     }
 
+    /// Whether map pages are being logged: what they name must stay until all of them are.
+    pub(super) fn is_logging_pages(&self) -> bool {
+        matches!(self.state, CheckpointState::Pages(_))
+    }
+
     fn is_idle(&self) -> bool {
         matches!(self.state, CheckpointState::Idle)
     }

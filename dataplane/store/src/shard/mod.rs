@@ -203,12 +203,19 @@ impl<B: Buffer> Shard<B> {
                 self.step_checkpoint(disk);
             }
             Phase::Running | Phase::Stopping => {
-                self.step_drops();
+                if self.may_drop() {
+                    self.step_drops();
+                }
                 self.start_reads(disk);
                 self.step_guards(disk);
                 self.step_cleaner(disk);
                 self.step_checkpoint(disk);
                 self.compose(disk);
+                // A partial write that was let in just now may read its edges at once, and nothing else may ever come.
+                while self.memory_retry.is_none() && self.order.has_ready_guard(self.log.applied) {
+                    self.step_guards(disk);
+                    self.compose(disk);
+                }
                 self.step_segments();
                 self.step_flush(disk);
                 self.step_stop();
@@ -232,7 +239,7 @@ impl<B: Buffer> Shard<B> {
             Want::Refused(until) if self.is_short_of_space() => Some(until),
             _ => None,
         };
-        let dropping = self.map.is_dropping().then_some(self.now);
+        let dropping = (self.map.is_dropping() && self.may_drop()).then_some(self.now);
         [self.memory_retry, refused, dropping].into_iter().flatten().min()
     }
 
@@ -295,6 +302,12 @@ impl<B: Buffer> Shard<B> {
             self.checkpoint,
         )
         .replace("0, 0, ", "")
+    }
+
+    /// Whether what was cut off may be given back now. Not while a checkpoint logs pages: a page that it has logged may
+    /// name one that was cut off since, and giving that one back would let its segment go with this very checkpoint.
+    fn may_drop(&self) -> bool {
+        !self.checkpoint.is_logging_pages()
     }
 
     /// Gives back some of what dropped volumes and ranges held.

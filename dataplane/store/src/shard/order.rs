@@ -127,6 +127,11 @@ impl<B: Buffer> Write<B> {
 }
 
 impl<B: Buffer> Order<B> {
+    /// Whether a partial write could read its edges now.
+    pub(super) fn has_ready_guard(&self, applied: u64) -> bool {
+        self.guards.iter().any(|guard| matches!(guard.state, GuardState::Waiting(batch) if batch <= applied))
+    }
+
     pub(super) fn new() -> Self {
         Self {
             queue: VecDeque::new(),

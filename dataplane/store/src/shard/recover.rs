@@ -222,6 +222,9 @@ impl<B: Buffer> Shard<B> {
         let slot = usize::try_from(number).expect("two slots") % 2;
         recovery.slots[slot] = Some(Root::parse(&self.layout, self.shard, bytes));
         let [Some(first), Some(second)] = recovery.slots else { return Ok(()) };
+        // A slot is written whole or not at all, so one that is damaged beside a root has rotted; it may have been the
+        // newer one, and what only the older one names may have been reused since.
+        let damaged = [first, second].contains(&Slot::Damaged);
         let mut newest: Option<Root> = None;
         for (found, (drive, _)) in [first, second].into_iter().zip(self.layout.root_slots(self.shard)) {
             match found {
@@ -232,6 +235,9 @@ impl<B: Buffer> Shard<B> {
                 }
                 Slot::Root(_) | Slot::Blank | Slot::Damaged => {}
             }
+        }
+        if damaged && newest.is_some() {
+            return Err(Failure::RootsDamaged);
         }
         let Some(root) = newest else {
             // A shard is ready only once both slots were written: with a blank one nothing was ever stored.

@@ -97,7 +97,9 @@ impl Replay {
             && header.generation == self.next.generation
             && header.first_lsn == self.next.lsn
             && epoch_fits;
-        Some(header.segment) == self.next.segment && (chain_fits || ignore_chain)
+        // Even a planted fault reads no batch twice.
+        let is_later = header.sequence >= self.next.sequence;
+        Some(header.segment) == self.next.segment && (chain_fits || ignore_chain && is_later)
     }
 }
 

@@ -142,7 +142,7 @@ pub enum Failure {
         /// How it failed.
         error: DiskError,
     },
-    /// Both root slots are unreadable as roots.
+    /// A root slot is unreadable as a root. The other may be the older one, which does not tell what happened since.
     RootsDamaged,
     /// A root is of a later format.
     RootVersion(u32),
@@ -278,7 +278,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Disk { doing, error } => write!(f, "{doing} failed: {error}"),
-            Self::RootsDamaged => write!(f, "neither root slot holds a root"),
+            Self::RootsDamaged => write!(f, "a root slot is damaged, and the other may not be the newer one"),
             Self::RootVersion(version) => {
                 write!(f, "the root has format version {version}, which is not known")
             }

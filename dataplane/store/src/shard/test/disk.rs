@@ -111,6 +111,12 @@ pub(super) struct TestDisk {
 }
 
 impl TestDisk {
+    /// Overwrites a part of a drive, as another shard would that was given it.
+    pub(super) fn overwrite(&mut self, drive: usize, offset: usize, len: usize) {
+        self.drives[drive].image[offset..offset + len].fill(0xEE);
+        self.drives[drive].durable[offset..offset + len].fill(0xEE);
+    }
+
     pub(super) fn new(sizes: &[usize], seed: u64) -> Self {
         let drive = |&size: &usize| Drive {
             image: vec![0; size],

@@ -192,6 +192,20 @@ fn rotten_data_is_never_returned() {
     assert!(world.read_now(1, 8, 8).is_some());
 }
 
+#[cfg(feature = "planted")]
+#[test]
+fn skipped_checksums_are_caught_by_rotten_data() {
+    let planted = Some(crate::shard::Planted::SkipChecksums);
+    let mut world = World::new(1, 100, crate::ShardOptions { planted, ..small_options() });
+    world.write(1, 0, 8, false);
+    assert!(world.drain());
+    let good = world.read_now(1, 0, 8).unwrap();
+    let mut first = [0; 512];
+    fill(&mut first, 1);
+    assert_eq!(world.disk.rot(&first), 1);
+    assert_ne!(world.read_now(1, 0, 8).unwrap(), good);
+}
+
 #[test]
 fn a_failed_log_write_or_flush_stops_the_shard() {
     for flush in [false, true] {

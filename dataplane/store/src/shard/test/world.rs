@@ -62,6 +62,7 @@ pub(super) struct World {
     pub(super) outcomes: BTreeMap<Outcome, u64>,
     /// Changes since the last crash, for the check that each is there as a whole or not at all.
     changes: Vec<(u64, u64, u64, u64, u64)>,
+    /// Changes that were answered and are not known to be safe from a power cut.
     answered: BTreeSet<u64>,
     pub(super) errors: Vec<String>,
 }
@@ -150,9 +151,13 @@ impl World {
     }
 
     pub(super) fn settle_recovery(&mut self) {
-        while !self.ready && self.failed.is_none() {
+        for _ in 0..400_000 {
+            if self.ready || self.failed.is_some() {
+                return;
+            }
             self.step();
         }
+        self.errors.push("recovery is stuck".into());
     }
 
     /// One round: an operation ends, the shard runs.
@@ -181,6 +186,13 @@ impl World {
                 Output::Release(segments) => {
                     for segment in segments {
                         assert!(self.free.insert(segment), "released twice");
+                        let (drive, offset) = self.layout.segment_place(segment);
+                        let offset = usize::try_from(offset).unwrap();
+                        self.disk.overwrite(
+                            usize::from(drive.0),
+                            offset,
+                            self.layout.segment_bytes() as usize,
+                        );
                     }
                 }
                 Output::Ready { segments, .. } => {
@@ -223,7 +235,9 @@ impl World {
             self.errors.push(format!("recovery failed: {failure}"));
             return;
         }
-        self.check_after_crash(power);
+        if self.ready {
+            self.check_after_crash(power);
+        }
     }
 
     pub(super) fn restart(&mut self) {
@@ -275,23 +289,16 @@ impl World {
 
     /// Each change is there as a whole or not at all, where nothing later went over it.
     fn check_atomicity(&mut self, seen: &BTreeMap<(u64, u64), (u64, u64)>) {
-        for &(number, volume, first, end, value) in &self.changes {
-            if value == 0 || end - first > 2048 {
-                continue;
-            }
-            let newest = |sector: u64| {
-                self.changes
-                    .iter()
-                    .rev()
-                    .find(|c| c.1 == volume && c.2 <= sector && sector < c.3)
-                    .map(|c| c.0)
-            };
-            let alone: Vec<u64> = (first..end).filter(|&sector| newest(sector) == Some(number)).collect();
-            let there =
-                alone.iter().filter(|&&sector| seen.get(&(volume, sector)).is_some_and(|s| s.1 == value));
-            let there = there.count();
-            if there != 0 && there != alone.len() {
-                self.errors.push(format!("change {number} is torn: {there} of {} sectors", alone.len()));
+        let mut newest = BTreeMap::new();
+        for &(number, volume, first, end, _) in &self.changes {
+            newest.extend((first..end).map(|sector| ((volume, sector), number)));
+        }
+        for &(number, volume, first, end, value) in self.changes.iter().filter(|change| change.4 != 0) {
+            let alone = (first..end).filter(|&sector| newest.get(&(volume, sector)) == Some(&number));
+            let there: Vec<bool> =
+                alone.map(|sector| seen.get(&(volume, sector)).is_some_and(|&(_, is)| is == value)).collect();
+            if there.contains(&true) && there.contains(&false) {
+                self.errors.push(format!("change {number} is torn: {there:?}"));
             }
         }
     }
@@ -508,11 +515,14 @@ impl World {
     }
 
     fn make_safe(&mut self, number: u64) {
-        if let Some(&(_, volume, first, end, _)) = self.changes.iter().find(|change| change.0 == number) {
-            for sector in first..end {
-                let held = self.sector(volume, sector);
-                held.safe = held.safe.max(number);
-            }
+        if !self.answered.remove(&number) {
+            return;
+        }
+        let Ok(at) = self.changes.binary_search_by_key(&number, |change| change.0) else { return };
+        let (_, volume, first, end, _) = self.changes[at];
+        for sector in first..end {
+            let held = self.sector(volume, sector);
+            held.safe = held.safe.max(number);
         }
     }
 
