@@ -8,7 +8,7 @@ use crate::shard::Op;
 /// A few rounds of work and crashes from one seed.
 pub(super) fn run(seed: u64, segments: u64, tune: impl Fn(&mut World)) -> World {
     let mut options = small_options();
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         // Every write a batch of its own, several under way.
         options.batch_bytes_min = 4096;
     }
@@ -177,8 +177,8 @@ fn every_planted_fault_is_caught() {
 
     // Drives that lose and tear do not rot: that one has a test of its own.
     for planted in Planted::ALL.into_iter().filter(|&planted| planted != Planted::SkipChecksums) {
-        let caught = (0..600).find(|&seed| {
-            let segments = if seed % 3 == 0 { 14 } else { 40 };
+        let caught = (0_u64..600).find(|&seed| {
+            let segments = if seed.is_multiple_of(3) { 14 } else { 40 };
             let run = std::panic::AssertUnwindSafe(|| {
                 let world = run_with(seed, segments, planted);
                 !world.errors.is_empty() || world.failed.is_some()
