@@ -1,7 +1,7 @@
 //! The directory: what the pool knows of itself beside its blocks. Volumes, and identifiers that must not come back.
 //!
 //! An append log of checksummed frames in one of two halves of a fixed area; when a half is full, what is current goes
-//! into the other ([`compaction`]). Every change is durable (written and flushed) before it is answered; changes that
+//! into the other (`compaction`). Every change is durable (written and flushed) before it is answered; changes that
 //! wait together share a frame. Lookups see only what is durable. What is asked of a new change (is the name free, is
 //! there room) is answered against everything that was accepted before it, durable or not, so that two changes under
 //! way cannot contradict each other.
