@@ -114,8 +114,7 @@ fn logs_and_features_are_those_that_the_revision_demands() {
 
     for log in [
         "smart-log",
-        // Of the NVM command set: without it nvme-cli asks for zoned namespaces too.
-        "effects-log --csi=0",
+        "effects-log",
         "ana-log",
         "changed-ns-list-log",
         "fw-log",
