@@ -1,0 +1,129 @@
+//! A pool of finite size: it can be overwritten for ever, says so when it is full, and recovers by itself.
+
+use std::time::Duration;
+
+use tests::association::{Association, Identity, Payload, Queue, command};
+use tests::scratch::wait_until;
+use tests::server::{Server, Setup};
+
+const BLOCK: usize = 4096;
+const MIB: u64 = 1024 * 1024;
+const PIECE: usize = 256 * 1024;
+/// Command-specific to no command set: Generic Command Status, Capacity Exceeded.
+const CAPACITY_EXCEEDED: u16 = 0x081;
+
+struct Scene {
+    server: Server,
+    association: Association,
+    nsid: u32,
+}
+
+impl Scene {
+    /// A small pool and a volume on it that may be larger: volumes are thin.
+    fn new(volume_bytes: u64) -> Self {
+        let server = Server::start(&Setup { pool_mib: 512, ..Setup::default() });
+        let volume = server.create_volume("v1", volume_bytes);
+        let nsid = u32::try_from(volume["nsid"].as_u64().expect("nsid")).expect("an NSID");
+        let association = Association::connect(&Identity::new(server.port, &server.nqn(), 1));
+        Self { server, association, nsid }
+    }
+}
+
+/// Content that no compression shrinks, different for each place and round.
+fn noise(place: u64, round: u64) -> Vec<u8> {
+    let mut state = place << 20 ^ round << 1 | 1;
+    let mut data = Vec::with_capacity(PIECE);
+    while data.len() < PIECE {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (state ^ state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        data.extend_from_slice(&(mixed ^ mixed >> 27).to_le_bytes());
+    }
+    data
+}
+
+/// Writes one piece; returns the status.
+fn write(queue: &mut Queue, nsid: u32, place: u64, round: u64) -> u16 {
+    let lba = place * (PIECE / BLOCK) as u64;
+    queue.write(nsid, lba, BLOCK, &noise(place, round)).status
+}
+
+/// Reads one piece back and compares it.
+fn check(queue: &mut Queue, nsid: u32, place: u64, round: u64) {
+    let lba = place * (PIECE / BLOCK) as u64;
+    let data = queue.read(nsid, lba, BLOCK, PIECE).expect_success("read").data;
+    assert!(data == noise(place, round), "piece {place} of round {round}");
+}
+
+#[test]
+fn pool_is_overwritten_many_times_its_size() {
+    let mut scene = Scene::new(128 * MIB);
+    let mut queue = scene.association.io_queue(1);
+    let pieces = 128 * MIB / PIECE as u64;
+    // Four times the pool's size in all, of which a quarter is live.
+    let rounds = 16;
+    for round in 0..rounds {
+        for place in 0..pieces {
+            assert_eq!(write(&mut queue, scene.nsid, place, round), 0, "round {round}, piece {place}");
+        }
+    }
+    for place in 0..pieces {
+        check(&mut queue, scene.nsid, place, rounds - 1);
+    }
+    // What the cleaning moved is there after a crash too.
+    scene.server.kill();
+    scene.server.restart();
+    let association = Association::connect(&scene.association.identity);
+    let mut queue = association.io_queue(1);
+    for place in 0..pieces {
+        check(&mut queue, scene.nsid, place, rounds - 1);
+    }
+}
+
+#[test]
+fn full_pool_says_so_and_recovers_by_itself() {
+    let mut scene = Scene::new(1024 * MIB);
+    let mut queue = scene.association.io_queue(1);
+    let pieces = 1024 * MIB / PIECE as u64;
+    let full_at = (0..pieces).find(|place| match write(&mut queue, scene.nsid, *place, 0) {
+        0 => false,
+        status => {
+            assert_eq!(status, CAPACITY_EXCEEDED, "piece {place}");
+            true
+        }
+    });
+    let full_at = full_at.expect("a volume twice as large as its pool fills it");
+    assert!(full_at * PIECE as u64 > 256 * MIB, "half of the pool at least is for data: {full_at} pieces");
+    // What was acknowledged is there, whatever was refused; also after a crash with a full pool.
+    for place in (0..full_at).step_by(7) {
+        check(&mut queue, scene.nsid, place, 0);
+    }
+    scene.server.kill();
+    scene.server.restart();
+    scene.association = Association::connect(&scene.association.identity);
+    let mut queue = scene.association.io_queue(1);
+    for place in (0..full_at).step_by(5) {
+        check(&mut queue, scene.nsid, place, 0);
+    }
+    // Room comes back by a TRIM of half of it, and nobody has to restart anything.
+    let half = full_at / 2;
+    let mut ranges = vec![0; 16];
+    let blocks = u32::try_from(half * (PIECE / BLOCK) as u64).expect("below 16 TiB");
+    ranges[4..8].copy_from_slice(&blocks.to_le_bytes());
+    let mut deallocate = command(0x09, scene.nsid);
+    deallocate[44] = 0x04;
+    let _ = queue.run(deallocate, Payload::InCapsule(&ranges)).expect_success("DSM on a full pool");
+    wait_until("the pool takes writes again", Duration::from_secs(30), || {
+        write(&mut queue, scene.nsid, 0, 1) == 0
+    });
+    for place in 0..half / 2 {
+        wait_until("room for one more", Duration::from_secs(10), || {
+            write(&mut queue, scene.nsid, place, 2) == 0
+        });
+    }
+    for place in 0..half / 2 {
+        check(&mut queue, scene.nsid, place, 2);
+    }
+    for place in (half..full_at).step_by(11) {
+        check(&mut queue, scene.nsid, place, 0);
+    }
+}
