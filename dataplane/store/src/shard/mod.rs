@@ -217,7 +217,12 @@ impl<B: Buffer> Shard<B> {
                     self.compose(disk);
                 }
                 self.step_segments();
+                let flushed = self.flush.flushed;
                 self.step_flush(disk);
+                if self.flush.flushed > flushed {
+                    // Without a volatile cache nothing is under way that would bring the checkpoint back.
+                    self.step_checkpoint(disk);
+                }
                 self.step_stop();
             }
             Phase::Stopped | Phase::Failed => {}
