@@ -1,5 +1,6 @@
 //! Replays seeds. `sim SEED` runs the store's trial of one seed again and prints everything that happens; `sim FIRST COUNT`
-//! runs many and prints those that fail. With `target` before the numbers it is the whole target instead of the store.
+//! runs many and prints those that fail. With `target` before the numbers it is the whole target instead of the store, with
+//! `decay` it is the store on drives of which 40 bits turn over.
 
 use std::process::ExitCode;
 
@@ -10,25 +11,27 @@ use sim::trial::{Plan, Trial, Violation, run_seed};
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let whole = arguments.iter().any(|text| text == "target");
+    let decay_bits = if arguments.iter().any(|text| text == "decay") { 40 } else { 0 };
+    let plan = |seed| Plan { decay_bits, ..Plan::new(seed) };
     let numbers: Vec<u64> = arguments.iter().filter_map(|text| text.parse().ok()).collect();
     match numbers[..] {
-        [seed] => replay(seed, whole),
-        [first, count] => sweep(first, count, whole),
+        [seed] => replay(seed, whole, plan),
+        [first, count] => sweep(first, count, whole, plan),
         _ => {
-            eprintln!("usage: sim [target] SEED | sim [target] FIRST COUNT");
+            eprintln!("usage: sim [target | decay] SEED | sim [target | decay] FIRST COUNT");
             ExitCode::from(2)
         }
     }
 }
 
-fn replay(seed: u64, whole: bool) -> ExitCode {
+fn replay(seed: u64, whole: bool, plan: impl Fn(u64) -> Plan) -> ExitCode {
     let tracer = |time: Time, line: &str| println!("{:>12} {line}", time.0);
     let result = if whole {
         let mut trial = TargetTrial::new(TargetPlan::new(seed));
         trial.set_tracer(tracer);
         trial.run().map(|report| format!("{report:#?}"))
     } else {
-        let mut trial = Trial::new(Plan::new(seed));
+        let mut trial = Trial::new(plan(seed));
         trial.set_tracer(tracer);
         trial.run().map(|report| format!("{report:#?}"))
     };
@@ -44,14 +47,14 @@ fn replay(seed: u64, whole: bool) -> ExitCode {
     }
 }
 
-fn sweep(first: u64, count: u64, whole: bool) -> ExitCode {
+fn sweep(first: u64, count: u64, whole: bool, plan: impl Fn(u64) -> Plan) -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let mut failed = 0_u64;
     for seed in first..first.saturating_add(count) {
         let result: Result<(), Violation> = if whole {
             run_target_seed(&TargetPlan::new(seed)).map(drop)
         } else {
-            run_seed(&Plan::new(seed)).map(drop)
+            run_seed(&plan(seed)).map(drop)
         };
         if let Err(violation) = result {
             println!("seed {seed}: {violation}");

@@ -17,6 +17,9 @@ use crate::{Endpoint, EndpointId, Faults, MemoryLimits, Random, SimBuffer};
 /// Virtual time that one poll takes, so that a reactor that spins does not stop the clock.
 const POLL_TIME: Duration = Duration::from_nanos(200);
 
+/// Longest time by which a reactor that has something to do is late.
+const LATENESS_MAX: Duration = Duration::from_millis(1);
+
 /// Where the wall clock stands when a world begins: 2025-01-01, in nanoseconds since 1970.
 const WALL_CLOCK_START_NS: u64 = 1_735_689_600_000_000_000;
 
@@ -118,8 +121,9 @@ impl<M: Send + 'static> World<M> {
         loop {
             core.settle();
             let ready = ready_reactors(core, deadlines);
-            // A thread that could run is not always the next to run.
-            let held_up = !ready.is_empty() && core.random.one_in(8);
+            // A thread that could run is not always the next to run, but it is not late for long.
+            let soon = core.now + LATENESS_MAX;
+            let held_up = core.next_time().is_some_and(|next| next <= soon) && core.random.one_in(8);
             if !ready.is_empty() && !held_up {
                 return Wake::Reactor(ready[core.random.index(ready.len())]);
             }
@@ -134,8 +138,7 @@ impl<M: Send + 'static> World<M> {
             match (core.next_time(), soonest) {
                 (Some(next), soonest) if soonest.is_none_or(|soonest| next <= soonest) => core.advance(),
                 (_, Some(soonest)) => core.now = soonest,
-                (_, None) if ready.is_empty() => return Wake::Idle,
-                (_, None) => return Wake::Reactor(ready[core.random.index(ready.len())]),
+                (_, None) => return Wake::Idle,
             }
         }
     }

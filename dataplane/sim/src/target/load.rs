@@ -1,6 +1,7 @@
 //! Commands of hosts, and what the model makes of their ends.
 
 use host::Payload;
+use io::Time;
 use nvme::command::{DatasetManagement, DsmRange, IoFlags, LbaRange, NvmCommand};
 use nvme::{Sqe, Status};
 use store::VolumeId;
@@ -23,7 +24,7 @@ pub(crate) struct Open {
     pub(crate) host: usize,
     pub(crate) volume: usize,
     pub(crate) asked_at: u64,
-    // The host's associations so far: the command is lost for good with the next.
+    pub(crate) began: Time,
     pub(crate) kind: Kind,
 }
 
@@ -231,7 +232,8 @@ impl TargetTrial {
                 volume.locks[part.block] = Some(number);
             }
         }
-        self.open.insert(number, Open { host, volume: range.volume, asked_at, kind });
+        self.open
+            .insert(number, Open { host, volume: range.volume, asked_at, began: self.world.now(), kind });
         self.run_host(host);
         true
     }

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use engine::{ActionError, Engine, EngineConfig, LeadConfig, Message, Notice, Outcome, PoolIdentity};
 use io::{Clock, Io, ReactorId, Time};
@@ -35,6 +36,9 @@ pub(crate) type TargetMessage = Message<SimBuffer, SimSocket>;
 
 /// Turns of one life after which something must be wrong.
 const TURNS_MAX: u64 = 3_000_000;
+
+/// Longest time that a command may take while its connection lives: much longer than all that can be slow on its way.
+const COMMAND_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Where the target listens.
 const LISTEN: &str = "127.0.0.1:4420";
@@ -351,7 +355,12 @@ impl TargetTrial {
             Wake::Idle => return Err(Violation::Stuck { open: self.open.len() }),
         }
         self.take_answers()?;
-        self.take_ends()
+        self.take_ends()?;
+        let oldest = self.open.values().map(|open| open.began).min();
+        if oldest.is_some_and(|began| self.world.now().since(began) > COMMAND_TIME_MAX) {
+            return Err(Violation::Slow { open: self.open.len() });
+        }
+        Ok(())
     }
 
     fn run_host(&mut self, host: usize) {

@@ -298,6 +298,7 @@ impl Trial {
         if self.seats[target.shard].shard.submit(request).is_err() {
             return false;
         }
+        self.seats[target.shard].due = true;
         self.numbers = number;
         let asked_at = self.tick();
         self.trace(|_| {

@@ -13,12 +13,16 @@ use crate::{SimBuffer, Wake};
 pub(crate) struct Seat {
     pub(crate) shard: Shard<SimBuffer>,
     pub(crate) phase: Phase,
+    /// Something was handed in since its last run. Without that it runs at its own deadline and never else, so that a
+    /// machine that forgets to ask for another run is stuck here as it would be on an idle server.
+    pub(crate) due: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Recovering,
     Ready,
+    Stopping,
     Stopped,
     Failed,
 }
@@ -26,7 +30,7 @@ pub(crate) enum Phase {
 impl Seat {
     pub(crate) fn new(layout: &Arc<Layout>, id: ShardId, plan: &Plan) -> Self {
         let shard = Shard::recover(Arc::clone(layout), id, owner(id), plan.shard_options.clone());
-        Self { shard, phase: Phase::Recovering }
+        Self { shard, phase: Phase::Recovering, due: true }
     }
 }
 
@@ -59,15 +63,25 @@ impl Trial {
         }
         let now = self.io.now();
         for seat in &mut self.seats {
-            seat.shard.run(&mut self.io, now);
+            if std::mem::take(&mut seat.due) || seat.shard.poll_timeout().is_some_and(|time| time <= now) {
+                seat.shard.run(&mut self.io, now);
+            }
         }
         let answered = self.take_outputs()?;
         let moved = granted || answered || asked > 0;
-        let waiting = !self.open.is_empty() || self.seats.iter().any(|seat| seat.phase == Phase::Recovering);
-        if nothing_happens && waiting && !moved && self.world.step(&[self.deadline()], None) == Wake::Idle {
+        let at_work = |seat: &Seat| matches!(seat.phase, Phase::Recovering | Phase::Stopping);
+        let waiting = !self.open.is_empty() || self.seats.iter().any(at_work);
+        if nothing_happens && waiting && !moved && self.is_idle() {
             return Err(Violation::Stuck { open: self.open.len() });
         }
         Ok(())
+    }
+
+    /// Whether nothing will happen by itself.
+    fn is_idle(&mut self) -> bool {
+        let deadline = self.deadline();
+        let due = self.seats.iter().any(|seat| seat.due);
+        !due && self.world.step(&[deadline], None) == Wake::Idle
     }
 
     fn deadline(&self) -> Option<io::Time> {
@@ -83,6 +97,7 @@ impl Trial {
         };
         let token = *token;
         let seat = usize::from(shard::owner_of(token) - owner(ShardId(0)));
+        self.seats[seat].due = true;
         let machine = &mut self.seats[seat].shard;
         match event {
             Event::Read { buffer, result, .. } => machine.handle_read(token, buffer, result),
@@ -94,7 +109,7 @@ impl Trial {
 
     /// Answers questions for segments, as late as mail can be. True if one was answered.
     fn answer_wants(&mut self, at_once: bool) -> bool {
-        if self.seats.iter().any(|seat| seat.phase == Phase::Recovering) {
+        if !self.pool.is_known() {
             return false;
         }
         let mut answered = false;
@@ -107,6 +122,7 @@ impl Trial {
             self.report.granted_segments += u64::from(grant.is_some());
             self.trace(|_| format!("shard {shard} wants a segment (cleaning: {cleaning}): {grant:?}"));
             self.seats[shard].shard.handle_grant(grant);
+            self.seats[shard].due = true;
             answered = true;
         }
         if answered {
@@ -119,6 +135,7 @@ impl Trial {
         let (free, total) = self.pool.space();
         for seat in &mut self.seats {
             seat.shard.handle_pool_space(free, total);
+            seat.due = true;
         }
     }
 

@@ -189,6 +189,8 @@ impl Trial {
     pub(super) fn stop(&mut self) -> Result<(), Violation> {
         for seat in &mut self.seats {
             seat.shard.checkpoint_and_stop();
+            seat.phase = Phase::Stopping;
+            seat.due = true;
         }
         while self.seats.iter().any(|seat| seat.phase != Phase::Stopped) {
             self.turn(0)?;
