@@ -14,6 +14,8 @@ pub mod proxy;
 pub mod rest;
 #[path = "lib/scratch.rs"]
 pub mod scratch;
+#[path = "lib/seeds.rs"]
+pub mod seeds;
 #[path = "lib/server.rs"]
 pub mod server;
 #[path = "lib/wire.rs"]

@@ -5,11 +5,9 @@
 //! fails is printed with the command that replays it. `FERRULE_SEED` moves the range of seeds, `FERRULE_SEEDS` sets how
 //! many there are.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-
 use sim::trial::{Plan, Report, Violation, run_seed};
 use store::shard::{Outcome, Planted};
+use tests::seeds::{self, Outcomes, number};
 
 /// Seeds of one run.
 const SEEDS: u64 = 1000;
@@ -17,52 +15,19 @@ const SEEDS: u64 = 1000;
 /// Seeds within which a planted fault must show.
 const PLANTED_SEEDS: u64 = 1500;
 
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
-/// Runs `count` seeds on all cores until `enough` says so; returns what failed.
-fn run_seeds(
-    count: u64,
-    change: impl Fn(&mut Plan) + Sync,
-    enough: impl Fn(&[(u64, Violation)]) -> bool + Sync,
-) -> (Vec<(u64, Violation)>, Vec<Report>) {
-    let first = number("FERRULE_SEED", 0);
-    let next = AtomicU64::new(first);
-    let failed = Mutex::new(Vec::new());
-    let reports = Mutex::new(Vec::new());
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + count || enough(&failed.lock().unwrap_or_else(PoisonError::into_inner))
-                    {
-                        break;
-                    }
-                    let mut plan = Plan::new(seed);
-                    change(&mut plan);
-                    match run_seed(&plan) {
-                        Ok(report) => reports.lock().unwrap_or_else(PoisonError::into_inner).push(report),
-                        Err(violation) => {
-                            failed.lock().unwrap_or_else(PoisonError::into_inner).push((seed, violation));
-                        }
-                    }
-                }
-            });
-        }
-    });
-    (
-        failed.into_inner().unwrap_or_else(PoisonError::into_inner),
-        reports.into_inner().unwrap_or_else(PoisonError::into_inner),
-    )
+/// Runs seeds of the plan as `change` leaves it, until `enough` have failed.
+fn run_seeds(count: u64, enough: usize, change: impl Fn(&mut Plan) + Sync) -> Outcomes<Report, Violation> {
+    seeds::run(count, enough, |seed| {
+        let mut plan = Plan::new(seed);
+        change(&mut plan);
+        run_seed(&plan)
+    })
 }
 
 #[test]
 fn a_thousand_seeds_lose_and_spoil_nothing() {
     let count = number("FERRULE_SEEDS", SEEDS);
-    let (failed, reports) = run_seeds(count, |_| {}, |failed| failed.len() >= 50);
+    let Outcomes { failed, reports } = run_seeds(count, 50, |_| {});
     for (seed, violation) in &failed {
         eprintln!("seed {seed}: {violation}\n  replay: cargo run -p sim -- {seed}");
     }
@@ -105,7 +70,7 @@ fn apart(failed: Vec<(u64, Violation)>) -> (usize, Vec<(u64, Violation)>) {
 #[test]
 fn decay_is_answered_with_errors_and_never_with_wrong_data() {
     let count = number("FERRULE_SEEDS", 300);
-    let (failed, _) = run_seeds(count, |plan| plan.decay_bits = 40, |failed| failed.len() >= 50);
+    let Outcomes { failed, .. } = run_seeds(count, 50, |plan| plan.decay_bits = 40);
     for (seed, violation) in &failed {
         eprintln!("seed {seed}: {violation}\n  replay: cargo run -p sim -- decay {seed}");
     }
@@ -115,7 +80,7 @@ fn decay_is_answered_with_errors_and_never_with_wrong_data() {
 
 /// A fault must be found by some seed.
 fn must_be_caught(name: &str, change: impl Fn(&mut Plan) + Sync) {
-    let (failed, _) = run_seeds(PLANTED_SEEDS, change, |failed| !failed.is_empty());
+    let Outcomes { failed, .. } = run_seeds(PLANTED_SEEDS, 1, change);
     match failed.first() {
         Some((seed, violation)) => println!("{name}: seed {seed}: {violation}"),
         None => panic!("{name}: {PLANTED_SEEDS} seeds found nothing"),

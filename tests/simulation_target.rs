@@ -4,12 +4,10 @@
 //! engines on simulated reactors and hosts of the `host` crate on simulated connections. A seed that fails is printed with
 //! the command that replays it. `FERRULE_SEED` moves the range of seeds, `FERRULE_TARGET_SEEDS` sets how many there are.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-
 use sim::target::{TargetPlan, TargetReport, run_target_seed};
 use sim::trial::Violation;
 use store::shard::Planted;
+use tests::seeds::{self, Outcomes, number};
 
 /// Seeds of one run.
 const SEEDS: u64 = 200;
@@ -17,52 +15,23 @@ const SEEDS: u64 = 200;
 /// Seeds within which a planted fault must show.
 const PLANTED_SEEDS: u64 = 400;
 
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
-/// Runs `count` seeds on all cores until `enough` have failed; returns these, and what the others went through.
+/// Runs seeds of the plan as `change` leaves it, until `enough` have failed.
 fn run_seeds(
     count: u64,
     enough: usize,
     change: impl Fn(&mut TargetPlan) + Sync,
-) -> (Vec<(u64, Violation)>, Vec<TargetReport>) {
-    let first = number("FERRULE_SEED", 0);
-    let next = AtomicU64::new(first);
-    let failed = Mutex::new(Vec::new());
-    let reports = Mutex::new(Vec::new());
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    let failures = failed.lock().unwrap_or_else(PoisonError::into_inner).len();
-                    if seed >= first + count || failures >= enough {
-                        break;
-                    }
-                    let mut plan = TargetPlan::new(seed);
-                    change(&mut plan);
-                    match run_target_seed(&plan) {
-                        Ok(report) => reports.lock().unwrap_or_else(PoisonError::into_inner).push(report),
-                        Err(violation) => {
-                            failed.lock().unwrap_or_else(PoisonError::into_inner).push((seed, violation));
-                        }
-                    }
-                }
-            });
-        }
-    });
-    (
-        failed.into_inner().unwrap_or_else(PoisonError::into_inner),
-        reports.into_inner().unwrap_or_else(PoisonError::into_inner),
-    )
+) -> Outcomes<TargetReport, Violation> {
+    seeds::run(count, enough, |seed| {
+        let mut plan = TargetPlan::new(seed);
+        change(&mut plan);
+        run_target_seed(&plan)
+    })
 }
 
 #[test]
 fn hosts_are_told_the_truth() {
     let count = number("FERRULE_TARGET_SEEDS", SEEDS);
-    let (failed, reports) = run_seeds(count, 10, |_| {});
+    let Outcomes { failed, reports } = run_seeds(count, 10, |_| {});
     for (seed, violation) in &failed {
         eprintln!("seed {seed}: {violation}\n  replay: cargo run -p sim -- target {seed}");
     }
@@ -84,7 +53,8 @@ fn hosts_are_told_the_truth() {
 
 /// A fault of the store shows at the hosts too.
 fn must_be_caught(fault: Planted) {
-    let (failed, _) = run_seeds(PLANTED_SEEDS, 1, |plan| plan.shard_options.planted = Some(fault));
+    let Outcomes { failed, .. } =
+        run_seeds(PLANTED_SEEDS, 1, |plan| plan.shard_options.planted = Some(fault));
     match failed.first() {
         Some((seed, violation)) => println!("{fault:?}: seed {seed}: {violation}"),
         None => panic!("{fault:?}: {PLANTED_SEEDS} seeds found nothing"),
