@@ -7,7 +7,7 @@ pub(crate) mod key;
 mod permission;
 mod token;
 
-pub(crate) use permission::{Denied, Permit, Resource, Scope, Verb};
+pub(crate) use permission::{Denied, Permit, Resource, Rule, Scope, Verb, roles_of};
 pub(crate) use token::{Claims, TokenError, claimed_roles, expiry, mint, verify};
 
 /// The pseudo project of the cluster itself.

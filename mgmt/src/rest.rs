@@ -9,6 +9,7 @@ mod hosts;
 mod json;
 mod metrics;
 mod request;
+mod roles;
 mod router;
 mod routes;
 mod rules;

@@ -2,27 +2,69 @@
 //!
 //! Each role has rules, each rule resources and verbs: the shape in which clients read roles.
 
-use super::{Caller, Role};
+use super::{Caller, Role, SYSTEM};
 
-/// What a caller wants to touch.
+/// What a caller wants to touch, by the contract's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resource {
-    /// The cluster with its statistics.
-    Clusters,
+    /// Further addresses of the REST interface.
+    AdminEndpoints,
+    /// Whether other issuers' tokens are taken.
+    Authentications,
+    /// Which role a claim of another issuer gives.
+    AuthMapEntries,
+    /// Parameters of the cluster.
+    ClusterConfigs,
+    /// Clusters that are managed together.
+    ClusterFederations,
     /// The cluster as tenants see it.
     ClusterInfos,
+    /// The cluster with its statistics.
+    Clusters,
     /// Keys that verify tokens.
     Credentials,
+    /// Encryption at rest and its root key.
+    Encryptions,
+    /// What has happened.
+    Events,
+    /// Features that can be turned on and off.
+    FeatureFlags,
     /// Connected hosts.
     Hosts,
+    /// How tokens of other issuers are read.
+    IdpClientConfs,
+    /// Issuers of tokens beside this cluster.
+    IdpConfigurations,
+    /// Authentication of hosts on their NVMe connections.
+    InBandAuths,
+    /// The server's log.
+    Logs,
     /// Metrics that name volumes.
     Metrics,
     /// Nodes.
     Nodes,
+    /// The pool's drives.
+    NvmeDevices,
+    /// Policies that volumes can have.
+    Policies,
     /// Projects.
     Projects,
+    /// Schedules of snapshots.
+    Schedules,
+    /// Roles and their rules.
+    Roles,
+    /// Servers.
+    Servers,
+    /// Snapshots of volumes.
+    Snapshots,
+    /// Secrets of hosts that authenticate.
+    TrustedHostSecrets,
+    /// Hosts that authenticate.
+    TrustedHosts,
     /// What this server does not do yet.
     Unsupported,
+    /// Upgrades of the program.
+    Upgrades,
     /// Volumes.
     Volumes,
 }
@@ -60,6 +102,91 @@ pub(crate) struct Permit {
 /// The caller's roles do not allow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Denied;
+
+impl Resource {
+    /// Every resource.
+    pub(crate) const ALL: [Self; 30] = [
+        Self::AdminEndpoints,
+        Self::Authentications,
+        Self::AuthMapEntries,
+        Self::ClusterConfigs,
+        Self::ClusterFederations,
+        Self::ClusterInfos,
+        Self::Clusters,
+        Self::Credentials,
+        Self::Encryptions,
+        Self::Events,
+        Self::FeatureFlags,
+        Self::Hosts,
+        Self::IdpClientConfs,
+        Self::IdpConfigurations,
+        Self::InBandAuths,
+        Self::Logs,
+        Self::Metrics,
+        Self::Nodes,
+        Self::NvmeDevices,
+        Self::Policies,
+        Self::Projects,
+        Self::Schedules,
+        Self::Roles,
+        Self::Servers,
+        Self::Snapshots,
+        Self::TrustedHostSecrets,
+        Self::TrustedHosts,
+        Self::Unsupported,
+        Self::Upgrades,
+        Self::Volumes,
+    ];
+
+    /// Its name in a role's rules.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::AdminEndpoints => "adminEndpoints",
+            Self::Authentications => "authentications",
+            Self::AuthMapEntries => "authMapEntries",
+            Self::ClusterConfigs => "clusterConfigs",
+            Self::ClusterFederations => "clusterFederations",
+            Self::ClusterInfos => "clusterInfos",
+            Self::Clusters => "clusters",
+            Self::Credentials => "credentials",
+            Self::Encryptions => "encryptions",
+            Self::Events => "events",
+            Self::FeatureFlags => "featureFlags",
+            Self::Hosts => "hosts",
+            Self::IdpClientConfs => "idpClientConfs",
+            Self::IdpConfigurations => "idpConfigurations",
+            Self::InBandAuths => "inBandAuths",
+            Self::Logs => "logs",
+            Self::Metrics => "metrics",
+            Self::Nodes => "nodes",
+            Self::NvmeDevices => "nvmeDevices",
+            Self::Policies => "policies",
+            Self::Projects => "projects",
+            Self::Schedules => "resourcePolicies",
+            Self::Roles => "roles",
+            Self::Servers => "servers",
+            Self::Snapshots => "snapshots",
+            Self::TrustedHostSecrets => "trustedHostSecrets",
+            Self::TrustedHosts => "trustedHosts",
+            Self::Unsupported => "unsupported",
+            Self::Upgrades => "upgrades",
+            Self::Volumes => "volumes",
+        }
+    }
+}
+
+impl Verb {
+    /// Its name in a role's rules.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Delete => "delete",
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Update => "update",
+        }
+    }
+}
 
 impl Permit {
     /// The only project that the permit is good for; none means all.
@@ -104,11 +231,12 @@ impl Caller {
 impl Role {
     fn allows(&self, resource: Resource, verb: Verb, scope: Scope<'_>) -> bool {
         let (own, rules) = match self {
-            Self::ClusterAdmin => return true,
-            Self::ProjectAdmin(project) => (project, PROJECT_ADMIN),
-            Self::ProjectViewer(project) => (project, PROJECT_VIEWER),
+            Self::ClusterAdmin => (SYSTEM, CLUSTER_ADMIN),
+            Self::ProjectAdmin(project) => (project.as_str(), PROJECT_ADMIN),
+            Self::ProjectViewer(project) => (project.as_str(), PROJECT_VIEWER),
         };
         let in_scope = match scope {
+            _ if own == SYSTEM => true,
             Scope::Cluster => TENANT_VISIBLE.contains(&resource),
             Scope::Project(project) => project == own,
         };
@@ -118,29 +246,69 @@ impl Role {
 }
 
 /// What a role may do to which resources.
-struct Rule {
-    resources: &'static [Resource],
-    verbs: &'static [Verb],
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rule {
+    /// The resources.
+    pub(crate) resources: &'static [Resource],
+    /// What may be done to them.
+    pub(crate) verbs: &'static [Verb],
+}
+
+/// The roles of a scope by their names, with their rules.
+pub(crate) fn roles_of(scope: &str) -> &'static [(&'static str, &'static [Rule])] {
+    if scope == SYSTEM { &[("cluster-admin", CLUSTER_ADMIN)] } else { PROJECT_ROLES }
 }
 
 const READ: &[Verb] = &[Verb::Get, Verb::List];
 const ALL: &[Verb] = &[Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Update];
 
 /// Resources that belong to no project and are shown to tenants: their clients begin by reading these.
-const TENANT_VISIBLE: &[Resource] = &[Resource::ClusterInfos, Resource::Nodes];
+const TENANT_VISIBLE: &[Resource] = &[Resource::ClusterInfos, Resource::Nodes, Resource::Policies];
+
+/// The cluster's administrator.
+const CLUSTER_ADMIN: &[Rule] = &[Rule { resources: &Resource::ALL, verbs: ALL }];
+
+const PROJECT_ROLES: &[(&str, &[Rule])] = &[("admin", PROJECT_ADMIN), ("viewer", PROJECT_VIEWER)];
 
 /// An administrator of a project.
 const PROJECT_ADMIN: &[Rule] = &[
-    Rule { resources: &[Resource::Volumes, Resource::Credentials, Resource::Unsupported], verbs: ALL },
-    Rule { resources: &[Resource::ClusterInfos, Resource::Nodes, Resource::Projects], verbs: READ },
+    Rule {
+        resources: &[
+            Resource::Credentials,
+            Resource::Schedules,
+            Resource::Snapshots,
+            Resource::TrustedHostSecrets,
+            Resource::TrustedHosts,
+            Resource::Unsupported,
+            Resource::Volumes,
+        ],
+        verbs: ALL,
+    },
+    Rule {
+        resources: &[
+            Resource::ClusterInfos,
+            Resource::Events,
+            Resource::Nodes,
+            Resource::Policies,
+            Resource::Projects,
+            Resource::Roles,
+        ],
+        verbs: READ,
+    },
 ];
 
-/// A viewer of a project: credentials are not shown.
+/// A viewer of a project: credentials and secrets are not shown.
 const PROJECT_VIEWER: &[Rule] = &[Rule {
     resources: &[
         Resource::ClusterInfos,
+        Resource::Events,
         Resource::Nodes,
+        Resource::Policies,
         Resource::Projects,
+        Resource::Schedules,
+        Resource::Roles,
+        Resource::Snapshots,
+        Resource::TrustedHosts,
         Resource::Unsupported,
         Resource::Volumes,
     ],
@@ -151,27 +319,15 @@ const PROJECT_VIEWER: &[Rule] = &[Rule {
 mod test {
     use super::*;
 
-    const RESOURCES: [Resource; 9] = [
-        Resource::Clusters,
-        Resource::ClusterInfos,
-        Resource::Credentials,
-        Resource::Hosts,
-        Resource::Metrics,
-        Resource::Nodes,
-        Resource::Projects,
-        Resource::Unsupported,
-        Resource::Volumes,
-    ];
-
     #[test]
     fn the_table_is_this_one() {
-        use Resource::{ClusterInfos, Credentials, Nodes, Projects, Unsupported, Volumes};
+        use Resource as R;
         let admin = Role::ProjectAdmin("p".to_owned());
         let viewer = Role::ProjectViewer("p".to_owned());
-        for resource in RESOURCES {
+        for resource in R::ALL {
             for verb in ALL.iter().copied() {
                 let reads = READ.contains(&verb);
-                let tenant = matches!(resource, ClusterInfos | Nodes);
+                let tenant = matches!(resource, R::ClusterInfos | R::Nodes | R::Policies);
                 assert!(Role::ClusterAdmin.allows(resource, verb, Scope::Cluster));
                 assert!(Role::ClusterAdmin.allows(resource, verb, Scope::Project("q")));
                 for role in [&admin, &viewer] {
@@ -182,14 +338,19 @@ mod test {
                     );
                 }
                 let own = Scope::Project("p");
-                let changes = matches!(resource, Credentials | Unsupported | Volumes);
-                let shown = changes || tenant || resource == Projects;
+                let secret = matches!(resource, R::Credentials | R::TrustedHostSecrets);
+                let changes = secret
+                    || matches!(
+                        resource,
+                        R::Schedules | R::Snapshots | R::TrustedHosts | R::Unsupported | R::Volumes
+                    );
+                let shown = changes || tenant || matches!(resource, R::Events | R::Projects | R::Roles);
                 assert_eq!(
                     admin.allows(resource, verb, own),
                     changes || shown && reads,
                     "{resource:?} {verb:?}"
                 );
-                let shown = shown && resource != Credentials;
+                let shown = shown && !secret;
                 assert_eq!(viewer.allows(resource, verb, own), shown && reads, "{resource:?} {verb:?}");
             }
         }

@@ -3,7 +3,7 @@
 use hyper::Method;
 
 use super::router::{Handler, Route};
-use super::{access, cluster, hosts, metrics, volumes};
+use super::{access, cluster, hosts, metrics, roles, volumes};
 
 /// Every route that this server serves.
 pub(super) fn table() -> Vec<Route> {
@@ -55,6 +55,8 @@ fn tenants() -> Vec<Route> {
     vec![
         token!(GET "/api/v2/projects" => access::list_projects),
         token!(GET "/api/v2/projects/{name}" => access::get_project),
+        token!(GET "/api/v2/projects/{projectName}/roles" => roles::list),
+        token!(GET "/api/v2/projects/{projectName}/roles/{name}" => roles::get),
         token!(POST "/api/v2/projects/{projectName}/credentials" => access::create_credential),
         token!(GET "/api/v2/projects/{projectName}/credentials" => access::list_credentials),
         token!(GET "/api/v2/projects/{projectName}/credentials/{ID}" => access::get_credential),
