@@ -3,6 +3,7 @@
 mod client;
 mod failure;
 mod output;
+mod perf;
 mod run;
 mod settings;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub(crate) fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match line.command {
         Command::Serve(arguments) => serve(arguments),
+        Command::Perf(arguments) => perf::run(*arguments),
         Command::Client(command) => match command.run(&|name| std::env::var(name).ok()) {
             Ok(text) => {
                 use std::io::Write as _;
@@ -93,6 +95,8 @@ enum Command {
     /// Serve volumes over NVMe/TCP, and the REST interface that manages them
     #[command(after_help = SERVE_HELP)]
     Serve(ServeArgs),
+    /// Measure a target: IOPS, bandwidth, latencies, and what a core does for it
+    Perf(Box<perf::PerfArgs>),
     #[command(flatten)]
     Client(ClientCommand),
 }

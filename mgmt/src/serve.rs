@@ -187,6 +187,12 @@ fn announce(folder: &StateFolder, site: &Site) {
             text += &format!("Connect a host   nvme connect -t tcp -a {ip} -s {port} -n {nqn}\n");
         }
     }
+    for (nsid, what) in &site.identity.bench {
+        text += &format!("For benches      {what} is namespace {nsid}\n");
+    }
+    if let (Some((nsid, _)), Some(endpoint)) = (site.identity.bench.first(), site.nvme_endpoints.first()) {
+        text += &format!("Measure it       ferrule perf --target {endpoint} --subnqn {nqn} --nsid {nsid}\n");
+    }
     let mut out = std::io::stdout().lock();
     drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
     tracing::info!(nqn, api = ?site.api_endpoints, nvme = ?site.nvme_endpoints, "ready");

@@ -15,6 +15,8 @@ mod payload;
 mod plan;
 mod report;
 mod run;
+#[cfg(test)]
+mod test;
 mod worker;
 
 pub use error::LoadError;

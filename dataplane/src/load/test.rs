@@ -1,0 +1,146 @@
+//! The load generator against this crate's own data plane, on the loopback. Goal: what is verified is verified indeed,
+//! whatever was negotiated, and what cannot be is refused with its reason.
+
+use std::ops::ControlFlow;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::*;
+use crate::{Action, Bench, Config, DataPlane, Reactors};
+
+const RAM_BYTES: u64 = 64 << 20;
+
+/// A data plane with one namespace in memory, stopped when dropped.
+struct Target(Option<DataPlane>);
+
+impl Target {
+    fn start() -> Self {
+        let config = Config {
+            pool: Vec::new(),
+            reactors: Reactors::Count(1),
+            listen: vec![([127, 0, 0, 1], 0).into()],
+            advertise: Vec::new(),
+            discovery: Vec::new(),
+            bench: vec![Bench::Ram { size_bytes: RAM_BYTES }],
+            ring_features_off: Vec::new(),
+        };
+        Self(Some(DataPlane::start(&config).unwrap()))
+    }
+
+    fn load(&self, pattern: Pattern) -> LoadOptions {
+        let identity = self.0.as_ref().unwrap().identity();
+        let mut options =
+            LoadOptions::new(identity.listen[0], identity.subsystem_nqn.clone(), identity.bench[0].0);
+        options.pattern = pattern;
+        options.time = Duration::from_millis(200);
+        options.waiting = Waiting::Block;
+        options
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if let Some(plane) = self.0.take() {
+            let (done, is_done) = mpsc::channel();
+            plane.handle().submit(Action::Stop, move |outcome| done.send(outcome.is_ok()).unwrap());
+            assert!(is_done.recv().unwrap());
+            plane.wait().unwrap();
+        }
+    }
+}
+
+fn run_whole(options: &LoadOptions) -> LoadReport {
+    let report = run(options, |_| ControlFlow::Continue(())).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert!(report.all.ios > 0, "{report:?}");
+    report
+}
+
+#[test]
+fn what_one_load_wrote_another_verifies() {
+    let target = Target::start();
+    let range =
+        LoadOptions { range_bytes: Some(4 << 20), verify: true, queues: 2, ..target.load(Pattern::RandRw) };
+    let report = run_whole(&range);
+    assert!(
+        report.verified.is_some_and(|verified| verified.checked > report.reads.ios / 2),
+        "reads are checked"
+    );
+    let reads = LoadOptions { pattern: Pattern::RandRead, seed: 2, ..range.clone() };
+    assert_eq!(run_whole(&reads).verified.unwrap().mismatches, 0);
+    // Stamps are of logical blocks, not of commands.
+    let moved = LoadOptions { block_bytes: 8192, ..reads };
+    assert_eq!(
+        run_whole(&moved).verified.unwrap().mismatches,
+        0,
+        "any size of command reads the same blocks"
+    );
+}
+
+#[test]
+fn writes_are_verified_whatever_was_negotiated() {
+    let target = Target::start();
+    for (digests, sq_flow_control, block_bytes, flush) in [
+        (false, false, 4096, true),
+        (true, false, 131_072, false),
+        (true, true, 16_384, true),
+        (false, true, 512 << 10, false),
+    ] {
+        let options = LoadOptions {
+            header_digest: digests,
+            data_digest: digests,
+            sq_flow_control,
+            block_bytes,
+            flush,
+            verify: true,
+            range_bytes: Some(32 << 20),
+            threads: Some(1),
+            queues: 2,
+            queue_depth: 8,
+            ..target.load(Pattern::RandWrite)
+        };
+        let report = run_whole(&options);
+        assert!(report.verified.unwrap().checked > 0, "what was written is read back");
+    }
+}
+
+#[test]
+fn a_load_ends_early_when_progress_says_so() {
+    let target = Target::start();
+    let options = LoadOptions {
+        time: Duration::from_secs(60),
+        progress_interval: Duration::from_millis(100),
+        ..target.load(Pattern::RandRead)
+    };
+    let report = run(&options, |progress| {
+        if progress.completed > 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(report.unwrap().seconds < 30.0);
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_its_reason() {
+    let target = Target::start();
+    let good = target.load(Pattern::RandRead);
+    let refusal =
+        |options: &LoadOptions| run(options, |_| ControlFlow::Continue(())).unwrap_err().to_string();
+    for (options, reason) in [
+        (LoadOptions { block_bytes: 1000, ..good.clone() }, "no multiple of the logical block"),
+        (LoadOptions { block_bytes: 64 << 20, ..good.clone() }, "more than the"),
+        (LoadOptions { queue_depth: 65_000, ..good.clone() }, "outside 1..="),
+        (LoadOptions { queues: 0, ..good.clone() }, "at least one queue"),
+        (LoadOptions { nsid: 7, ..good.clone() }, "namespace 7 does not exist"),
+        (
+            LoadOptions { offset_bytes: RAM_BYTES, range_bytes: Some(4096), ..good.clone() },
+            "beyond the namespace",
+        ),
+        (LoadOptions { range_bytes: Some(4096), verify: true, ..good.clone() }, "has room for 1 commands"),
+        (LoadOptions { subsystem_nqn: String::new(), ..good.clone() }, "is not an NQN"),
+        (LoadOptions { subsystem_nqn: "nqn.none".to_owned(), ..good.clone() }, "Connect refused"),
+    ] {
+        let said = refusal(&options);
+        assert!(said.contains(reason), "{said:?} does not say {reason:?}");
+    }
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert!(refusal(&LoadOptions { target: nobody, ..good }).contains("cannot connect"));
+}
