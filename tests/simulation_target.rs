@@ -4,7 +4,7 @@
 //! engines on simulated reactors and hosts of the `host` crate on simulated connections. A seed that fails is printed with
 //! the command that replays it. `FERRULE_SEED` moves the range of seeds, `FERRULE_TARGET_SEEDS` sets how many there are.
 
-use sim::target::{TargetPlan, TargetReport, run_target_seed};
+use sim::target::{TargetPlan, TargetReport, attack_of, run_attack, run_target_seed};
 use sim::trial::Violation;
 use store::shard::Planted;
 use tests::seeds::{self, Outcomes, number};
@@ -49,6 +49,18 @@ fn hosts_are_told_the_truth() {
         println!("{what}: {times}");
         assert!(times > 0 || count < SEEDS, "no {what} in {count} seeds");
     }
+}
+
+#[test]
+fn a_hostile_peer_harms_nobody() {
+    let count = number("FERRULE_TARGET_SEEDS", SEEDS);
+    let Outcomes { failed, reports } = seeds::run(count, 10, |seed| run_attack(&attack_of(seed)));
+    for (seed, violation) in &failed {
+        eprintln!("seed {seed}: {violation}\n  replay: cargo run -p sim -- attack {seed}");
+    }
+    assert!(failed.is_empty(), "{} seeds failed", failed.len());
+    let served: u64 = reports.iter().map(|report| report.completed).sum();
+    assert!(served > count, "the honest hosts were served {served} commands beside {count} attacks");
 }
 
 /// A fault of the store shows at the hosts too.

@@ -39,6 +39,6 @@ pub use nvme;
 pub use queue::{Cid, Completion, Lost, Payload, Phase, Queue, Refusal, Rejected, Stats};
 
 /// CRC32C as header and data digests use it.
-fn crc32c(bytes: &[u8]) -> u32 {
+pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
 }

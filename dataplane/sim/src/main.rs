@@ -5,35 +5,53 @@
 use std::process::ExitCode;
 
 use io::Time;
-use sim::target::{TargetPlan, TargetTrial, run_target_seed};
+use sim::target::{TargetPlan, TargetTrial, attack_of, run_attack, run_target_seed};
 use sim::trial::{Plan, Trial, Violation, run_seed};
+
+/// What a seed is run on.
+#[derive(Clone, Copy)]
+enum What {
+    Store,
+    Target,
+    Attack,
+}
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let whole = arguments.iter().any(|text| text == "target");
+    let what = match arguments.first().map(String::as_str) {
+        Some("target") => What::Target,
+        Some("attack") => What::Attack,
+        _ => What::Store,
+    };
     let decay_bits = if arguments.iter().any(|text| text == "decay") { 40 } else { 0 };
     let plan = |seed| Plan { decay_bits, ..Plan::new(seed) };
     let numbers: Vec<u64> = arguments.iter().filter_map(|text| text.parse().ok()).collect();
     match numbers[..] {
-        [seed] => replay(seed, whole, plan),
-        [first, count] => sweep(first, count, whole, plan),
+        [seed] => replay(seed, what, plan),
+        [first, count] => sweep(first, count, what, plan),
         _ => {
-            eprintln!("usage: sim [target | decay] SEED | sim [target | decay] FIRST COUNT");
+            eprintln!(
+                "usage: sim [target | attack | decay] SEED | sim [target | attack | decay] FIRST COUNT"
+            );
             ExitCode::from(2)
         }
     }
 }
 
-fn replay(seed: u64, whole: bool, plan: impl Fn(u64) -> Plan) -> ExitCode {
+fn replay(seed: u64, what: What, plan: impl Fn(u64) -> Plan) -> ExitCode {
     let tracer = |time: Time, line: &str| println!("{:>12} {line}", time.0);
-    let result = if whole {
-        let mut trial = TargetTrial::new(TargetPlan::new(seed));
-        trial.set_tracer(tracer);
-        trial.run().map(|report| format!("{report:#?}"))
-    } else {
-        let mut trial = Trial::new(plan(seed));
-        trial.set_tracer(tracer);
-        trial.run().map(|report| format!("{report:#?}"))
+    let result = match what {
+        What::Target => {
+            let mut trial = TargetTrial::new(TargetPlan::new(seed));
+            trial.set_tracer(tracer);
+            trial.run().map(|report| format!("{report:#?}"))
+        }
+        What::Attack => run_attack(&attack_of(seed)).map(|report| format!("{report:#?}")),
+        What::Store => {
+            let mut trial = Trial::new(plan(seed));
+            trial.set_tracer(tracer);
+            trial.run().map(|report| format!("{report:#?}"))
+        }
     };
     match result {
         Ok(report) => {
@@ -47,14 +65,14 @@ fn replay(seed: u64, whole: bool, plan: impl Fn(u64) -> Plan) -> ExitCode {
     }
 }
 
-fn sweep(first: u64, count: u64, whole: bool, plan: impl Fn(u64) -> Plan) -> ExitCode {
+fn sweep(first: u64, count: u64, what: What, plan: impl Fn(u64) -> Plan) -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let mut failed = 0_u64;
     for seed in first..first.saturating_add(count) {
-        let result: Result<(), Violation> = if whole {
-            run_target_seed(&TargetPlan::new(seed)).map(drop)
-        } else {
-            run_seed(&plan(seed)).map(drop)
+        let result: Result<(), Violation> = match what {
+            What::Target => run_target_seed(&TargetPlan::new(seed)).map(drop),
+            What::Attack => run_attack(&attack_of(seed)).map(drop),
+            What::Store => run_seed(&plan(seed)).map(drop),
         };
         if let Err(violation) = result {
             println!("seed {seed}: {violation}");

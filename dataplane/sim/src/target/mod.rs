@@ -5,6 +5,7 @@
 //! power cut); a command that was lost with its connection takes effect before the host's next association is ready or
 //! never; a host that was taken off a volume's list changes nothing after that was answered; sizes change at once.
 
+mod attack;
 mod host;
 mod load;
 mod manage;
@@ -25,6 +26,7 @@ use crate::model::Block;
 use crate::trial::Violation;
 use crate::{Crash, CutStyle, Random, SimBuffer, SimIo, SimSocket, Wake, World, WorldOptions};
 
+pub use attack::{attack_of, run_attack};
 pub use plan::TargetPlan;
 
 use host::SimHost;
@@ -71,6 +73,8 @@ pub struct TargetTrial {
     port: u16,
     turns: u64,
     cut: bool,
+    // When the driver itself wants the next turn at the latest.
+    pause: Option<Time>,
     tracer: Option<fn(Time, &str)>,
     report: TargetReport,
 }
@@ -173,6 +177,7 @@ impl TargetTrial {
             port: 20_000,
             turns: 0,
             cut: false,
+            pause: None,
             tracer: None,
             report: TargetReport::default(),
             plan,
@@ -205,6 +210,11 @@ impl TargetTrial {
             }
         }
         self.load()?;
+        self.finish()
+    }
+
+    /// Stops in order, and counts the buffers.
+    fn finish(mut self) -> Result<TargetReport, Violation> {
         self.stop()?;
         self.engines.clear();
         for reactor in 0..self.plan.reactors.last().copied().unwrap_or(1) {
@@ -250,7 +260,7 @@ impl TargetTrial {
             listen: vec![self.listen],
             discovery: Vec::new(),
             advertise: Vec::new(),
-            bench: Vec::new(),
+            bench: self.plan.bench.clone(),
             drives: vec!["drive".into(); self.plan.drives.len()],
             reactors: Vec::new(),
         }
@@ -339,7 +349,7 @@ impl TargetTrial {
             return Err(Violation::Slow { open: self.open.len() });
         }
         let deadlines: Vec<Option<Time>> = self.engines.iter().map(|seat| seat.deadline).collect();
-        let timer = self.hosts.iter().filter_map(SimHost::deadline).min();
+        let timer = self.hosts.iter().filter_map(SimHost::deadline).chain(self.pause).min();
         match self.world.step(&deadlines, timer) {
             Wake::Reactor(reactor) => self.run_reactor(usize::from(reactor.0))?,
             Wake::Endpoint(id) => {

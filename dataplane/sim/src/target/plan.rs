@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use engine::BenchNamespace;
 use io::DriveShape;
 use store::ShardOptions;
 
@@ -44,6 +45,8 @@ pub struct TargetPlan {
     pub reconnect_one_in: u32,
     /// One in how many turns management changes a volume.
     pub change_one_in: u32,
+    /// Namespaces without a store.
+    pub bench: Vec<BenchNamespace>,
 }
 
 impl TargetPlan {
@@ -84,6 +87,7 @@ impl TargetPlan {
             digests: random.one_in(3),
             reconnect_one_in: [0, 0, 300, 1000][random.index(4)],
             change_one_in: [0, 300, 1000][random.index(3)],
+            bench: Vec::new(),
         }
     }
 }
