@@ -1,4 +1,5 @@
-//! The directory: what the pool knows of itself beside its blocks. Volumes, and identifiers that must not come back.
+//! The directory: what the pool knows of itself beside its blocks. Volumes, snapshots, and identifiers that must not
+//! come back.
 //!
 //! An append log of checksummed frames in one of two halves of a fixed area; when a half is full, what is current goes
 //! into the other (`compaction`). Every change is durable (written and flushed) before it is answered; changes that
@@ -17,13 +18,15 @@ mod log;
 mod marks;
 mod record;
 mod recovery;
+mod snapshot;
 mod table;
 
 pub use error::{Damage, DirectoryError, DirectoryFault};
 pub use record::{
-    ATTRIBUTES_BYTES_MAX, Access, NAME_BYTES_MAX, NSID_MAX, RECORD_BYTES_MAX, SectorSize, VolumeRecord,
-    VolumeState,
+    ATTRIBUTES_BYTES_MAX, Access, Limits, NAME_BYTES_MAX, NSID_MAX, RECORD_BYTES_MAX, SectorSize,
+    VolumeRecord, VolumeState,
 };
+pub use snapshot::SnapshotRecord;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,8 +37,9 @@ use self::compaction::{Advance, Compaction};
 use self::format::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FRAMES_OFFSET};
 use self::log::{Frame, Log, Place};
 use self::marks::{MARKS_ENCODED_MAX, Marks};
-use self::record::{KIND_VOLUME, RECORD_HEADER_BYTES, RawRecord, VOLUME_VERSION};
+use self::record::{KIND_SNAPSHOT, KIND_VOLUME, RECORD_HEADER_BYTES, RawRecord, VOLUME_VERSION};
 use self::recovery::Recovery;
+use self::snapshot::SNAPSHOT_VERSION;
 use self::table::{Conflict, Table};
 use crate::pool::step::Stepper;
 use crate::pool::{Layout, VolumeId};
@@ -112,6 +116,8 @@ struct Change {
 enum ChangeKind {
     Put(Arc<VolumeRecord>),
     Remove(VolumeId),
+    PutSnapshot(Arc<SnapshotRecord>),
+    RemoveSnapshot(VolumeId),
     /// Only the marks changed.
     Marks,
 }
@@ -233,6 +239,29 @@ impl Directory {
         }
     }
 
+    /// Stores a snapshot, new or in place of the one with its id. Answered by [`Output::Done`] with `tag`.
+    ///
+    /// # Panics
+    /// Before [`Output::Ready`].
+    pub fn put_snapshot(&mut self, snapshot: SnapshotRecord, tag: u64) {
+        if let Err(error) = self.plan_put_snapshot(snapshot, tag) {
+            self.outputs.push_back(Output::Done { tag, result: Err(error) });
+        }
+    }
+
+    /// Removes a snapshot for good. Answered by [`Output::Done`] with `tag`; always has room.
+    ///
+    /// # Panics
+    /// Before [`Output::Ready`].
+    pub fn remove_snapshot(&mut self, id: VolumeId, tag: u64) {
+        let result =
+            self.check_open().and_then(|()| self.planned.remove_snapshot(id).ok_or(DirectoryError::NotFound));
+        match result {
+            Ok(_) => self.waiting.push_back(Change { tag, kind: ChangeKind::RemoveSnapshot(id) }),
+            Err(error) => self.outputs.push_back(Output::Done { tag, result: Err(error) }),
+        }
+    }
+
     /// Notes that CNTLIDs below `next` are spent. Answered by [`Output::Done`] with `tag`; always has room.
     ///
     /// # Panics
@@ -251,6 +280,11 @@ impl Directory {
     /// before that nothing may be stored under it.
     pub fn allocate_volume_id(&mut self) -> VolumeId {
         self.marks.allocate_volume()
+    }
+
+    /// A shard has an image of this id, whether or not a record names it: nothing else may get the id.
+    pub fn note_image(&mut self, id: VolumeId) {
+        self.marks.note_volume(id);
     }
 
     /// An NSID that no volume has and, while there are others, none had lately. `None` where all are taken.
@@ -306,6 +340,29 @@ impl Directory {
             || self.durable.volume_by_name(project, name).is_some()
     }
 
+    /// All snapshots, in the order in which they were taken.
+    pub fn snapshots(&self) -> impl ExactSizeIterator<Item = &Arc<SnapshotRecord>> {
+        self.durable.snapshots()
+    }
+
+    /// The snapshot with this id.
+    #[must_use]
+    pub fn snapshot(&self, id: VolumeId) -> Option<&Arc<SnapshotRecord>> {
+        self.durable.snapshot(id)
+    }
+
+    /// The snapshot with this UUID.
+    #[must_use]
+    pub fn snapshot_by_uuid(&self, uuid: &[u8; 16]) -> Option<&Arc<SnapshotRecord>> {
+        self.durable.snapshot_by_uuid(uuid)
+    }
+
+    /// Whether a snapshot, durable or accepted, has this name in this project.
+    #[must_use]
+    pub fn has_snapshot_name(&self, project: &str, name: &str) -> bool {
+        self.planned.has_snapshot_name(project, name) || self.durable.has_snapshot_name(project, name)
+    }
+
     /// Whether changes are under way.
     #[must_use]
     pub fn is_busy(&self) -> bool {
@@ -326,24 +383,41 @@ impl Directory {
         }
         let old = self.planned.volume(volume.id);
         if old.is_some_and(|old| {
-            old.uuid != volume.uuid || old.nsid != volume.nsid || old.sector != volume.sector
+            old.uuid != volume.uuid
+                || old.nsid != volume.nsid
+                || old.sector != volume.sector
+                || old.lineage != volume.lineage
         }) {
-            return Err(DirectoryError::Invalid { field: "uuid, nsid and sector", rule: "fixed for life" });
+            let field = "uuid, nsid, sector and lineage";
+            return Err(DirectoryError::Invalid { field, rule: "fixed for life" });
         }
-        let before = old.map_or(0, |old| old.encoded_bytes());
-        let after = volume.encoded_bytes();
+        self.check_room(old.map_or(0, |old| old.encoded_bytes()), volume.encoded_bytes())?;
+        let volume = Arc::new(volume);
+        self.planned.put(&volume).map_err(refusal)?;
+        self.waiting.push_back(Change { tag, kind: ChangeKind::Put(volume) });
+        Ok(())
+    }
+
+    fn plan_put_snapshot(&mut self, snapshot: SnapshotRecord, tag: u64) -> Result<(), DirectoryError> {
+        self.check_open()?;
+        snapshot.check().map_err(|(field, rule)| DirectoryError::Invalid { field, rule })?;
+        if !self.marks.has_given(snapshot.id) {
+            return Err(DirectoryError::Invalid { field: "id", rule: "as the directory allocated it" });
+        }
+        let old = self.planned.snapshot(snapshot.id);
+        self.check_room(old.map_or(0, |old| old.encoded_bytes()), snapshot.encoded_bytes())?;
+        let snapshot = Arc::new(snapshot);
+        self.planned.put_snapshot(&snapshot).map_err(refusal)?;
+        self.waiting.push_back(Change { tag, kind: ChangeKind::PutSnapshot(snapshot) });
+        Ok(())
+    }
+
+    /// What does not grow always has room, so that a full directory can be emptied.
+    fn check_room(&self, before: usize, after: usize) -> Result<(), DirectoryError> {
         let total = self.planned.encoded_bytes() - before + after;
-        // What does not grow always has room, so that a full directory can be emptied.
         if after > before && snapshot_bytes_max(total) > self.place.half_bytes as usize / 4 * 3 {
             return Err(DirectoryError::CapacityExceeded);
         }
-        let volume = Arc::new(volume);
-        self.planned.put(&volume).map_err(|conflict| match conflict {
-            Conflict::Name => DirectoryError::NameTaken,
-            Conflict::Nsid => DirectoryError::NsidTaken,
-            Conflict::Uuid => DirectoryError::UuidTaken,
-        })?;
-        self.waiting.push_back(Change { tag, kind: ChangeKind::Put(volume) });
         Ok(())
     }
 
@@ -397,6 +471,14 @@ impl Directory {
                 ChangeKind::Remove(id) => {
                     self.durable.remove(*id);
                 }
+                ChangeKind::PutSnapshot(snapshot) => {
+                    self.durable
+                        .put_snapshot(snapshot)
+                        .expect("accepted in this order, so it contradicts nothing durable");
+                }
+                ChangeKind::RemoveSnapshot(id) => {
+                    self.durable.remove_snapshot(*id);
+                }
                 ChangeKind::Marks => {}
             }
             self.stats.changes += 1;
@@ -431,7 +513,8 @@ impl Change {
     fn encoded_bytes(&self) -> usize {
         match &self.kind {
             ChangeKind::Put(volume) => volume.encoded_bytes(),
-            ChangeKind::Remove(_) => RECORD_HEADER_BYTES,
+            ChangeKind::PutSnapshot(snapshot) => snapshot.encoded_bytes(),
+            ChangeKind::Remove(_) | ChangeKind::RemoveSnapshot(_) => RECORD_HEADER_BYTES,
             // Where the marks are as they were logged, they are logged again, so that the frame has a record.
             ChangeKind::Marks => MARKS_ENCODED_MAX,
         }
@@ -441,8 +524,20 @@ impl Change {
         match &self.kind {
             ChangeKind::Put(volume) => frame.push(&volume.to_raw()),
             ChangeKind::Remove(id) => frame.push(&RawRecord::removal(KIND_VOLUME, VOLUME_VERSION, id.0)),
+            ChangeKind::PutSnapshot(snapshot) => frame.push(&snapshot.to_raw()),
+            ChangeKind::RemoveSnapshot(id) => {
+                frame.push(&RawRecord::removal(KIND_SNAPSHOT, SNAPSHOT_VERSION, id.0));
+            }
             ChangeKind::Marks => {}
         }
+    }
+}
+
+fn refusal(conflict: Conflict) -> DirectoryError {
+    match conflict {
+        Conflict::Name => DirectoryError::NameTaken,
+        Conflict::Nsid => DirectoryError::NsidTaken,
+        Conflict::Uuid => DirectoryError::UuidTaken,
     }
 }
 

@@ -46,6 +46,13 @@ impl Marks {
         id
     }
 
+    /// The id is in use, whoever gave it.
+    pub(crate) fn note_volume(&mut self, id: VolumeId) {
+        if id.0 < VOLUMES_MAX {
+            self.next_volume = self.next_volume.max(id.0 + 1);
+        }
+    }
+
     /// The free NSID next above the one given last, wrapping round, without those freed last; of those the one freed
     /// first, where there are no others. `None` when all are taken.
     pub(crate) fn allocate_nsid(&mut self, is_taken: impl Fn(u32) -> bool) -> Option<u32> {

@@ -28,7 +28,9 @@ pub const NSID_MAX: u32 = 16_384;
 
 pub(crate) const KIND_VOLUME: u16 = 1;
 pub(crate) const KIND_MARKS: u16 = 2;
-pub(crate) const VOLUME_VERSION: u16 = 1;
+pub(crate) const KIND_SNAPSHOT: u16 = 3;
+/// What is written; version 1 had no images, no sources and no limits, and is still read.
+pub(crate) const VOLUME_VERSION: u16 = 2;
 pub(crate) const FLAG_OPTIONAL: u16 = 1;
 pub(crate) const FLAG_REMOVE: u16 = 2;
 
@@ -61,11 +63,36 @@ pub enum VolumeState {
     Deleting,
 }
 
+/// What a volume's hosts may do in a second; zero is unlimited. Where several limit the same, the least counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Commands that read.
+    pub read_ios: u64,
+    /// Commands that write.
+    pub write_ios: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub write_bytes: u64,
+    /// Commands that read, for each GiB of the volume's size.
+    pub read_ios_per_gib: u64,
+    /// Commands that write, for each GiB of the volume's size.
+    pub write_ios_per_gib: u64,
+}
+
 /// A volume as the pool describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VolumeRecord {
-    /// How shards know it; from [`crate::directory::Directory::allocate_volume_id`].
+    /// Its name for life; from [`crate::directory::Directory::allocate_volume_id`].
     pub id: VolumeId,
+    /// The image that holds its blocks in every shard: its own id, until a rollback or where it began as a clone.
+    pub image: VolumeId,
+    /// The volume that its first ancestor was: it says which stripe lies in which shard, and never changes.
+    pub lineage: VolumeId,
+    /// The UUID of the snapshot that it is a clone of; zeros for one that began empty.
+    pub source: [u8; 16],
+    /// What its hosts may do.
+    pub limits: Limits,
     /// Namespace UUID and NGUID, RFC 9562 byte order.
     pub uuid: [u8; 16],
     /// Namespace identifier, 1 to [`NSID_MAX`].
@@ -92,6 +119,24 @@ pub struct VolumeRecord {
     pub created_unix_ns: u64,
     /// Where it is in its life.
     pub state: VolumeState,
+}
+
+impl SectorSize {
+    pub(super) const fn code(self) -> u8 {
+        match self {
+            Self::B512 => 9,
+            Self::B4096 => 12,
+        }
+    }
+}
+
+impl VolumeState {
+    pub(super) const fn code(self) -> u8 {
+        match self {
+            Self::Available => 1,
+            Self::Deleting => 2,
+        }
+    }
 }
 
 /// A record as it lies in a frame.
@@ -184,14 +229,8 @@ impl VolumeRecord {
         let mut out = Vec::with_capacity(self.encoded_bytes() - RECORD_HEADER_BYTES);
         out.extend_from_slice(&self.uuid);
         out.extend_from_slice(&self.nsid.to_le_bytes());
-        out.push(match self.sector {
-            SectorSize::B512 => 9,
-            SectorSize::B4096 => 12,
-        });
-        out.push(match self.state {
-            VolumeState::Available => 1,
-            VolumeState::Deleting => 2,
-        });
+        out.push(self.sector.code());
+        out.push(self.state.code());
         out.push(u8::from(self.compression));
         out.push(0);
         out.extend_from_slice(&self.size_bytes.to_le_bytes());
@@ -201,39 +240,29 @@ impl VolumeRecord {
         put_string(&mut out, &self.name);
         put_string(&mut out, &self.attributes);
         put_access(&mut out, &self.acl, |out, nqn| put_string(out, nqn));
-        put_access(&mut out, &self.ip_acl, |out, address| match address {
-            IpAddr::V4(v4) => {
-                out.push(4);
-                out.extend_from_slice(&v4.octets());
-            }
-            IpAddr::V6(v6) => {
-                out.push(6);
-                out.extend_from_slice(&v6.octets());
-            }
-        });
+        put_access(&mut out, &self.ip_acl, put_address);
+        out.extend_from_slice(&self.image.0.to_le_bytes());
+        out.extend_from_slice(&self.lineage.0.to_le_bytes());
+        out.extend_from_slice(&self.source);
+        for limit in self.limits.to_array() {
+            out.extend_from_slice(&limit.to_le_bytes());
+        }
         RawRecord { kind: KIND_VOLUME, version: VOLUME_VERSION, flags: 0, key: self.id.0, payload: out }
     }
 
-    /// Reads the volume from its record; `None` where a field is not what version 1 allows.
+    /// Whether this program knows the record's version.
+    pub(crate) fn knows(record: &RawRecord) -> bool {
+        (1..=VOLUME_VERSION).contains(&record.version)
+    }
+
+    /// Reads the volume from its record; `None` where a field is not what its version allows.
     pub(crate) fn parse(record: &RawRecord) -> Option<Self> {
         let mut rest = Rest(&record.payload);
         let uuid = rest.take::<16>()?;
         let nsid = rest.u32()?;
-        let sector = match rest.u8()? {
-            9 => SectorSize::B512,
-            12 => SectorSize::B4096,
-            _ => return None,
-        };
-        let state = match rest.u8()? {
-            1 => VolumeState::Available,
-            2 => VolumeState::Deleting,
-            _ => return None,
-        };
-        let compression = match rest.u8()? {
-            0 => false,
-            1 => true,
-            _ => return None,
-        };
+        let sector = rest.sector()?;
+        let state = rest.state()?;
+        let compression = rest.bool()?;
         if rest.u8()? != 0 {
             return None;
         }
@@ -246,8 +275,21 @@ impl VolumeRecord {
         let acl = rest.access(Rest::string)?;
         let ip_acl = rest.access(Rest::address)?;
         let id = VolumeId(record.key);
+        let (mut image, mut lineage, mut source, mut limits) = (id, id, [0; 16], [0; 6]);
+        if record.version > 1 {
+            image = VolumeId(rest.u64()?);
+            lineage = VolumeId(rest.u64()?);
+            source = rest.take()?;
+            for limit in &mut limits {
+                *limit = rest.u64()?;
+            }
+        }
         let volume = Self {
             id,
+            image,
+            lineage,
+            source,
+            limits: Limits::from_array(limits),
             uuid,
             nsid,
             project,
@@ -267,30 +309,63 @@ impl VolumeRecord {
 
     /// Bytes that the record takes in a frame.
     pub(crate) fn encoded_bytes(&self) -> usize {
-        const FIXED: usize = 16 + 4 + 4 + 3 * 8 + 3 * 4;
-        let acl = match &self.acl {
-            Access::Any | Access::None => 1,
-            Access::Only(hosts) => 5 + hosts.iter().map(|host| 4 + host.len()).sum::<usize>(),
-        };
-        let ip_acl = match &self.ip_acl {
-            Access::Any | Access::None => 1,
-            Access::Only(addresses) => {
-                5 + addresses.iter().map(|address| if address.is_ipv4() { 5 } else { 17 }).sum::<usize>()
-            }
-        };
+        const FIXED: usize = 16 + 4 + 4 + 3 * 8 + 3 * 4 + 2 * 8 + 16 + 6 * 8;
         let strings = self.project.len() + self.name.len() + self.attributes.len();
-        RECORD_HEADER_BYTES + FIXED + strings + acl + ip_acl
+        RECORD_HEADER_BYTES + FIXED + strings + hosts_bytes(&self.acl) + addresses_bytes(&self.ip_acl)
     }
 }
 
-fn put_string(out: &mut Vec<u8>, string: &str) {
+impl Limits {
+    fn to_array(self) -> [u64; 6] {
+        let Self { read_ios, write_ios, read_bytes, write_bytes, read_ios_per_gib, write_ios_per_gib } = self;
+        [read_ios, write_ios, read_bytes, write_bytes, read_ios_per_gib, write_ios_per_gib]
+    }
+
+    fn from_array(array: [u64; 6]) -> Self {
+        let [read_ios, write_ios, read_bytes, write_bytes, read_ios_per_gib, write_ios_per_gib] = array;
+        Self { read_ios, write_ios, read_bytes, write_bytes, read_ios_per_gib, write_ios_per_gib }
+    }
+}
+
+/// Bytes of an encoded list of hosts.
+pub(super) fn hosts_bytes(acl: &Access<String>) -> usize {
+    match acl {
+        Access::Any | Access::None => 1,
+        Access::Only(hosts) => 5 + hosts.iter().map(|host| 4 + host.len()).sum::<usize>(),
+    }
+}
+
+/// Bytes of an encoded list of addresses.
+pub(super) fn addresses_bytes(acl: &Access<IpAddr>) -> usize {
+    match acl {
+        Access::Any | Access::None => 1,
+        Access::Only(addresses) => {
+            5 + addresses.iter().map(|address| if address.is_ipv4() { 5 } else { 17 }).sum::<usize>()
+        }
+    }
+}
+
+pub(super) fn put_address(out: &mut Vec<u8>, address: &IpAddr) {
+    match address {
+        IpAddr::V4(v4) => {
+            out.push(4);
+            out.extend_from_slice(&v4.octets());
+        }
+        IpAddr::V6(v6) => {
+            out.push(6);
+            out.extend_from_slice(&v6.octets());
+        }
+    }
+}
+
+pub(super) fn put_string(out: &mut Vec<u8>, string: &str) {
     // Longer ones fail `VolumeRecord::check`, which precedes every encoding.
     let len = u32::try_from(string.len()).expect("strings of a record are bounded by RECORD_BYTES_MAX");
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(string.as_bytes());
 }
 
-fn put_access<T>(out: &mut Vec<u8>, access: &Access<T>, put: impl Fn(&mut Vec<u8>, &T)) {
+pub(super) fn put_access<T>(out: &mut Vec<u8>, access: &Access<T>, put: impl Fn(&mut Vec<u8>, &T)) {
     match access {
         Access::Any => out.push(1),
         Access::None => out.push(2),
@@ -306,35 +381,59 @@ fn put_access<T>(out: &mut Vec<u8>, access: &Access<T>, put: impl Fn(&mut Vec<u8
 }
 
 /// What is left of a payload.
-struct Rest<'a>(&'a [u8]);
+pub(super) struct Rest<'a>(pub(super) &'a [u8]);
 
 impl Rest<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn sector(&mut self) -> Option<SectorSize> {
+        match self.u8()? {
+            9 => Some(SectorSize::B512),
+            12 => Some(SectorSize::B4096),
+            _ => None,
+        }
+    }
+
+    pub(super) fn state(&mut self) -> Option<VolumeState> {
+        match self.u8()? {
+            1 => Some(VolumeState::Available),
+            2 => Some(VolumeState::Deleting),
+            _ => None,
+        }
+    }
+
+    pub(super) fn bool(&mut self) -> Option<bool> {
+        match self.u8()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+
+    pub(super) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (taken, rest) = self.0.split_at_checked(N)?;
         self.0 = rest;
         Some(array(taken, 0))
     }
 
-    fn u8(&mut self) -> Option<u8> {
+    pub(super) fn u8(&mut self) -> Option<u8> {
         self.take::<1>().map(|[byte]| byte)
     }
 
-    fn u32(&mut self) -> Option<u32> {
+    pub(super) fn u32(&mut self) -> Option<u32> {
         self.take().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(super) fn u64(&mut self) -> Option<u64> {
         self.take().map(u64::from_le_bytes)
     }
 
-    fn string(&mut self) -> Option<String> {
+    pub(super) fn string(&mut self) -> Option<String> {
         let len = usize::try_from(self.u32()?).ok()?;
         let (taken, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
         Some(std::str::from_utf8(taken).ok()?.to_owned())
     }
 
-    fn address(&mut self) -> Option<IpAddr> {
+    pub(super) fn address(&mut self) -> Option<IpAddr> {
         match self.u8()? {
             4 => Some(Ipv4Addr::from_octets(self.take()?).into()),
             6 => Some(Ipv6Addr::from_octets(self.take()?).into()),
@@ -342,7 +441,7 @@ impl Rest<'_> {
         }
     }
 
-    fn access<T>(&mut self, item: impl Fn(&mut Self) -> Option<T>) -> Option<Access<T>> {
+    pub(super) fn access<T>(&mut self, item: impl Fn(&mut Self) -> Option<T>) -> Option<Access<T>> {
         match self.u8()? {
             1 => Some(Access::Any),
             2 => Some(Access::None),

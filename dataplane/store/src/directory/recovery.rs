@@ -10,8 +10,9 @@ use super::format::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameHeader, HalfHeader
 use super::log::{Log, Place};
 use super::marks::Marks;
 use super::record::{
-    FLAG_OPTIONAL, FLAG_REMOVE, KIND_MARKS, KIND_VOLUME, RawRecord, VOLUME_VERSION, VolumeRecord,
+    FLAG_OPTIONAL, FLAG_REMOVE, KIND_MARKS, KIND_SNAPSHOT, KIND_VOLUME, RawRecord, VolumeRecord,
 };
+use super::snapshot::{SNAPSHOT_VERSION, SnapshotRecord};
 use super::table::Table;
 use super::{Damage, DirectoryFault};
 use crate::pool::VolumeId;
@@ -244,12 +245,22 @@ impl Recovery {
             return Err(unknown);
         }
         match record.kind {
-            KIND_VOLUME if record.version == VOLUME_VERSION && is_removal => {
+            KIND_VOLUME if VolumeRecord::knows(&record) && is_removal => {
                 self.table.remove(VolumeId(record.key));
             }
-            KIND_VOLUME if record.version == VOLUME_VERSION => {
+            KIND_VOLUME if VolumeRecord::knows(&record) => {
                 let volume = VolumeRecord::parse(&record).map(Arc::new);
                 let stored = volume.is_some_and(|volume| self.table.put(&volume).is_ok());
+                if !stored {
+                    return Err(self.damaged(Damage::Record));
+                }
+            }
+            KIND_SNAPSHOT if record.version == SNAPSHOT_VERSION && is_removal => {
+                self.table.remove_snapshot(VolumeId(record.key));
+            }
+            KIND_SNAPSHOT if record.version == SNAPSHOT_VERSION => {
+                let snapshot = SnapshotRecord::parse(&record).map(Arc::new);
+                let stored = snapshot.is_some_and(|snapshot| self.table.put_snapshot(&snapshot).is_ok());
                 if !stored {
                     return Err(self.damaged(Damage::Record));
                 }

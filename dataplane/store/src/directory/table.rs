@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::record::{KIND_VOLUME, RawRecord, VolumeRecord, VolumeState};
+use super::snapshot::SnapshotRecord;
 use crate::pool::VolumeId;
 
-/// Volumes and what else was stored. A copy shares the records.
+/// Volumes, snapshots and what else was stored. A copy shares the records.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
     volumes: BTreeMap<VolumeId, Arc<VolumeRecord>>,
@@ -14,6 +15,10 @@ pub(crate) struct Table {
     by_nsid: BTreeMap<u32, VolumeId>,
     /// Project, then name; without volumes that are being deleted.
     by_name: BTreeMap<String, BTreeMap<String, VolumeId>>,
+    snapshots: BTreeMap<VolumeId, Arc<SnapshotRecord>>,
+    snapshots_by_uuid: BTreeMap<[u8; 16], VolumeId>,
+    /// As for volumes.
+    snapshots_by_name: BTreeMap<(String, String), VolumeId>,
     /// Records of kinds that this program does not know and may keep.
     others: BTreeMap<(u16, u64), Arc<RawRecord>>,
     encoded_bytes: usize,
@@ -72,6 +77,61 @@ impl Table {
         Some(volume)
     }
 
+    /// Stores a snapshot in place of the one with its id.
+    ///
+    /// # Errors
+    /// When another snapshot has its UUID or name; nothing is changed then.
+    pub(crate) fn put_snapshot(&mut self, snapshot: &Arc<SnapshotRecord>) -> Result<(), Conflict> {
+        let is_other = |found: Option<&VolumeId>| found.is_some_and(|&id| id != snapshot.id);
+        if is_other(self.snapshots_by_uuid.get(&snapshot.uuid)) {
+            return Err(Conflict::Uuid);
+        }
+        let name = (snapshot.project.clone(), snapshot.name.clone());
+        let is_named = snapshot.state == VolumeState::Available;
+        if is_named && is_other(self.snapshots_by_name.get(&name)) {
+            return Err(Conflict::Name);
+        }
+        self.remove_snapshot(snapshot.id);
+        self.snapshots_by_uuid.insert(snapshot.uuid, snapshot.id);
+        if is_named {
+            self.snapshots_by_name.insert(name, snapshot.id);
+        }
+        self.encoded_bytes += snapshot.encoded_bytes();
+        self.snapshots.insert(snapshot.id, Arc::clone(snapshot));
+        Ok(())
+    }
+
+    /// Removes a snapshot and returns it.
+    pub(crate) fn remove_snapshot(&mut self, id: VolumeId) -> Option<Arc<SnapshotRecord>> {
+        let snapshot = self.snapshots.remove(&id)?;
+        self.encoded_bytes -= snapshot.encoded_bytes();
+        self.snapshots_by_uuid.remove(&snapshot.uuid);
+        if snapshot.state == VolumeState::Available {
+            self.snapshots_by_name.remove(&(snapshot.project.clone(), snapshot.name.clone()));
+        }
+        Some(snapshot)
+    }
+
+    /// All snapshots in the order of their ids, which is that in which they were taken.
+    pub(crate) fn snapshots(&self) -> impl ExactSizeIterator<Item = &Arc<SnapshotRecord>> {
+        self.snapshots.values()
+    }
+
+    /// The snapshot of this id.
+    pub(crate) fn snapshot(&self, id: VolumeId) -> Option<&Arc<SnapshotRecord>> {
+        self.snapshots.get(&id)
+    }
+
+    /// The snapshot of this UUID.
+    pub(crate) fn snapshot_by_uuid(&self, uuid: &[u8; 16]) -> Option<&Arc<SnapshotRecord>> {
+        self.snapshots.get(self.snapshots_by_uuid.get(uuid)?)
+    }
+
+    /// Whether a snapshot that is not being deleted has this name.
+    pub(crate) fn has_snapshot_name(&self, project: &str, name: &str) -> bool {
+        self.snapshots_by_name.contains_key(&(project.to_owned(), name.to_owned()))
+    }
+
     /// Stores a record of an unknown kind.
     pub(crate) fn put_other(&mut self, record: RawRecord) {
         self.remove_other(record.kind, record.key);
@@ -119,7 +179,8 @@ impl Table {
     /// Every record, for a snapshot.
     pub(crate) fn stored(&self) -> Vec<Stored> {
         let volumes = self.volumes.values().cloned().map(Stored::Volume);
-        volumes.chain(self.others.values().cloned().map(Stored::Other)).collect()
+        let snapshots = self.snapshots.values().cloned().map(Stored::Snapshot);
+        volumes.chain(snapshots).chain(self.others.values().cloned().map(Stored::Other)).collect()
     }
 
     /// Bytes that all records take in frames.
@@ -136,6 +197,7 @@ impl Table {
 #[derive(Clone, Debug)]
 pub(crate) enum Stored {
     Volume(Arc<VolumeRecord>),
+    Snapshot(Arc<SnapshotRecord>),
     Other(Arc<RawRecord>),
 }
 
@@ -144,6 +206,7 @@ impl Stored {
     pub(crate) fn encoded_bytes(&self) -> usize {
         match self {
             Self::Volume(volume) => volume.encoded_bytes(),
+            Self::Snapshot(snapshot) => snapshot.encoded_bytes(),
             Self::Other(record) => record.encoded_bytes(),
         }
     }
@@ -152,6 +215,7 @@ impl Stored {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Volume(volume) => volume.to_raw().encode(out),
+            Self::Snapshot(snapshot) => snapshot.to_raw().encode(out),
             Self::Other(record) => record.encode(out),
         }
     }

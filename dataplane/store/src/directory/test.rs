@@ -83,6 +83,10 @@ fn volume(directory: &mut Directory, name: &str, attributes: usize) -> VolumeRec
     uuid[..8].copy_from_slice(&id.0.to_le_bytes());
     VolumeRecord {
         id,
+        image: id,
+        lineage: id,
+        source: [0; 16],
+        limits: Limits::default(),
         uuid,
         nsid: directory.allocate_nsid().unwrap(),
         project: "default".into(),
@@ -198,7 +202,10 @@ fn contradictions_are_refused_even_before_the_first_change_is_durable() {
         refused(3, DirectoryError::UuidTaken),
         refused(4, DirectoryError::NsidTaken),
         refused(5, DirectoryError::Invalid { field: "id", rule: "as the directory allocated it" }),
-        refused(6, DirectoryError::Invalid { field: "uuid, nsid and sector", rule: "fixed for life" }),
+        refused(
+            6,
+            DirectoryError::Invalid { field: "uuid, nsid, sector and lineage", rule: "fixed for life" },
+        ),
         refused(7, DirectoryError::NotFound),
         done(1),
     ];
@@ -359,7 +366,7 @@ fn unknown_records_are_kept_where_they_may_be_and_refused_where_not() {
 
     let good = disk.images[0].clone();
     for (kind, version, flags) in
-        [(900, 3, 0), (KIND_VOLUME, 2, 0), (KIND_VOLUME, 1, 4), (900, 3, FLAG_REMOVE)]
+        [(900, 3, 0), (KIND_VOLUME, 3, 0), (KIND_SNAPSHOT, 2, 0), (KIND_VOLUME, 1, 4), (900, 3, FLAG_REMOVE)]
     {
         let mut image = good.clone();
         append_raw(&mut image, &directory.log, &RawRecord { kind, version, flags, ..optional.clone() });

@@ -8,6 +8,17 @@ use super::*;
 fn example() -> VolumeRecord {
     VolumeRecord {
         id: VolumeId(0x0102),
+        image: VolumeId(0x0304),
+        lineage: VolumeId(5),
+        source: [0x44; 16],
+        limits: Limits {
+            read_ios: 1,
+            write_ios: 2,
+            read_bytes: 3,
+            write_bytes: 4,
+            read_ios_per_gib: 5,
+            write_ios_per_gib: 6,
+        },
         uuid: [0x5A; 16],
         nsid: 3,
         project: "p".into(),
@@ -24,7 +35,8 @@ fn example() -> VolumeRecord {
     }
 }
 
-fn golden() -> Vec<u8> {
+/// The payload of version 1, which version 2 continues.
+fn golden_1() -> Vec<u8> {
     let mut bytes = vec![1, 0, 1, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 107, 0, 0, 0, 0, 0, 0, 0];
     bytes.extend([0x5A; 16]);
     bytes.extend([3, 0, 0, 0, 12, 2, 1, 0]);
@@ -34,6 +46,17 @@ fn golden() -> Vec<u8> {
     bytes.extend(*b"\x01\0\0\0p\x03\0\0\0vol\x02\0\0\0{}");
     bytes.extend(*b"\x03\x01\0\0\0\x05\0\0\0nqn.a");
     bytes.extend(*b"\x03\x02\0\0\0\x04\x0A\0\0\x01\x06\xFE\x80\0\0\0\0\0\0\0\0\0\0\0\0\0\x01");
+    bytes
+}
+
+fn golden() -> Vec<u8> {
+    let mut bytes = golden_1();
+    (bytes[2], bytes[16]) = (2, 107 + 80);
+    bytes.extend([4, 3, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0]);
+    bytes.extend([0x44; 16]);
+    for limit in 1..=6 {
+        bytes.extend([limit, 0, 0, 0, 0, 0, 0, 0]);
+    }
     bytes
 }
 
@@ -50,9 +73,17 @@ fn parsed(bytes: &[u8]) -> Option<VolumeRecord> {
 }
 
 #[test]
-fn the_bytes_of_version_1_never_move() {
+fn the_bytes_of_version_2_never_move() {
     assert_eq!(encoded(&example()), golden());
     assert_eq!(parsed(&golden()), Some(example()));
+}
+
+#[test]
+fn a_volume_of_version_1_is_its_own_image_without_limits() {
+    let id = VolumeId(0x0102);
+    let old =
+        VolumeRecord { image: id, lineage: id, source: [0; 16], limits: Limits::default(), ..example() };
+    assert_eq!(parsed(&golden_1()), Some(old));
 }
 
 #[test]
@@ -106,6 +137,10 @@ fn any_volume() -> impl Strategy<Value = VolumeRecord> {
     (texts, numbers, acl, ip_acl, any::<[bool; 3]>()).prop_map(|(texts, numbers, acl, ip_acl, flags)| {
         VolumeRecord {
             id: VolumeId(numbers.0),
+            image: VolumeId(numbers.4[1]),
+            lineage: VolumeId(numbers.4[0]),
+            source: numbers.1,
+            limits: Limits { read_ios: numbers.0, write_ios_per_gib: numbers.3, ..Limits::default() },
             uuid: numbers.1,
             nsid: numbers.2,
             project: texts.0,
