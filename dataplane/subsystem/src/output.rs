@@ -2,7 +2,7 @@
 
 use io::{Buffer, ConnectionId, SendList};
 
-use crate::ports::QueueHandover;
+use crate::ports::{Draw, QueueHandover};
 use crate::request::Request;
 
 /// One association of a host with a controller of this process; never used twice.
@@ -92,6 +92,9 @@ pub enum PortsOutput<B: Buffer> {
     Socket(SocketOutput<B>),
     /// A command to run; answered by [`crate::Ports::complete`], also where its connection has gone since.
     Request(Request<B>),
+    /// Commands of a limited namespace wait for this much of its rate; answered by [`crate::Ports::on_granted`]. One a
+    /// namespace and direction is under way at a time.
+    Draw(Draw),
     /// No request is unanswered that began before the change with this token took effect here.
     Fenced {
         /// As given with the change.

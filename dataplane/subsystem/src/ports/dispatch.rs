@@ -7,6 +7,7 @@ use nvme::{Fuse, Sqe, Status};
 
 use super::command::{self, Flow, Plan};
 use super::queue::{Command, FirstHalf, Stage};
+use super::throttle::Admission;
 use super::{Ports, join};
 use crate::connection::{Arrival, Grant, Slot};
 use crate::pointer::{self, Supply};
@@ -32,6 +33,7 @@ impl<B: Buffer> Ports<B> {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         if !socket.connection.is_open() {
             socket.state.drop_pending();
+            self.throttle.forget_queue(key);
         }
         if socket.connection.wants_memory() {
             self.starved.push(key);
@@ -85,6 +87,10 @@ impl<B: Buffer> Ports<B> {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         let queue = &mut socket.state;
         let Some(command) = queue.take(slot) else { return };
+        // A pair waits by its second half.
+        for slot in [Some(slot), command.partner].into_iter().flatten() {
+            self.throttle.forget(command.nsid, key, slot);
+        }
         queue.held.retain(|held| *held != slot && Some(*held) != command.partner);
         if queue.fused == FirstHalf::Waiting(slot) {
             queue.fused = FirstHalf::Failed;
@@ -137,16 +143,12 @@ impl<B: Buffer> Ports<B> {
             Ok(checked) => checked,
             Err(status) => return self.refuse(key, slot, &sqe, partner, status),
         };
-        let Some(socket) = self.sockets.get_mut(key) else { return };
         let stage = match supply {
-            None => Stage::Ready(None),
-            Some((_, Supply::Here(data))) => Stage::Ready(Some(data)),
-            Some((len, Supply::Ask)) => {
-                socket.connection.request_data(slot, len);
-                Stage::Arriving
-            }
+            None => Stage::Limited(None, None),
+            Some((_, Supply::Here(data))) => Stage::Limited(Some(data), None),
+            Some((len, Supply::Ask)) => Stage::Limited(None, Some(len)),
         };
-        let ready = matches!(stage, Stage::Ready(_));
+        let Some(socket) = self.sockets.get_mut(key) else { return };
         let Sqe { opcode, fuse, nsid, .. } = sqe;
         socket.state.insert(slot, Command { opcode, fuse, nsid, plan, version, stage, partner });
         if let Some(first) = partner
@@ -154,8 +156,29 @@ impl<B: Buffer> Ports<B> {
         {
             return self.fail(key, slot, status);
         }
-        if ready {
-            self.on_ready(key, slot);
+        // The first half of a pair waits for the second, whatever the rates are; the second spends for the pair.
+        let admission =
+            if fuse == Fuse::First { Admission::Now } else { self.throttle.admit(nsid, &plan, key, slot) };
+        match admission {
+            Admission::Now => self.resume(key, slot),
+            Admission::Waits(draw) => self.outputs.extend(draw.map(PortsOutput::Draw)),
+        }
+    }
+
+    /// A command may go on: asks for its data, or holds it ready.
+    pub(super) fn resume(&mut self, key: Key, slot: Slot) {
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        let Some(command) = socket.state.get_mut(slot) else { return };
+        let Stage::Limited(data, lacking) = &mut command.stage else { return };
+        match *lacking {
+            None => {
+                command.stage = Stage::Ready(data.take());
+                self.on_ready(key, slot);
+            }
+            Some(len) => {
+                command.stage = Stage::Arriving;
+                socket.connection.request_data(slot, len);
+            }
         }
     }
 
@@ -315,6 +338,7 @@ impl<B: Buffer> Ports<B> {
     fn retire(&mut self, key: Key) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         socket.state.drop_pending();
+        self.throttle.forget_queue(key);
         let (association, dropped) = (socket.state.association, socket.state.dropped);
         if socket.state.running > 0 {
             return;
@@ -340,6 +364,6 @@ impl<B: Buffer> Ports<B> {
 fn take_data<B: Buffer>(command: &mut Command<B>) -> Option<Slice<B::Shared>> {
     match &mut command.stage {
         Stage::Ready(data) => data.take(),
-        Stage::Arriving | Stage::Running(_) => None,
+        Stage::Arriving | Stage::Limited(..) | Stage::Running(_) => None,
     }
 }

@@ -10,6 +10,7 @@ mod dispatch;
 mod fence;
 mod fused;
 mod queue;
+mod throttle;
 mod view;
 
 use std::collections::VecDeque;
@@ -27,9 +28,11 @@ use crate::{
 };
 
 pub use queue::QueueHandover;
+pub use throttle::{Direction, Draw, Rate, Rates};
 
 use fence::Fences;
 use queue::{Queue, Stage};
+use throttle::Throttle;
 use view::Views;
 
 /// What a reactor's ports may use.
@@ -48,6 +51,7 @@ pub struct Ports<B: Buffer> {
     sockets: Sockets<B, Queue<B>>,
     views: Views,
     fences: Fences,
+    throttle: Throttle,
     outputs: VecDeque<PortsOutput<B>>,
     /// Queues with commands that wait for an R2T, served in turn.
     granting: VecDeque<Key>,
@@ -76,6 +80,7 @@ impl<B: Buffer> Ports<B> {
             sockets: Sockets::new(),
             views: Views::new(),
             fences: Fences::default(),
+            throttle: Throttle::default(),
             outputs: VecDeque::new(),
             granting: VecDeque::new(),
             starved: Vec::new(),
@@ -195,6 +200,19 @@ impl<B: Buffer> Ports<B> {
         self.raise(nsid, fence);
     }
 
+    /// Limits what commands of a namespace may do from now on, in place of what limited them before. Commands that wait
+    /// go on by the new rates.
+    pub fn set_rates(&mut self, nsid: u32, rates: Rates) {
+        self.throttle.set(nsid, rates);
+        self.release(nsid);
+    }
+
+    /// Answers [`PortsOutput::Draw`].
+    pub fn on_granted(&mut self, draw: &Draw) {
+        self.throttle.on_granted(draw);
+        self.release(draw.nsid);
+    }
+
     /// Ends every queue of the association: what has not begun never runs. [`PortsOutput::QueuesDropped`] comes when
     /// what had begun has ended (at once where there is nothing).
     pub fn drop_queues(&mut self, association: AssociationId) {
@@ -204,6 +222,7 @@ impl<B: Buffer> Ports<B> {
                 socket.state.drop_pending();
                 socket.connection.close_now();
             }
+            self.throttle.forget_queue(key);
             self.sockets.note(key);
         }
         if let Some(view) = self.views.find(association).and_then(|key| self.views.get_mut(key)) {
@@ -331,6 +350,17 @@ impl<B: Buffer> Ports<B> {
         let running = self.sockets.iter().map(|(_, socket)| socket.state.running_on(nsid)).sum();
         if self.fences.raise(token, nsid, running) {
             self.outputs.push_back(PortsOutput::Fenced { token });
+        }
+    }
+
+    /// Lets the commands go whose share of a limited namespace has come.
+    fn release(&mut self, nsid: u32) {
+        loop {
+            let outputs = &mut self.outputs;
+            let mut draw = |draw| outputs.push_back(PortsOutput::Draw(draw));
+            let Some(waiter) = self.throttle.take_ready(nsid, &mut draw) else { return };
+            self.resume(waiter.key, waiter.slot);
+            self.sockets.note(waiter.key);
         }
     }
 

@@ -77,6 +77,9 @@ pub(crate) struct Command<B: Buffer> {
 pub(crate) enum Stage<B: Buffer> {
     /// Its data is awaited.
     Arriving,
+    /// Its namespace is limited, and its share has not come. Its data is here, or this many bytes are still to be
+    /// asked for.
+    Limited(Option<Slice<B::Shared>>, Option<u32>),
     /// Nothing more is awaited from the host.
     Ready(Option<Slice<B::Shared>>),
     /// It was given out, as this count of the fences.

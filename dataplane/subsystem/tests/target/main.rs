@@ -18,6 +18,8 @@ mod host;
 #[cfg(test)]
 mod identify;
 #[cfg(test)]
+mod limited;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod nvm;

@@ -8,8 +8,9 @@ use std::time::Duration;
 use io::{ConnectionId, NetError, NetErrorKind, Segment, SendList, Time};
 use nvme::{Nqn, Status};
 use subsystem::{
-    AssociationId, Completion, Desk, DeskConfig, DeskOutput, HostAcl, IpAcl, ListenerKind, NamespaceShape,
-    Operation, Piece, Pieces, Ports, PortsConfig, PortsOutput, Request, SectorSize, SocketOutput,
+    AssociationId, Completion, Desk, DeskConfig, DeskOutput, Draw, HostAcl, IpAcl, ListenerKind,
+    NamespaceShape, Operation, Piece, Pieces, Ports, PortsConfig, PortsOutput, Request, SectorSize,
+    SocketOutput,
 };
 
 use crate::memory::{Heap, HeapBuffer};
@@ -74,6 +75,8 @@ pub(crate) struct World {
     /// Names of the operations in the order in which they were asked for.
     pub(crate) operations: Vec<String>,
     pub(crate) fenced: Vec<(usize, u64)>,
+    /// What ports want of the rates of limited namespaces; tests grant it.
+    pub(crate) draws: VecDeque<(usize, Draw)>,
     drops: BTreeMap<AssociationId, usize>,
     pub(crate) dropped: Vec<AssociationId>,
     pub(crate) persisted: Vec<u16>,
@@ -135,6 +138,7 @@ impl World {
             held: VecDeque::new(),
             operations: Vec::new(),
             fenced: Vec::new(),
+            draws: VecDeque::new(),
             drops: BTreeMap::new(),
             dropped: Vec::new(),
             persisted: Vec::new(),
@@ -368,6 +372,7 @@ impl World {
                     self.serve(port, request);
                 }
             }
+            PortsOutput::Draw(draw) => self.draws.push_back((port, draw)),
             PortsOutput::Fenced { token } => self.fenced.push((port, token)),
             PortsOutput::QueuesDropped { association } => {
                 let left = self.drops.get_mut(&association).unwrap();
