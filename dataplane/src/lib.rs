@@ -7,7 +7,7 @@ mod run;
 
 pub use config::{Bench, Config, PoolDrive, Reactors};
 pub use engine::{
-    Action, ActionError, ConnectedHost, Drive, HostAcl, Identity, IpAcl, Outcome, SectorSize, Series,
+    Action, ActionError, ConnectedHost, Drive, HostAcl, Identity, IpAcl, Limits, Outcome, SectorSize, Series,
     Statistics, Volume, VolumeChange, VolumeSpec, VolumeState, VolumeUsage, VolumeUuid,
 };
 pub use handle::{Handle, Reply};

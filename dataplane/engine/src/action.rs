@@ -38,6 +38,24 @@ pub enum SectorSize {
     B4096,
 }
 
+/// What the hosts of a volume may do in a second, all together; zero is unlimited. What is limited waits in its queue;
+/// neighbours do not wait with it. A change holds at once, for what waits as well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Commands that read.
+    pub read_ios: u64,
+    /// Commands that write.
+    pub write_ios: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub write_bytes: u64,
+    /// Commands that read, for each GiB of the volume's size (at least 1 in all).
+    pub read_ios_per_gib: u64,
+    /// Commands that write, for each GiB of the volume's size (at least 1 in all).
+    pub write_ios_per_gib: u64,
+}
+
 /// What a new volume shall be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VolumeSpec {
@@ -57,6 +75,8 @@ pub struct VolumeSpec {
     pub ip_acl: IpAcl,
     /// Whether new blocks are compressed.
     pub compression: bool,
+    /// What its hosts may do in a second.
+    pub limits: Limits,
     /// What the management plane alone understands (labels, policies), kept beside the rest; at most 16 KiB.
     pub attributes: String,
 }
@@ -76,6 +96,8 @@ pub struct VolumeChange {
     pub ip_acl: Option<IpAcl>,
     /// Compression of blocks written from now on.
     pub compression: Option<bool>,
+    /// Other limits.
+    pub limits: Option<Limits>,
     /// Other attributes of the management plane.
     pub attributes: Option<String>,
 }
@@ -213,6 +235,14 @@ pub enum Action {
         change: VolumeChange,
         /// Refuse unless its revision is this one.
         if_revision: Option<u64>,
+    },
+    /// Limits a volume from now on, where a policy has changed rather than the volume: its revision stays.
+    /// -> [`Outcome::Volume`]
+    SetLimits {
+        /// Which.
+        uuid: VolumeUuid,
+        /// To what.
+        limits: Limits,
     },
     /// Deletes a volume, behind the fences; its space is freed in the background. -> [`Outcome::Done`]
     DeleteVolume {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use io::{Event, EventOf, Io, Memory, Net, ReactorId, Time, Token};
 use nvme::Status;
 use store::ShardOptions;
-use subsystem::{Completion, Ports, PortsConfig, PortsOutput, Request, SocketOutput};
+use subsystem::{Completion, Ports, PortsConfig, PortsOutput, Rates, Request, SocketOutput};
 
 use crate::counters;
 use crate::execute::Questions;
@@ -15,6 +15,7 @@ use crate::lead::{Lead, LeadConfig};
 use crate::message::{Backing, Message, NamespaceChange, Origin, Piece, PieceDone, ShardReport, StopStep};
 use crate::owner;
 use crate::post::Post;
+use crate::qos::{self, Buckets};
 use crate::rack::{Rack, RackOutput};
 use crate::stop::Stopping;
 
@@ -67,6 +68,7 @@ pub struct Engine<I: Io> {
     pub(crate) questions: Questions,
     jobs: Jobs<I::Buffer>,
     backings: Vec<Option<Backing>>,
+    buckets: Buckets,
     shard_options: ShardOptions,
     /// Scratch, kept for its memory.
     routed: Vec<Routed<I::Buffer>>,
@@ -95,6 +97,7 @@ where
             questions: Questions::default(),
             jobs: Jobs::new(reactor, reactors),
             backings: Vec::new(),
+            buckets: Buckets::default(),
             shard_options: config.shard,
             routed: Vec::new(),
             outputs: Vec::new(),
@@ -152,6 +155,7 @@ where
             let mut moved = self.run_ports(io, now);
             moved |= self.run_lead(io, now);
             moved |= self.run_rack(io, now);
+            moved |= self.run_buckets(io, now);
             while let Some(message) = self.post.take_local() {
                 moved = true;
                 self.on_message(self.reactor, message, io);
@@ -164,7 +168,11 @@ where
         self.rack.gate.issue(owner::GATE, io);
         let mail = self.post.has_refused().then(|| now + MAIL_RETRY);
         let lead = self.lead.as_ref().and_then(|lead| lead.poll_timeout(now));
-        [self.ports.poll_timeout(), self.rack.poll_timeout(now), lead, mail].into_iter().flatten().min()
+        let buckets = self.buckets.poll_timeout();
+        [self.ports.poll_timeout(), self.rack.poll_timeout(now), buckets, lead, mail]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The next thing to know.
@@ -239,6 +247,10 @@ where
             match output {
                 PortsOutput::Socket(output) => Self::on_socket(output, io),
                 PortsOutput::Request(request) => self.on_request(request, io),
+                PortsOutput::Draw(draw) => {
+                    let keeper = qos::keeper(draw.nsid, self.reactors);
+                    self.post.request(io, keeper, Message::Draw(draw));
+                }
                 PortsOutput::Fenced { token } => self.post.reply(io, LEAD, Message::Fenced(token)),
                 PortsOutput::QueuesDropped { association } => {
                     self.post.reply(io, LEAD, Message::QueuesDropped(association));
@@ -263,6 +275,17 @@ where
             self.route(to, piece, io);
         }
         self.routed = routed;
+    }
+
+    /// Grants what limited volumes have come to have.
+    fn run_buckets(&mut self, io: &mut I, now: Time) -> bool {
+        self.buckets.run(now);
+        let mut moved = false;
+        while let Some((to, draw)) = self.buckets.poll_granted() {
+            moved = true;
+            self.post.reply(io, to, Message::Drawn(draw));
+        }
+        moved
     }
 
     fn run_rack(&mut self, io: &mut I, now: Time) -> bool {
@@ -339,7 +362,9 @@ where
                 let done = self.ports.abort(association, qid, cid);
                 self.post.reply(io, from, Message::Aborted { token, done });
             }
-            Message::Namespace { fence, change } => self.on_namespace(fence, change),
+            Message::Namespace { fence, change } => self.on_namespace(fence, change, io.now()),
+            Message::Draw(draw) => self.buckets.draw(from, draw),
+            Message::Drawn(draw) => self.ports.on_granted(&draw),
             Message::ReadCounters(token) => {
                 let counters = Box::new(counters::of_reactor(&self.ports, &self.rack, &self.backings));
                 self.post.reply(io, from, Message::Counters { token, counters });
@@ -349,9 +374,10 @@ where
         }
     }
 
-    fn on_namespace(&mut self, fence: u64, change: NamespaceChange) {
+    fn on_namespace(&mut self, fence: u64, change: NamespaceChange, now: Time) {
         match change {
-            NamespaceChange::Set(shape, backing) => {
+            NamespaceChange::Set(shape, backing, rates) => {
+                self.set_rates(shape.nsid, rates, now);
                 let place = shape.nsid as usize;
                 if self.backings.len() <= place {
                     self.backings.resize(place + 1, None);
@@ -360,10 +386,18 @@ where
                 self.ports.set_namespace(Arc::clone(&shape), Some(fence));
             }
             NamespaceChange::Remove(nsid) => {
+                self.set_rates(nsid, Rates::default(), now);
                 // What has begun holds its volume already; what begins later is refused by the ports.
                 self.ports.remove_namespace(nsid, Some(fence));
             }
         }
+    }
+
+    fn set_rates(&mut self, nsid: u32, rates: Rates, now: Time) {
+        if qos::keeper(nsid, self.reactors) == self.reactor {
+            self.buckets.set(nsid, rates, now);
+        }
+        self.ports.set_rates(nsid, rates);
     }
 
     fn on_stop(&mut self, step: StopStep) {

@@ -11,7 +11,7 @@ use store::{Outcome as PieceOutcome, VolumeId};
 use crate::action::{ActionError, Outcome};
 use crate::engine::Engine;
 use crate::job::reactor_of;
-use crate::message::{Backing, Message, NamespaceChange, Origin, Piece, Reply, Target, Work};
+use crate::message::{Message, Origin, Piece, Reply, Target, Work};
 use crate::shape;
 use crate::slab::Slab;
 use crate::stripe::Striping;
@@ -117,12 +117,7 @@ where
             }
             Step::Fence => {
                 let record = errand.record.as_ref().expect("a change that hosts see has a record");
-                let change = match record.state {
-                    VolumeState::Available => {
-                        NamespaceChange::Set(shape::of(record).into(), Backing::Volume(volume))
-                    }
-                    VolumeState::Deleting => NamespaceChange::Remove(record.nsid),
-                };
+                let change = shape::change(record);
                 let fence = self.broadcast_namespace(change, io);
                 self.lead.as_mut().expect("as above").fence_errand(fence, number);
             }

@@ -8,7 +8,8 @@ use io::{Io, Memory, Net};
 use store::directory::{VolumeRecord, VolumeState};
 
 use crate::action::{
-    Action, ActionError, ConnectedHost, Outcome, Statistics, Volume, VolumeChange, VolumeSpec, VolumeUuid,
+    Action, ActionError, ConnectedHost, Limits, Outcome, Statistics, Volume, VolumeChange, VolumeSpec,
+    VolumeUuid,
 };
 use crate::counters;
 use crate::engine::Engine;
@@ -49,6 +50,7 @@ where
         let begun = match action {
             Action::CreateVolume(spec) => lead.create(spec, io.unix_nanos()),
             Action::UpdateVolume { uuid, change, if_revision } => lead.update(uuid, change, if_revision),
+            Action::SetLimits { uuid, limits } => lead.limit(uuid, limits),
             Action::DeleteVolume { uuid, if_revision } => lead.delete(uuid, if_revision),
             Action::ListVolumes => return self.ask_counters(true, reply, io),
             Action::ReadStatistics => return self.ask_counters(false, reply, io),
@@ -118,8 +120,13 @@ impl<B: io::Buffer> Lead<B> {
                 break nsid;
             }
         };
+        let id = directory.allocate_volume_id();
         let record = VolumeRecord {
-            id: directory.allocate_volume_id(),
+            id,
+            image: id,
+            lineage: id,
+            source: [0; 16],
+            limits: shape::limits(spec.limits),
             uuid: spec.uuid.0,
             nsid,
             project: spec.project,
@@ -153,6 +160,9 @@ impl<B: io::Buffer> Lead<B> {
         if let Some(compression) = change.compression {
             record.compression = compression;
         }
+        if let Some(limits) = change.limits {
+            record.limits = shape::limits(limits);
+        }
         if let Some(attributes) = change.attributes {
             record.attributes = attributes;
         }
@@ -172,6 +182,13 @@ impl<B: io::Buffer> Lead<B> {
             }
         }
         Ok((record, steps))
+    }
+
+    fn limit(&mut self, uuid: VolumeUuid, limits: Limits) -> Begun {
+        let record =
+            VolumeRecord { limits: shape::limits(limits), ..(*self.changeable(uuid, None)?).clone() };
+        // The fence carries the limits: they hold on a reactor from the moment it hears of them.
+        Ok((record, vec![Step::Record, Step::Fence, Step::Answer]))
     }
 
     fn delete(&mut self, uuid: VolumeUuid, if_revision: Option<u64>) -> Begun {

@@ -123,7 +123,7 @@ where
         }
         let Some(Fence { change, errand }) = lead.fencing.remove(&fence) else { return };
         match change {
-            NamespaceChange::Set(shape, _) => lead.desk().set_namespace(Arc::clone(&shape)),
+            NamespaceChange::Set(shape, ..) => lead.desk().set_namespace(Arc::clone(&shape)),
             NamespaceChange::Remove(nsid) => lead.desk().remove_namespace(nsid),
         }
         if let Start::Attaching(left) = &mut lead.start {

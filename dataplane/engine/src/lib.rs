@@ -32,6 +32,7 @@ mod leading;
 mod message;
 mod owner;
 mod post;
+mod qos;
 mod rack;
 mod rounds;
 mod shape;
@@ -41,7 +42,7 @@ mod stop;
 mod stripe;
 
 pub use action::{
-    Action, ActionError, ConnectedHost, Drive, HostAcl, Identity, IpAcl, Outcome, SectorSize, Series,
+    Action, ActionError, ConnectedHost, Drive, HostAcl, Identity, IpAcl, Limits, Outcome, SectorSize, Series,
     Statistics, Volume, VolumeChange, VolumeSpec, VolumeState, VolumeUsage, VolumeUuid,
 };
 pub use engine::{Engine, EngineConfig, MessageOf, Notice};

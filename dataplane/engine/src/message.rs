@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use io::{Buffer, DiskError, ReactorId, Slice};
 use store::{Layout, Outcome as PieceOutcome, SegmentId, ShardId, VolumeId};
-use subsystem::{AssociationId, NamespaceShape, QueueHandover};
+use subsystem::{AssociationId, Draw, NamespaceShape, QueueHandover, Rates};
 
 use crate::action::{Action, ActionError, Outcome, Series};
 
@@ -110,6 +110,10 @@ pub enum Message<B: Buffer, S> {
         /// The sender's counters.
         counters: Box<Counters>,
     },
+    /// Commands of a limited volume wait for this much of its rate; answered by [`Message::Drawn`].
+    Draw(Draw),
+    /// The answer, once there was so much.
+    Drawn(Draw),
     /// A flush of a drive failed on the sender: nobody may take another for a success.
     DriveFailed(DiskError),
     /// Take this step towards the end; answered by [`Message::Stopped`].
@@ -139,8 +143,8 @@ pub enum StopStep {
 /// A change of one namespace, with what is under it.
 #[derive(Clone, Debug)]
 pub enum NamespaceChange {
-    /// It is new, or its shape changed.
-    Set(Arc<NamespaceShape>, Backing),
+    /// It is new, or something of it changed: what hosts see, what is under it, what they may do in a second.
+    Set(Arc<NamespaceShape>, Backing, Rates),
     /// It is gone.
     Remove(u32),
 }
@@ -267,6 +271,8 @@ impl<B: Buffer, S> fmt::Debug for Message<B, S> {
             Self::Fenced(_) => "Fenced",
             Self::ReadCounters(_) => "ReadCounters",
             Self::Counters { .. } => "Counters",
+            Self::Draw(_) => "Draw",
+            Self::Drawn(_) => "Drawn",
             Self::DriveFailed(_) => "DriveFailed",
             Self::Stop(_) => "Stop",
             Self::Stopped(_) => "Stopped",

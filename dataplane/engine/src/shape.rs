@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 
 use nvme::Nqn;
-use store::directory::{Access, VolumeRecord};
-use subsystem::NamespaceShape;
+use store::directory::{Access, VolumeRecord, VolumeState};
+use subsystem::{NamespaceShape, Rate, Rates};
 
 use crate::action;
+use crate::message::{Backing, NamespaceChange};
 
 /// Bytes that a write has at most to be atomic across a power cut: one block of the store.
 pub(crate) const ATOMIC_BYTES: u32 = 4096;
@@ -36,6 +37,46 @@ pub(crate) fn of(volume: &VolumeRecord) -> NamespaceShape {
             Access::None => subsystem::IpAcl::None,
             Access::Only(addresses) => subsystem::IpAcl::Addresses(addresses.clone()),
         },
+    }
+}
+
+/// What every reactor has to know of a volume as it now is.
+pub(crate) fn change(volume: &VolumeRecord) -> NamespaceChange {
+    match volume.state {
+        VolumeState::Available => {
+            NamespaceChange::Set(of(volume).into(), Backing::Volume(volume.image), rates(volume))
+        }
+        VolumeState::Deleting => NamespaceChange::Remove(volume.nsid),
+    }
+}
+
+/// What a volume's limits are at its size.
+fn rates(volume: &VolumeRecord) -> Rates {
+    let limits = &volume.limits;
+    let rate = |ios: u64, per_gib: u64, bytes: u64| {
+        let by_size = u128::from(per_gib) * u128::from(volume.size_bytes) / (1 << 30);
+        // However small the volume is, a limit is not its end.
+        let by_size = if per_gib > 0 { u64::try_from(by_size).unwrap_or(u64::MAX).max(1) } else { 0 };
+        let least = [ios, by_size].into_iter().filter(|limit| *limit > 0).min();
+        Rate { ios: least.unwrap_or(0), bytes }
+    };
+    Rates {
+        read: rate(limits.read_ios, limits.read_ios_per_gib, limits.read_bytes),
+        write: rate(limits.write_ios, limits.write_ios_per_gib, limits.write_bytes),
+    }
+}
+
+/// What management asked for, as the directory's words.
+pub(crate) fn limits(limits: action::Limits) -> store::directory::Limits {
+    let action::Limits { read_ios, write_ios, read_bytes, write_bytes, read_ios_per_gib, write_ios_per_gib } =
+        limits;
+    store::directory::Limits {
+        read_ios,
+        write_ios,
+        read_bytes,
+        write_bytes,
+        read_ios_per_gib,
+        write_ios_per_gib,
     }
 }
 
@@ -88,14 +129,22 @@ pub(crate) fn to_management(volume: &VolumeRecord) -> action::Volume {
                 Access::Only(addresses) => action::IpAcl::Addresses(addresses.clone()),
             },
             compression: volume.compression,
+            limits: action::Limits {
+                read_ios: volume.limits.read_ios,
+                write_ios: volume.limits.write_ios,
+                read_bytes: volume.limits.read_bytes,
+                write_bytes: volume.limits.write_bytes,
+                read_ios_per_gib: volume.limits.read_ios_per_gib,
+                write_ios_per_gib: volume.limits.write_ios_per_gib,
+            },
             attributes: volume.attributes.clone(),
         },
         nsid: volume.nsid,
         revision: volume.revision,
         created_unix_ns: volume.created_unix_ns,
         state: match volume.state {
-            store::directory::VolumeState::Available => action::VolumeState::Available,
-            store::directory::VolumeState::Deleting => action::VolumeState::Deleting,
+            VolumeState::Available => action::VolumeState::Available,
+            VolumeState::Deleting => action::VolumeState::Deleting,
         },
         connected_hosts: Vec::new(),
         usage: action::VolumeUsage::default(),

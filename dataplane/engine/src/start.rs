@@ -8,7 +8,7 @@ use nvme::Nqn;
 use store::directory::{VolumeRecord, VolumeState};
 use store::pool::{Opened, PoolError, PoolOpening};
 use store::{Directory, Segments, SegmentsError};
-use subsystem::{Desk, DeskConfig, HostAcl, IpAcl, ListenerKind, NamespaceShape, SectorSize};
+use subsystem::{Desk, DeskConfig, HostAcl, IpAcl, ListenerKind, NamespaceShape, Rates, SectorSize};
 use thiserror::Error;
 
 use crate::engine::{Engine, Notice};
@@ -143,18 +143,18 @@ where
     /// Tells every reactor of every namespace.
     fn attach_all(&mut self, io: &mut I) {
         let Some(lead) = &mut self.lead else { return };
-        let mut attach: Vec<(Arc<NamespaceShape>, Backing)> = Vec::new();
+        let mut attach: Vec<NamespaceChange> = Vec::new();
         for (index, bench) in lead.config.bench.clone().iter().enumerate() {
             let (shape, backing) = lead.bench_shape(index, *bench);
-            attach.push((Arc::new(shape), backing));
+            attach.push(NamespaceChange::Set(Arc::new(shape), backing, Rates::default()));
         }
         if let Some(directory) = &lead.directory {
             let available = directory.volumes().filter(|volume| volume.state == VolumeState::Available);
-            attach.extend(available.map(|volume| (Arc::new(shape::of(volume)), Backing::Volume(volume.id))));
+            attach.extend(available.map(|volume| shape::change(volume)));
         }
         lead.start = Start::Attaching(attach.len());
-        for (shape, backing) in attach {
-            self.broadcast_namespace(NamespaceChange::Set(shape, backing), io);
+        for change in attach {
+            self.broadcast_namespace(change, io);
         }
     }
 

@@ -198,6 +198,7 @@ fn specify(api: &Api, permit: &Permit, body: &CreateVolume) -> Result<VolumeSpec
         acl: rules::host_acl(&body.acl)?,
         ip_acl: body.ip_acl.as_ref().filter(given).map_or(Ok(IpAcl::Any), rules::ip_acl)?,
         compression: rules::compression(&body.compression)?.unwrap_or(false),
+        limits: dataplane::Limits::default(),
         attributes: Attributes::with_labels(body.labels.clone()).text()?,
     })
 }
@@ -231,6 +232,7 @@ fn plan_change(volume: &Volume, body: &UpdateVolume) -> Result<VolumeChange, Api
         acl: acl.filter(|acl| *acl != spec.acl),
         ip_acl: ip_acl.filter(|acl| *acl != spec.ip_acl),
         compression: rules::compression(&body.compression)?.filter(|on| *on != spec.compression),
+        limits: None,
         attributes: attributes.filter(|text| *text != spec.attributes),
     })
 }

@@ -2,7 +2,9 @@
 
 use std::sync::PoisonError;
 
-use engine::{Action, HostAcl, IpAcl, Message, Outcome, SectorSize, VolumeChange, VolumeSpec, VolumeUuid};
+use engine::{
+    Action, HostAcl, IpAcl, Limits, Message, Outcome, SectorSize, VolumeChange, VolumeSpec, VolumeUuid,
+};
 use io::ReactorId;
 
 use super::host::SimHost;
@@ -16,6 +18,7 @@ pub(crate) enum Change {
     Create { volume: usize },
     Acl { volume: usize, allowed: Vec<bool> },
     Size { volume: usize, blocks: usize },
+    Limits { volume: usize },
     Stop,
 }
 
@@ -32,6 +35,7 @@ impl TargetTrial {
                 acl: HostAcl::Any,
                 ip_acl: IpAcl::Any,
                 compression: false,
+                limits: Limits::default(),
                 attributes: String::new(),
             };
             self.volumes.push(Volume {
@@ -57,7 +61,13 @@ impl TargetTrial {
         if self.volumes[volume].changing {
             return;
         }
-        if self.random.one_in(2) {
+        if self.random.one_in(5) {
+            let rate =
+                |random: &mut crate::Random| if random.one_in(3) { 0 } else { random.between(1000, 20_000) };
+            let (ios, megabytes) = (rate(&mut self.random), rate(&mut self.random));
+            let limits = Limits { read_ios: ios, write_bytes: megabytes * 100_000, ..Limits::default() };
+            self.ask_limits(volume, limits);
+        } else if self.random.one_in(2) {
             let allowed = (0..self.plan.hosts).map(|_| self.random.one_in(2)).collect();
             self.ask_acl(volume, allowed);
         } else {
@@ -72,9 +82,18 @@ impl TargetTrial {
             match change {
                 Change::Acl { volume, allowed } => self.ask_acl(volume, allowed),
                 Change::Size { volume, blocks } => self.ask_size(volume, blocks),
+                Change::Limits { volume } => self.ask_limits(volume, Limits::default()),
                 Change::Create { .. } | Change::Stop => {}
             }
         }
+    }
+
+    /// Limits a volume.
+    pub(super) fn ask_limits(&mut self, volume: usize, limits: Limits) {
+        self.trace(|_| format!("management asks: {limits:?} for volume {volume}"));
+        self.volumes[volume].changing = true;
+        let question = self.post(Action::SetLimits { uuid: self.volumes[volume].spec.uuid, limits });
+        self.changes.insert(question, Change::Limits { volume });
     }
 
     fn ask_size(&mut self, volume: usize, blocks: usize) {
@@ -149,6 +168,7 @@ impl TargetTrial {
                     }
                 }
                 (Change::Size { volume, blocks }, _) => self.resized(volume, blocks, now),
+                (Change::Limits { volume }, _) => self.volumes[volume].changing = false,
                 (Change::Stop, Outcome::Done) => {}
                 (change, outcome) => {
                     return Err(Violation::Panicked(format!("{change:?}: {outcome:?}")));

@@ -7,6 +7,8 @@
 
 mod attack;
 mod host;
+#[cfg(test)]
+mod limits;
 mod load;
 mod manage;
 mod plan;

@@ -114,6 +114,11 @@ impl State {
         match action {
             Action::CreateVolume(spec) => self.create(spec),
             Action::UpdateVolume { uuid, change, if_revision } => self.update(uuid, change, if_revision),
+            Action::SetLimits { uuid, limits } => {
+                let volume = self.volumes.get_mut(&uuid).ok_or(ActionError::NotFound)?;
+                volume.spec.limits = limits;
+                Ok(Outcome::Volume(Box::new(volume.clone())))
+            }
             Action::DeleteVolume { uuid, if_revision } => self.delete(uuid, if_revision),
             Action::ListVolumes => {
                 self.lists += 1;
@@ -169,6 +174,7 @@ impl State {
         volume.spec.acl = change.acl.unwrap_or(volume.spec.acl.clone());
         volume.spec.ip_acl = change.ip_acl.unwrap_or(volume.spec.ip_acl.clone());
         volume.spec.compression = change.compression.unwrap_or(volume.spec.compression);
+        volume.spec.limits = change.limits.unwrap_or(volume.spec.limits);
         volume.spec.attributes = change.attributes.unwrap_or(volume.spec.attributes.clone());
         volume.revision += 1;
         Ok(Outcome::Volume(Box::new(volume.clone())))
