@@ -4,7 +4,7 @@
 //! engines on simulated reactors and hosts of the `host` crate on simulated connections. A seed that fails is printed with
 //! the command that replays it. `FERRULE_SEED` moves the range of seeds, `FERRULE_TARGET_SEEDS` sets how many there are.
 
-use sim::target::{TargetPlan, TargetReport, attack_of, run_attack, run_target_seed};
+use sim::target::{EngineFault, TargetPlan, TargetReport, attack_of, run_attack, run_target_seed};
 use sim::trial::Violation;
 use store::shard::Planted;
 use tests::seeds::{self, Outcomes, number};
@@ -70,6 +70,22 @@ fn must_be_caught(fault: Planted) {
     match failed.first() {
         Some((seed, violation)) => println!("{fault:?}: seed {seed}: {violation}"),
         None => panic!("{fault:?}: {PLANTED_SEEDS} seeds found nothing"),
+    }
+}
+
+/// Faults of the engine itself.
+fn engine_must_be_caught(fault: EngineFault) {
+    let Outcomes { failed, .. } = run_seeds(PLANTED_SEEDS, 1, |plan| plan.planted = Some(fault));
+    match failed.first() {
+        Some((seed, violation)) => println!("{fault:?}: seed {seed}: {violation}"),
+        None => panic!("{fault:?}: {PLANTED_SEEDS} seeds found nothing"),
+    }
+}
+
+#[test]
+fn every_fault_of_the_engine_is_caught() {
+    for fault in EngineFault::ALL {
+        engine_must_be_caught(fault);
     }
 }
 

@@ -94,7 +94,7 @@ impl DataPlane {
         let mut threads = Vec::new();
         for seed in built.seeds {
             let lead = (seed.id() == ReactorId(0)).then(|| lead.clone());
-            let config = EngineConfig { lead, shard: ShardOptions::default(), r2t_bytes_max };
+            let config = EngineConfig::new(lead, ShardOptions::default(), r2t_bytes_max);
             let report = report.clone();
             let thread = seed.spawn(move |reactor| match reactor {
                 Ok(reactor) => drive(reactor, config, &report),

@@ -37,6 +37,23 @@ pub struct EngineConfig {
     pub shard: ShardOptions,
     /// How much host data may wait for R2T at once, in bytes: at most half of what the arena has for data.
     pub r2t_bytes_max: usize,
+    /// What goes wrong on purpose.
+    #[cfg(feature = "planted")]
+    pub planted: Option<crate::Planted>,
+}
+
+impl EngineConfig {
+    /// A configuration without anything out of the ordinary.
+    #[must_use]
+    pub const fn new(lead: Option<LeadConfig>, shard: ShardOptions, r2t_bytes_max: usize) -> Self {
+        Self {
+            lead,
+            shard,
+            r2t_bytes_max,
+            #[cfg(feature = "planted")]
+            planted: None,
+        }
+    }
 }
 
 /// Something that whoever drives the engine should know.
@@ -70,6 +87,8 @@ pub struct Engine<I: Io> {
     backings: Vec<Option<Backing>>,
     buckets: Buckets,
     shard_options: ShardOptions,
+    #[cfg(feature = "planted")]
+    pub(crate) planted: Option<crate::Planted>,
     /// Scratch, kept for its memory.
     routed: Vec<Routed<I::Buffer>>,
     outputs: Vec<RackOutput<I::Buffer>>,
@@ -95,10 +114,17 @@ where
             notices: Vec::new(),
             stopping: Stopping::default(),
             questions: Questions::default(),
-            jobs: Jobs::new(reactor, reactors),
+            jobs: Jobs::new(
+                reactor,
+                reactors,
+                #[cfg(feature = "planted")]
+                config.planted,
+            ),
             backings: Vec::new(),
             buckets: Buckets::default(),
             shard_options: config.shard,
+            #[cfg(feature = "planted")]
+            planted: config.planted,
             routed: Vec::new(),
             outputs: Vec::new(),
             flushed: Vec::new(),

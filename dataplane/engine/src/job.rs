@@ -18,6 +18,8 @@ pub(crate) struct Jobs<B: Buffer> {
     reactors: u16,
     shards: u16,
     jobs: Slab<Job<B>>,
+    #[cfg(feature = "planted")]
+    planted: Option<crate::Planted>,
 }
 
 #[derive(Debug)]
@@ -36,8 +38,19 @@ pub(crate) type Routed<B> = (ReactorId, Piece<B>);
 
 impl<B: Buffer> Jobs<B> {
     /// No commands, on reactor `reactor` of `reactors`.
-    pub(crate) const fn new(reactor: ReactorId, reactors: u16) -> Self {
-        Self { reactor, reactors, shards: 0, jobs: Slab::new() }
+    pub(crate) const fn new(
+        reactor: ReactorId,
+        reactors: u16,
+        #[cfg(feature = "planted")] planted: Option<crate::Planted>,
+    ) -> Self {
+        Self {
+            reactor,
+            reactors,
+            shards: 0,
+            jobs: Slab::new(),
+            #[cfg(feature = "planted")]
+            planted,
+        }
     }
 
     /// The pool is open and has so many shards.
@@ -78,6 +91,10 @@ impl<B: Buffer> Jobs<B> {
     ) -> Option<(RequestId, Completion<B>)> {
         let state = self.jobs.value(job);
         state.result = state.result.max(done.result);
+        #[cfg(feature = "planted")]
+        if self.planted == Some(crate::Planted::ForgetOtherPieces) {
+            state.result = done.result;
+        }
         if let (Some(buffer), Some(place)) = (done.buffer, state.parts.get_mut(usize::from(part))) {
             *place = Some(buffer);
         }
@@ -111,6 +128,8 @@ impl<B: Buffer> Jobs<B> {
             job,
             nsid,
             backing,
+            #[cfg(feature = "planted")]
+            planted: self.planted,
         };
         match operation {
             Operation::Read { range } => cutter.pieces(range, out, |_| Work::Read),
@@ -155,6 +174,8 @@ struct Cutter {
     job: u32,
     nsid: u32,
     backing: Backing,
+    #[cfg(feature = "planted")]
+    planted: Option<crate::Planted>,
 }
 
 impl Cutter {
@@ -169,6 +190,10 @@ impl Cutter {
         for (part, stretch) in self.striping().pieces(range.offset_bytes, range.len_bytes).enumerate() {
             let len = usize::try_from(stretch.len).expect("at most a stripe");
             let part = u8::try_from(part).expect("a transfer touches two stripes at most");
+            #[cfg(feature = "planted")]
+            if self.planted == Some(crate::Planted::RepeatFirstStripe) && len <= within {
+                within = 0;
+            }
             out.push(self.routed(stretch, part, work(within..within + len)));
             within += len;
         }
@@ -185,6 +210,10 @@ impl Cutter {
     fn everywhere<B: Buffer>(&self, out: &mut Vec<Routed<B>>) {
         if matches!(self.backing, Backing::Volume(_)) {
             for shard in 0..self.shards {
+                #[cfg(feature = "planted")]
+                if self.planted == Some(crate::Planted::FlushOneShard) && shard > 0 {
+                    break;
+                }
                 out.push(self.routed(Stretch { shard, offset: 0, len: 0 }, 0, Work::Flush));
             }
         }

@@ -221,6 +221,12 @@ where
                 // Without a pool there is nothing that could be mistaken after a restart.
                 None => lead.desk().on_cntlid_persisted(next),
             },
+            #[cfg(feature = "planted")]
+            DeskOutput::DropQueues { association }
+                if self.planted == Some(crate::Planted::KeepStaleQueues) =>
+            {
+                lead.desk().on_queues_dropped(association);
+            }
             DeskOutput::DropQueues { association } => {
                 if lead.drops.ask(association, self.reactors) {
                     self.post.broadcast(io, || Message::DropQueues(association));

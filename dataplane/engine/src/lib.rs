@@ -31,6 +31,8 @@ mod lead;
 mod leading;
 mod message;
 mod owner;
+#[cfg(feature = "planted")]
+mod planted;
 mod post;
 mod qos;
 mod rack;
@@ -49,6 +51,8 @@ pub use engine::{Engine, EngineConfig, MessageOf, Notice};
 pub use execute::VOLUME_BYTES_MAX;
 pub use lead::{BenchNamespace, LeadConfig};
 pub use message::{Message, Reply};
+#[cfg(feature = "planted")]
+pub use planted::Planted;
 pub use start::StartError;
 pub use store::pool::FormatOptions;
 pub use store::{Identity as PoolIdentity, ShardOptions};

@@ -28,6 +28,9 @@ use crate::model::Block;
 use crate::trial::Violation;
 use crate::{Crash, CutStyle, Random, SimBuffer, SimIo, SimSocket, Wake, World, WorldOptions};
 
+#[cfg(feature = "planted")]
+pub use engine::Planted as EngineFault;
+
 pub use attack::{attack_of, run_attack};
 pub use plan::TargetPlan;
 
@@ -235,9 +238,13 @@ impl TargetTrial {
         for reactor in (0..reactors).map(ReactorId) {
             let io = self.world.io(reactor);
             let config = EngineConfig {
-                lead: (reactor.0 == 0).then(|| self.lead_config()),
-                shard: self.plan.shard_options.clone(),
-                r2t_bytes_max: self.plan.memory.shared_bytes / 4,
+                #[cfg(feature = "planted")]
+                planted: self.plan.planted,
+                ..EngineConfig::new(
+                    (reactor.0 == 0).then(|| self.lead_config()),
+                    self.plan.shard_options.clone(),
+                    self.plan.memory.shared_bytes / 4,
+                )
             };
             let engine = Engine::new(config, &io);
             self.engines.push(Seat { engine, io, deadline: Some(Time(0)), stopped: false });

@@ -47,6 +47,9 @@ pub struct TargetPlan {
     pub change_one_in: u32,
     /// Namespaces without a store.
     pub bench: Vec<BenchNamespace>,
+    /// What the engines do wrong on purpose.
+    #[cfg(feature = "planted")]
+    pub planted: Option<engine::Planted>,
 }
 
 impl TargetPlan {
@@ -88,6 +91,8 @@ impl TargetPlan {
             reconnect_one_in: [0, 0, 300, 1000][random.index(4)],
             change_one_in: [0, 300, 1000][random.index(3)],
             bench: Vec::new(),
+            #[cfg(feature = "planted")]
+            planted: None,
         }
     }
 }
