@@ -80,7 +80,7 @@ impl Bench {
                 }
                 Output::Release(segments) => self.free.extend(segments),
                 Output::Ready { .. } => self.ready = true,
-                Output::Stopped => {}
+                Output::Stopped | Output::Forked { .. } => {}
                 Output::Failed(failure) => panic!("the shard failed: {failure:?}"),
             }
         }

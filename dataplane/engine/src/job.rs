@@ -278,6 +278,7 @@ fn status_of(result: Outcome) -> Status {
     match result {
         Outcome::Ok => Status::SUCCESS,
         Outcome::CompareFailed => Status::COMPARE_FAILURE,
+        Outcome::ReadOnly => Status::NAMESPACE_WRITE_PROTECTED,
         Outcome::CapacityExceeded => Status::CAPACITY_EXCEEDED,
         Outcome::Unrecovered => Status::UNRECOVERED_READ,
         Outcome::Failed => Status::INTERNAL_ERROR,

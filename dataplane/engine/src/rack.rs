@@ -181,6 +181,8 @@ impl<B: Buffer> Rack<B> {
                         let (from, origin) = untag(tag);
                         out.push(done(from, origin, outcome, buffer));
                     }
+                    // Nothing here forks.
+                    store::Output::Forked { .. } => {}
                     store::Output::WantSegment { cleaning } => {
                         out.push(RackOutput::WantSegment { shard: shard.id(), cleaning });
                     }

@@ -18,12 +18,13 @@ pub mod shard;
 pub mod superblock;
 
 pub use directory::Directory;
+pub use map::ChangedLeaf;
 pub use pool::{
     DriveLayout, FormatOptions, Geometry, GeometryError, Identity, Layout, Opened, PoolError, PoolOpening,
     SegmentId, ShardId, VolumeId,
 };
 pub use segments::{GrantPurpose, Segments, SegmentsError};
 pub use shard::{
-    BLOCK_BYTES, Doing, Failure, Op, Outcome, Output, Payload, Request, SECTOR_BYTES, Shard, ShardOptions,
-    ShardStats,
+    BLOCK_BYTES, DiffLimits, Doing, Failure, ImageStats, Op, Outcome, Output, Payload, Request, SECTOR_BYTES,
+    Shard, ShardOptions, ShardStats,
 };

@@ -1,5 +1,5 @@
-//! The manifest of a checkpoint: every volume's map root and every segment that the shard owns, in chunks of which
-//! each names the one before.
+//! The manifest of a checkpoint: every image's map root, which images may share blocks, and every segment that the
+//! shard owns, in chunks of which each names the one before.
 //!
 //! | offset | bytes | field of a chunk |
 //! |---|---|---|
@@ -9,16 +9,19 @@
 //! | 24 | 8 | zero |
 //! | 32 | 32 each | entries |
 //!
-//! | offset | bytes | volume | segment |
-//! |---|---|---|---|
-//! | 0 | 1 | kind 1 | kind 2 |
-//! | 1 | 1 | level of the root page | state: 0 free, 1 in use |
-//! | 4 | 4 | zero | number |
-//! | 8 | 8 | volume | generation |
-//! | 16 | 8 | place of the root page | sequence of its last batch |
-//! | 24 | 8 | mapped blocks | live bytes |
+//! | offset | bytes | image | segment | member of a clique |
+//! |---|---|---|---|---|
+//! | 0 | 1 | kind 1 | kind 2 | kind 3 |
+//! | 1 | 1 | level of the root page | state: 0 free, 1 in use | zero |
+//! | 2 | 1 | flags: 1 read-only, 2 made by a fork | zero | zero |
+//! | 4 | 4 | zero | number | number of the clique |
+//! | 8 | 8 | image | generation | image |
+//! | 16 | 8 | place of the root page | sequence of its last batch | zero |
+//! | 24 | 8 | lineage | live bytes | zero |
+//!
+//! The members of a clique follow one another, after all images.
 
-use crate::map::{LEVEL_MAX, Place};
+use crate::map::{ImageHead, LEVEL_MAX, Place};
 use crate::pool::bytes::{put, u32_at, u64_at};
 use crate::record::Malformed;
 use crate::root::ChunkPlace;
@@ -28,12 +31,15 @@ use crate::{SegmentId, VolumeId};
 pub(crate) const ENTRY_BYTES: usize = 32;
 
 const MAGIC: [u8; 4] = *b"FeMN";
+const READ_ONLY: u8 = 1;
+const FORKED: u8 = 2;
 
 /// An entry of the manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ManifestEntry {
-    Volume { volume: VolumeId, level: u8, place: Place, mapped_blocks: u64 },
+    Image { head: ImageHead, level: u8, place: Place },
     Segment { segment: SegmentId, in_use: bool, generation: u64, last: u64, live_bytes: u64 },
+    Member { clique: u32, image: VolumeId },
 }
 
 /// Bytes of a chunk with this many entries.
@@ -74,12 +80,13 @@ pub(crate) fn parse_chunk(
 impl ManifestEntry {
     fn encode(&self, to: &mut [u8]) {
         match *self {
-            Self::Volume { volume, level, place, mapped_blocks } => {
+            Self::Image { head, level, place } => {
                 to[0] = 1;
                 to[1] = level;
-                put(to, 8, &volume.0.to_le_bytes());
+                to[2] = u8::from(head.read_only) * READ_ONLY + u8::from(head.forked) * FORKED;
+                put(to, 8, &head.image.0.to_le_bytes());
                 put(to, 16, &place.0.to_le_bytes());
-                put(to, 24, &mapped_blocks.to_le_bytes());
+                put(to, 24, &head.lineage.0.to_le_bytes());
             }
             Self::Segment { segment, in_use, generation, last, live_bytes } => {
                 to[0] = 2;
@@ -89,16 +96,25 @@ impl ManifestEntry {
                 put(to, 16, &last.to_le_bytes());
                 put(to, 24, &live_bytes.to_le_bytes());
             }
+            Self::Member { clique, image } => {
+                to[0] = 3;
+                put(to, 4, &clique.to_le_bytes());
+                put(to, 8, &image.0.to_le_bytes());
+            }
         }
     }
 
     fn parse(from: &[u8]) -> Result<Self, Malformed> {
         match (from[0], from[1]) {
-            (1, level) if level <= LEVEL_MAX => Ok(Self::Volume {
-                volume: VolumeId(u64_at(from, 8)),
+            (1, level) if level <= LEVEL_MAX && from[2] & !(READ_ONLY | FORKED) == 0 => Ok(Self::Image {
+                head: ImageHead {
+                    image: VolumeId(u64_at(from, 8)),
+                    lineage: VolumeId(u64_at(from, 24)),
+                    read_only: from[2] & READ_ONLY != 0,
+                    forked: from[2] & FORKED != 0,
+                },
                 level,
                 place: Place(u64_at(from, 16)),
-                mapped_blocks: u64_at(from, 24),
             }),
             (2, state @ 0..=1) => Ok(Self::Segment {
                 segment: SegmentId(u32_at(from, 4)),
@@ -107,6 +123,7 @@ impl ManifestEntry {
                 last: u64_at(from, 16),
                 live_bytes: u64_at(from, 24),
             }),
+            (3, 0) => Ok(Self::Member { clique: u32_at(from, 4), image: VolumeId(u64_at(from, 8)) }),
             _ => Err(Malformed),
         }
     }

@@ -32,20 +32,21 @@
 //! | 2 | 1 | codec of the payload: 0, raw |
 //! | 3 | 1 | level (page) |
 //! | 4 | 4 | count of blocks |
-//! | 8 | 8 | volume (or the next segment, in a seal) |
+//! | 8 | 8 | image (the lineage, in a move and a page; the next segment, in a seal) |
 //! | 16 | 8 | first block (or index of a page in its level) |
 //! | 24 | 4 | offset of the payload in the batch |
 //! | 28 | 4 | bytes of the payload |
 //!
 //! | kind | adds |
 //! |---|---|
-//! | 1 write | a CRC32C for each block |
+//! | 1 write | the image's lineage, 8 bytes; a CRC32C for each block |
 //! | 2 unmap | the block after the last, 8 bytes |
 //! | 3 move | for each block its birth (LSN, 8 bytes), old place (8 bytes), CRC32C (4 bytes), 4 zero bytes |
 //! | 4 page | nothing; pages describe themselves |
 //! | 5 manifest | CRC32C of the payload, 4 bytes, 4 zero bytes |
 //! | 6 seal | nothing; the log goes on at the start of the segment that is named |
 //! | 7 drop volume | nothing |
+//! | 8 fork | the new image, 8 bytes; flag bit 1: it is read-only |
 //!
 //! The birth of a block is the LSN of the write record that made it; a move keeps it.
 
@@ -55,7 +56,7 @@ use crate::pool::bytes::{array, is_zero, put, u16_at, u32_at, u64_at};
 use crate::{BLOCK_BYTES, SegmentId, ShardId, VolumeId};
 
 /// The format that this code writes, and the only one that it reads.
-pub(crate) const LOG_VERSION: u32 = 1;
+pub(crate) const LOG_VERSION: u32 = 2;
 /// Bytes of a batch header.
 pub(crate) const HEADER_BYTES: usize = 128;
 /// Bytes of the part that every record has.
@@ -70,6 +71,7 @@ pub(crate) const ALIGNMENT: u32 = BLOCK_BYTES;
 const MAGIC: [u8; 8] = *b"FeBATCH\n";
 const CRC_OFFSET: usize = 12;
 const MORE: u8 = 1;
+const READ_ONLY: u8 = 2;
 
 /// What a batch says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,13 +94,14 @@ pub(crate) struct BatchHeader {
 /// One record of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Record<'a> {
-    Write { volume: VolumeId, block: u64, more: bool, payload: u32, crcs: Crcs<'a> },
+    Write { volume: VolumeId, lineage: VolumeId, block: u64, more: bool, payload: u32, crcs: Crcs<'a> },
     Unmap { volume: VolumeId, first: u64, end: u64, more: bool },
-    Move { volume: VolumeId, block: u64, payload: u32, moved: Moved<'a> },
-    Page { volume: VolumeId, level: u8, index: u64, payload: u32, len: u32 },
+    Move { lineage: VolumeId, block: u64, payload: u32, moved: Moved<'a> },
+    Page { lineage: VolumeId, level: u8, index: u64, payload: u32, len: u32 },
     Manifest { payload: u32, len: u32, crc: u32 },
     Seal { next: SegmentId },
     DropVolume { volume: VolumeId },
+    Fork { volume: VolumeId, image: VolumeId, read_only: bool },
 }
 
 /// Checksums of the blocks of a write.
@@ -147,13 +150,13 @@ pub(crate) struct RecordReader<'a> {
 
 /// Bytes of a write record of `count` blocks.
 pub(crate) const fn write_record_bytes(count: usize) -> usize {
-    RECORD_BYTES + (count * 4).next_multiple_of(8)
+    RECORD_BYTES + 8 + (count * 4).next_multiple_of(8)
 }
 
 /// Blocks that a volume's part in a shard can have: as many as the levels of a map reach.
 const BLOCKS_MAX: u64 = 1 << 54;
 
-/// Bytes of an unmap or manifest record.
+/// Bytes of an unmap, manifest or fork record.
 pub(crate) const UNMAP_RECORD_BYTES: usize = RECORD_BYTES + 8;
 
 /// Bytes of a move record of `count` blocks.
@@ -257,8 +260,16 @@ impl<'a> RecordWriter<'a> {
     }
 
     /// A write of blocks; their checksums follow by [`RecordWriter::crc`], `count` of them.
-    pub(crate) fn write(&mut self, volume: VolumeId, block: u64, count: u32, more: bool, payload: u32) {
+    pub(crate) fn write(
+        &mut self,
+        (volume, lineage): (VolumeId, VolumeId),
+        block: u64,
+        count: u32,
+        more: bool,
+        payload: u32,
+    ) {
         self.head(1, u8::from(more), 0, count, volume.0, block, payload, count * BLOCK_BYTES);
+        self.raw(&lineage.0.to_le_bytes());
     }
 
     /// The checksum of the next block of a write; after the last one comes [`RecordWriter::pad`].
@@ -279,8 +290,8 @@ impl<'a> RecordWriter<'a> {
     }
 
     /// A move of blocks; what is said of each follows by [`RecordWriter::moved`], `count` times.
-    pub(crate) fn begin_move(&mut self, volume: VolumeId, block: u64, count: u32, payload: u32) {
-        self.head(3, 0, 0, count, volume.0, block, payload, count * BLOCK_BYTES);
+    pub(crate) fn begin_move(&mut self, lineage: VolumeId, block: u64, count: u32, payload: u32) {
+        self.head(3, 0, 0, count, lineage.0, block, payload, count * BLOCK_BYTES);
     }
 
     pub(crate) fn moved(&mut self, moved: &MovedBlock) {
@@ -290,8 +301,8 @@ impl<'a> RecordWriter<'a> {
         self.raw(&[0; 4]);
     }
 
-    pub(crate) fn page(&mut self, volume: VolumeId, level: u8, index: u64, payload: u32, len: u32) {
-        self.head(4, 0, level, 0, volume.0, index, payload, len);
+    pub(crate) fn page(&mut self, lineage: VolumeId, level: u8, index: u64, payload: u32, len: u32) {
+        self.head(4, 0, level, 0, lineage.0, index, payload, len);
     }
 
     pub(crate) fn manifest(&mut self, payload: u32, len: u32, crc: u32) {
@@ -306,6 +317,11 @@ impl<'a> RecordWriter<'a> {
 
     pub(crate) fn drop_volume(&mut self, volume: VolumeId) {
         self.head(7, 0, 0, 0, volume.0, 0, 0, 0);
+    }
+
+    pub(crate) fn fork(&mut self, volume: VolumeId, image: VolumeId, read_only: bool) {
+        self.head(8, if read_only { READ_ONLY } else { 0 }, 0, 0, volume.0, 0, 0, 0);
+        self.raw(&image.0.to_le_bytes());
     }
 
     /// Zeroes what is left of the header part.
@@ -357,7 +373,8 @@ impl<'a> RecordReader<'a> {
         let volume = VolumeId(u64_at(head, 8));
         let block = u64_at(head, 16);
         let (payload, len) = (u32_at(head, 24), u32_at(head, 28));
-        if flags & !MORE != 0 || codec != 0 || !self.payload_fits(payload, len) {
+        let known = if head[0] == 8 { READ_ONLY } else { MORE };
+        if flags & !known != 0 || codec != 0 || !self.payload_fits(payload, len) {
             return Err(Malformed);
         }
         let more = flags & MORE != 0;
@@ -367,9 +384,10 @@ impl<'a> RecordReader<'a> {
             && payload.is_multiple_of(ALIGNMENT);
         let (record, used) = match head[0] {
             1 if blocks_fit => {
-                let used = (count as usize * 4).next_multiple_of(8);
-                let crcs = Crcs(rest.get(..count as usize * 4).ok_or(Malformed)?);
-                (Record::Write { volume, block, more, payload, crcs }, used)
+                let used = 8 + (count as usize * 4).next_multiple_of(8);
+                let crcs = Crcs(rest.get(8..8 + count as usize * 4).ok_or(Malformed)?);
+                let lineage = VolumeId(u64_at(rest, 0));
+                (Record::Write { volume, lineage, block, more, payload, crcs }, used)
             }
             2 if rest.len() >= 8 && u64_at(rest, 0) > block => {
                 (Record::Unmap { volume, first: block, end: u64_at(rest, 0), more }, 8)
@@ -377,9 +395,9 @@ impl<'a> RecordReader<'a> {
             3 if blocks_fit && !more => {
                 let used = count as usize * MOVED_BYTES;
                 let moved = Moved(rest.get(..used).ok_or(Malformed)?);
-                (Record::Move { volume, block, payload, moved }, used)
+                (Record::Move { lineage: volume, block, payload, moved }, used)
             }
-            4 if !more && len > 0 => (Record::Page { volume, level, index: block, payload, len }, 0),
+            4 if !more && len > 0 => (Record::Page { lineage: volume, level, index: block, payload, len }, 0),
             5 if !more && len > 0 && rest.len() >= 8 => {
                 (Record::Manifest { payload, len, crc: u32_at(rest, 0) }, 8)
             }
@@ -388,6 +406,10 @@ impl<'a> RecordReader<'a> {
                 (Record::Seal { next }, 0)
             }
             7 if !more => (Record::DropVolume { volume }, 0),
+            8 if rest.len() >= 8 => {
+                let image = VolumeId(u64_at(rest, 0));
+                (Record::Fork { volume, image, read_only: flags & READ_ONLY != 0 }, 8)
+            }
             _ => return Err(Malformed),
         };
         self.bytes = rest.get(used..).ok_or(Malformed)?;

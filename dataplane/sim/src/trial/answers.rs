@@ -64,6 +64,7 @@ impl Trial {
         let fair = match outcome {
             Outcome::Ok => true,
             Outcome::CompareFailed => matches!(open.kind, Kind::Compare { .. }),
+            Outcome::ReadOnly => false,
             Outcome::CapacityExceeded => {
                 self.report.refused_full += 1;
                 let writes = match &open.kind {
@@ -143,7 +144,10 @@ impl Trial {
                 Outcome::Ok => history.confirm(number, now),
                 Outcome::Failed => history.doubt(number),
                 Outcome::Unrecovered if !whole => history.doubt(number),
-                Outcome::CompareFailed | Outcome::CapacityExceeded | Outcome::Unrecovered => {
+                Outcome::CompareFailed
+                | Outcome::ReadOnly
+                | Outcome::CapacityExceeded
+                | Outcome::Unrecovered => {
                     if !history.revoke(number) {
                         return Err(Violation::SeenAndDenied { number });
                     }

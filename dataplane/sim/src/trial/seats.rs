@@ -154,6 +154,7 @@ impl Trial {
     fn take_output(&mut self, seat: usize, output: Output<SimBuffer>) -> Result<(), Violation> {
         match output {
             Output::Done { tag, outcome, buffer } => self.answered(seat, tag, outcome, buffer)?,
+            Output::Forked { .. } => {}
             Output::WantSegment { cleaning } => self.pool.wants.push_back((seat, cleaning)),
             Output::Release(segments) => {
                 self.trace(|_| format!("shard {seat} releases {segments:?}"));

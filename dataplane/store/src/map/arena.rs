@@ -4,16 +4,16 @@ use super::entry::Place;
 use super::page::FANOUT;
 
 /// A page in memory; the numbers are reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PageIndex(pub(crate) u32);
 
 /// A page in memory, 544 bytes: with the pages above the leaves 2.16 GiB for a mapped TiB.
 #[derive(Clone, Debug)]
 pub(crate) struct Page {
-    /// Of a leaf, block entries; of a page above, see [`super::Child`].
+    /// Of a leaf, block entries; of a page above, see [`super::IN_MEMORY`].
     pub(crate) entries: [u64; FANOUT],
-    /// Of a leaf, a bit for each entry that the newest snapshot shares. Of a page above, a bit for each child that is
-    /// dirty or has something dirty below it.
+    /// Of a leaf, a bit for each entry that another page may hold too; without it nobody else does. Of a page above, a
+    /// bit for each child that was written elsewhere since this page was, or is dirty, or has something dirty below it.
     pub(crate) bits: u64,
     /// Highest LSN of a record that changed the page or what is below it.
     pub(crate) lsn: u64,

@@ -1,18 +1,18 @@
-//! What the map gives to a checkpoint and takes from one: dirty pages in an order that needs no look back, and pages
-//! read at recovery.
+//! What the map gives to a checkpoint: dirty pages in an order that needs no look back.
 //!
 //! A checkpoint goes through the levels from the leaves up, and through each in order. Writes go on meanwhile; a page
 //! that becomes dirty again behind it stays dirty for the next checkpoint. What is written is therefore not the map of
 //! one instant, but each page is one that was right at some time since the checkpoint began, and replay from there
 //! brings all of them to the same instant (see the decisions at the crate's head).
+//!
+//! A page that several trees share is written once, when the first of them comes to it. Every page above it has its bit
+//! set, and when the others come to it they learn from the bit that their page must be written with its new place.
 
 use crate::VolumeId;
 
-use super::{
-    DiskPage, Entry, FANOUT, FANOUT_BITS, Freed, IN_MEMORY, LEVEL_MAX, Map, PageIndex, Place, Tree, child,
-};
+use super::{DiskPage, FANOUT, FANOUT_BITS, Freed, ImageHead, Map, PageIndex, Place, child};
 
-/// A page's name: its volume, its level, its index in the level.
+/// A page's name: an image that refers to it, its level, its index in the level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PageName {
     pub(crate) level: u8,
@@ -22,14 +22,17 @@ pub(crate) struct PageName {
 
 impl Map {
     /// The first dirty page of the level of `from` at or after it.
-    pub(crate) fn next_dirty(&self, from: PageName) -> Option<(PageName, PageIndex)> {
-        for (&volume, tree) in self.trees.range(from.volume..) {
+    pub(crate) fn next_dirty(&mut self, from: PageName) -> Option<(PageName, PageIndex)> {
+        let mut at = Some(from.volume);
+        while let Some((&volume, tree)) = at.and_then(|at| self.trees.range(at..).next()) {
+            let root = tree.root;
             let first = if volume == from.volume { from.index } else { 0 };
-            if self.page(tree.root).level >= from.level
-                && let Some((index, page)) = self.next_dirty_below(tree.root, 0, from.level, first)
+            if self.page(root).level >= from.level
+                && let Some((index, page)) = self.next_dirty_below(root, 0, from.level, first)
             {
                 return Some((PageName { level: from.level, volume, index }, page));
             }
+            at = volume.0.checked_add(1).map(VolumeId);
         }
         None
     }
@@ -49,12 +52,14 @@ impl Map {
             }
         }
         // A page above whose children were all made since the checkpoint passed them is written empty: it exists.
-        page.entries.iter().any(|&entry| entry != 0).then_some(DiskPage {
-            volume: name.volume,
+        let head = self.head(name.volume)?;
+        let stays =
+            head.forked && self.page_at(name.volume, page.level + 1, name.index >> FANOUT_BITS).is_none();
+        (stays || page.entries.iter().any(|&entry| entry != 0)).then_some(DiskPage {
+            lineage: head.lineage,
             level: page.level,
             index: name.index,
             lsn: page.lsn,
-            shared: if page.level == 0 { page.bits } else { 0 },
             entries,
         })
     }
@@ -86,11 +91,7 @@ impl Map {
                 page.entries[slot] = 0;
                 page.bits &= !(1 << slot);
             }
-            None => {
-                if let Some(tree) = self.trees.remove(&name.volume) {
-                    self.mapped_blocks -= tree.mapped_blocks;
-                }
-            }
+            None => self.forget_tree(name.volume),
         }
         let page = self.arena.page_mut(index);
         page.refs -= 1;
@@ -104,83 +105,21 @@ impl Map {
         place
     }
 
-    /// Marks a page, and so those above it, to be written at the next checkpoint.
-    pub(crate) fn mark_dirty(&mut self, name: PageName) {
-        let Some(mut at) = self.trees.get(&name.volume).map(|tree| tree.root) else { return };
-        loop {
-            self.touch(at, 0);
-            let level = self.page(at).level;
-            if level <= name.level {
-                return;
-            }
-            let slot = slot_above(name, level);
-            let Some(below) = child(self.page(at).entries[slot]) else { return };
-            self.arena.page_mut(at).bits |= 1 << slot;
-            at = below;
-        }
-    }
-
-    /// Where a page was last written.
-    pub(crate) fn place_of(&self, name: PageName) -> Place {
-        self.page_at(name.volume, name.level, name.index)
-            .map_or(Place::NOWHERE, |index| self.page(index).place)
-    }
-
-    /// Each volume with its root's level and place and the number of its mapped blocks.
-    pub(crate) fn roots(&self) -> impl Iterator<Item = (VolumeId, u8, Place, u64)> {
-        self.trees.iter().map(|(&volume, tree)| {
+    /// Each image with its root's level and place.
+    pub(crate) fn roots(&self) -> impl Iterator<Item = (ImageHead, u8, Place)> {
+        self.trees.values().map(|tree| {
             let root = self.page(tree.root);
-            (volume, root.level, root.place, tree.mapped_blocks)
+            (tree.head, root.level, root.place)
         })
     }
 
-    /// Puts a page that was read in as the root of a volume.
-    pub(crate) fn load_root(&mut self, page: &DiskPage, place: Place) -> PageIndex {
-        let root = self.load(page, place);
-        self.last_tree += 1;
-        self.trees.insert(page.volume, Tree { root, number: self.last_tree, mapped_blocks: 0 });
-        self.count_loaded(page);
-        root
-    }
-
-    /// Puts a page that was read under its parent.
-    pub(crate) fn load_child(&mut self, parent: PageIndex, page: &DiskPage, place: Place) -> PageIndex {
-        let below = self.load(page, place);
-        let slot = usize::try_from(page.index % FANOUT as u64).expect("six bits");
-        self.arena.page_mut(parent).entries[slot] = IN_MEMORY | u64::from(below.0);
-        self.count_loaded(page);
-        below
-    }
-
-    /// Whether what a page says can be: a file of another time or a drive's fault must not become a wrong map.
-    pub(crate) fn is_sound(page: &DiskPage) -> bool {
-        page.level <= LEVEL_MAX
-            && page
-                .entries
-                .iter()
-                .all(|&entry| if page.level == 0 { Entry(entry).is_known() } else { entry & IN_MEMORY == 0 })
-    }
-
-    fn load(&mut self, page: &DiskPage, place: Place) -> PageIndex {
-        let index = self.arena.allocate(page.level);
-        let memory = self.arena.page_mut(index);
-        memory.lsn = page.lsn;
-        memory.place = place;
-        if page.level == 0 {
-            memory.entries = page.entries;
-            memory.bits = page.shared;
-        }
-        index
-    }
-
-    fn count_loaded(&mut self, page: &DiskPage) {
-        if page.level == 0 {
-            let mapped = page.entries.iter().filter(|&&entry| entry != 0).count();
-            self.count_mapped(page.volume, mapped as u64);
-        }
-    }
-
-    fn next_dirty_below(&self, at: PageIndex, index: u64, level: u8, from: u64) -> Option<(u64, PageIndex)> {
+    fn next_dirty_below(
+        &mut self,
+        at: PageIndex,
+        index: u64,
+        level: u8,
+        from: u64,
+    ) -> Option<(u64, PageIndex)> {
         let page = self.page(at);
         if page.level == level {
             return (page.dirty && index >= from).then_some((index, at));
@@ -194,10 +133,20 @@ impl Map {
             if (below + 1) << below_bits <= from {
                 continue;
             }
-            if let Some(next) = child(page.entries[slot as usize])
+            let next = child(self.page(at).entries[slot as usize]);
+            if let Some(next) = next
                 && let Some(found) = self.next_dirty_below(next, below, level, from)
             {
                 return Some(found);
+            }
+            let is_clean = next.is_none_or(|next| {
+                let page = self.page(next);
+                !page.dirty && (page.level == 0 || page.bits == 0)
+            });
+            if is_clean {
+                // Another tree's way led there first: here its new place is still to be written.
+                self.touch(at, 0);
+                self.arena.page_mut(at).bits &= !(1 << slot);
             }
         }
         None
@@ -209,14 +158,8 @@ impl Map {
             return None;
         }
         let parent = self.page_at(name.volume, name.level + 1, name.index >> FANOUT_BITS)?;
-        Some((parent, slot_above(name, name.level + 1)))
+        Some((parent, usize::try_from(name.index % FANOUT as u64).expect("six bits")))
     }
-}
-
-/// Which entry of the page of `level` above `name` leads to it.
-fn slot_above(name: PageName, level: u8) -> usize {
-    let shift = FANOUT_BITS * u32::from(level - 1 - name.level);
-    usize::try_from(name.index >> shift & (FANOUT as u64 - 1)).expect("six bits")
 }
 
 /// Tells where a freed thing lies and how many bytes it took there.

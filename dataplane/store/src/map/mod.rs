@@ -1,15 +1,20 @@
-//! The map: for each volume a radix tree from blocks to places on the drives.
+//! The map: for each image a radix tree from blocks to places on the drives.
 //!
 //! Every page has 64 entries, the leaves (256 KiB of blocks, one word of a diff bitmap) and the pages above alike: one
 //! format, one arena, and what a copy on write costs after a snapshot is 544 bytes a level. A volume of 64 GiB in a
 //! shard (1 TiB over 16 shards) takes four loads, of which the upper two stay in the processor's caches.
 //!
-//! A page may be shared by several roots (`refs`); whoever changes a page copies it first if it is shared. Pages of
-//! subtrees that were cut off are given back a few at a time ([`Map::drop_step`]).
+//! A page may be shared by several trees (`refs`); whoever changes a page copies it first if it is shared. Only moves,
+//! which every holder of a block must see, change shared pages where they are. Who else holds a block is the matter of
+//! `image`; pages that were cut off are given back a few at a time ([`Map::drop_step`]).
 
 mod arena;
 mod checkpoint;
+mod diff;
 mod entry;
+mod image;
+mod load;
+mod moves;
 mod page;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,27 +24,24 @@ use crate::VolumeId;
 use arena::Arena;
 pub(crate) use arena::{Page, PageIndex};
 pub(crate) use checkpoint::{PageName, extent_of};
+pub use diff::ChangedLeaf;
 pub(crate) use entry::{Entry, LOCATION_BYTES, Location, Place};
+pub(crate) use image::ImageHead;
+use image::{Cliques, Cut, Holder, Tree};
 pub(crate) use page::{DiskPage, FANOUT, FANOUT_BITS, LEVEL_MAX, PAGE_BYTES_MAX};
 
-/// The maps of all volumes of a shard.
+/// The maps of all images of a shard.
 #[derive(Debug, Default)]
 pub(crate) struct Map {
     arena: Arena,
     trees: BTreeMap<VolumeId, Tree>,
-    drops: VecDeque<Drop>,
+    /// All that holds places in each lineage, what was cut off with the images.
+    lineages: BTreeMap<VolumeId, Vec<Holder>>,
+    cliques: Cliques,
+    cuts: VecDeque<Cut>,
+    /// How many cuts there have been; the numbers of those in `cuts` are the last before it.
+    cuts_begun: u64,
     dirty_pages: u64,
-    mapped_blocks: u64,
-    last_tree: u64,
-}
-
-/// One volume's tree.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tree {
-    root: PageIndex,
-    /// Tells it from one that the volume had before.
-    number: u64,
-    /// Mapped blocks, with those that were cut off and are not given back yet.
     mapped_blocks: u64,
 }
 
@@ -52,19 +54,13 @@ pub(crate) enum Freed {
     Page(Place),
 }
 
-/// Subtrees that were cut off and are given back in the background.
-#[derive(Debug)]
-struct Drop {
-    volume: VolumeId,
-    /// The tree that they were cut off from.
-    tree: u64,
-    stack: Vec<PageIndex>,
-    ticket: Option<u32>,
-}
-
-/// What an entry of a page above the leaves says of a child that is in memory: its index under this bit. Without the
-/// bit it would be the [`Place`] of a child that is only on the drives.
+/// What an entry of a page above the leaves says of a child: under this bit the number of mapped blocks below it (bits
+/// 32 to 62, of children up to [`COUNTED_LEVEL_MAX`]) and its index (bits 0 to 31).
 const IN_MEMORY: u64 = 1 << 63;
+/// The highest level of which an entry above has room for the number of mapped blocks.
+const COUNTED_LEVEL_MAX: u8 = 4;
+
+const _: () = assert!(1_u64 << (FANOUT_BITS * (COUNTED_LEVEL_MAX as u32 + 1)) < 1 << 31);
 
 impl Map {
     /// What is known of `count` blocks from `first` on, appended to `entries`.
@@ -87,128 +83,82 @@ impl Map {
     }
 
     /// What is known of one block.
+    #[cfg(any(test, feature = "planted"))]
     pub(crate) fn entry(&self, volume: VolumeId, block: u64) -> Entry {
         self.page_at(volume, 0, block >> FANOUT_BITS)
             .map_or(Entry::UNMAPPED, |leaf| Entry(self.page(leaf).entries[slot_of(block, 0)]))
     }
 
-    /// Maps a block, as the record `lsn` says; what it replaces is told to `freed`.
+    /// Maps a block, as the record `lsn` says; what it replaces and nobody else holds is told to `freed`. An image
+    /// that has no tree gets one, of `lineage`.
     pub(crate) fn set(
         &mut self,
-        volume: VolumeId,
+        (image, lineage): (VolumeId, VolumeId),
         block: u64,
         entry: Entry,
         lsn: u64,
         freed: &mut impl FnMut(Freed),
     ) {
-        let leaf = self.leaf_mut(volume, block, lsn);
-        let old = self.replace(leaf, block, entry);
-        if old.is_mapped() {
+        let leaf = self.leaf_mut(image, lineage, block, lsn);
+        let slot = slot_of(block, 0);
+        let page = self.arena.page_mut(leaf);
+        let may_be_shared = page.bits >> slot & 1 != 0;
+        page.bits &= !(1 << slot);
+        let old = Entry(std::mem::replace(&mut page.entries[slot], entry.0));
+        if !old.is_mapped() {
+            self.count_block(image, block);
+        } else if !(may_be_shared && self.is_held_beside(Holder::Image(image), block, old.location())) {
             freed(Freed::Block(old));
-        } else {
-            self.count_mapped(volume, 1);
         }
     }
 
-    /// Maps a block to where its data was moved, if it is still at `from`; says whether it was.
-    pub(crate) fn move_block(
-        &mut self,
-        volume: VolumeId,
-        block: u64,
-        from: Location,
-        entry: Entry,
-        lsn: u64,
-    ) -> bool {
-        if self.entry(volume, block).location() != from {
-            return false;
-        }
-        let leaf = self.leaf_mut(volume, block, lsn);
-        self.replace(leaf, block, entry);
-        true
-    }
-
-    /// Unmaps the blocks from `first` to before `end`. Blocks at the edges are told to `freed` at once; whole
-    /// subtrees are cut off, unreachable from now on, and told by [`Map::drop_step`].
+    /// Unmaps the blocks from `first` to before `end`. Blocks at the edges that nobody else holds are told to `freed`
+    /// at once; whole subtrees are cut off, unreachable from now on, and told by [`Map::drop_step`].
     pub(crate) fn unmap(
         &mut self,
-        volume: VolumeId,
+        image: VolumeId,
         first: u64,
         end: u64,
         lsn: u64,
         freed: &mut impl FnMut(Freed),
     ) {
-        let Some(tree) = self.trees.get(&volume).copied() else { return };
-        let end = end.min(coverage(self.page(tree.root).level));
+        let Some(tree) = self.trees.get(&image) else { return };
+        let root = tree.root;
+        let end = end.min(coverage(self.page(root).level));
         if first >= end {
             return;
         }
-        let root = self.own(tree.root);
-        self.trees.insert(volume, Tree { root, ..tree });
-        let mut cut = Vec::new();
-        let unmapped = self.unmap_below(root, 0, (first, end), lsn, &mut cut, freed);
-        self.count_unmapped(volume, tree.number, unmapped);
-        if !cut.is_empty() {
-            self.drops.push_back(Drop { volume, tree: tree.number, stack: cut, ticket: None });
+        let root = self.own(root);
+        self.set_root(image, root);
+        let mut unmapping = Unmapping { image, range: (first, end), lsn, unmapped: 0, freed };
+        let cut = self.unmap_below(root, 0, &mut unmapping);
+        self.mapped_blocks -= unmapping.unmapped;
+        if let Some(cut) = cut {
+            self.keep_cut(image, cut);
         }
     }
 
-    /// Forgets a volume; [`Map::drop_step`] gives `ticket` back once all of it is freed. False if it has no blocks.
-    pub(crate) fn drop_volume(&mut self, volume: VolumeId, ticket: Option<u32>) -> bool {
-        let Some(tree) = self.trees.remove(&volume) else { return false };
-        self.mapped_blocks -= tree.mapped_blocks;
-        self.drops.push_back(Drop { volume, tree: tree.number, stack: vec![tree.root], ticket });
-        true
-    }
-
-    /// Gives back at most `pages` pages of what was cut off, and tells `freed` of them and their blocks. The ticket
-    /// of a volume whose last page this was is returned.
-    pub(crate) fn drop_step(&mut self, pages: &mut u32, freed: &mut impl FnMut(Freed)) -> Option<u32> {
-        while let Some(drop) = self.drops.front_mut() {
-            let (volume, tree) = (drop.volume, drop.tree);
-            let Some(index) = drop.stack.pop() else {
-                let done = self.drops.pop_front().expect("there is a front");
-                if done.ticket.is_some() {
-                    return done.ticket;
-                }
-                continue;
-            };
-            if *pages == 0 {
-                drop.stack.push(index);
-                return None;
-            }
-            *pages -= 1;
-            let unmapped = self.release(index, freed);
-            self.count_unmapped(volume, tree, unmapped);
-        }
-        None
-    }
-
-    /// Whether there is anything left for [`Map::drop_step`].
-    pub(crate) fn is_dropping(&self) -> bool {
-        !self.drops.is_empty()
-    }
-
-    /// The volumes that have blocks, in order.
+    /// The images that have a tree, in order.
     pub(crate) fn volumes(&self) -> impl Iterator<Item = VolumeId> {
         self.trees.keys().copied()
     }
 
-    /// How many volumes have blocks.
-    pub(crate) fn volumes_count(&self) -> u64 {
-        self.trees.len() as u64
+    /// How many entries a manifest needs for the images: one each, and one for each place in a clique.
+    pub(crate) fn manifest_entries(&self) -> u64 {
+        self.trees.values().map(|tree| 1 + tree.cliques.len() as u64).sum()
     }
 
-    /// Whether the volume has a tree.
+    /// Whether the image has a tree.
     pub(crate) fn has_volume(&self, volume: VolumeId) -> bool {
         self.trees.contains_key(&volume)
     }
 
-    /// Mapped blocks of a volume.
-    pub(crate) fn mapped_blocks_of(&self, volume: VolumeId) -> u64 {
-        self.trees.get(&volume).map_or(0, |tree| tree.mapped_blocks)
+    /// Mapped blocks of an image.
+    pub(crate) fn mapped_blocks_of(&self, image: VolumeId) -> u64 {
+        self.trees.get(&image).map_or(0, |tree| self.mapped_in(tree.root))
     }
 
-    /// Mapped blocks of all volumes.
+    /// Mapped blocks of all images, those that several hold counted for each.
     pub(crate) fn mapped_blocks(&self) -> u64 {
         self.mapped_blocks
     }
@@ -223,24 +173,17 @@ impl Map {
         self.arena.bytes()
     }
 
-    /// Tells `live` of every block and page that the map refers to.
-    pub(crate) fn for_each_live(&self, mut live: impl FnMut(Freed)) {
-        for page in self.arena.pages() {
-            if page.place.is_somewhere() {
-                live(Freed::Page(page.place));
-            }
-            if page.level == 0 {
-                for entry in page.entries.iter().map(|&entry| Entry(entry)).filter(|entry| entry.is_mapped())
-                {
-                    live(Freed::Block(entry));
-                }
-            }
-        }
+    /// The page of this level and index of an image, if there is one.
+    pub(crate) fn page_at(&self, image: VolumeId, level: u8, index: u64) -> Option<PageIndex> {
+        self.page_below(self.trees.get(&image)?.root, level, index)
     }
 
-    /// The page of this level and index, if there is one.
-    pub(crate) fn page_at(&self, volume: VolumeId, level: u8, index: u64) -> Option<PageIndex> {
-        let mut at = self.trees.get(&volume)?.root;
+    pub(crate) fn page(&self, index: PageIndex) -> &Page {
+        self.arena.page(index)
+    }
+
+    fn page_below(&self, root: PageIndex, level: u8, index: u64) -> Option<PageIndex> {
+        let mut at = root;
         let top = self.page(at).level;
         if top < level || index >> (FANOUT_BITS * u32::from(top - level)) != 0 {
             return None;
@@ -252,21 +195,26 @@ impl Map {
         Some(at)
     }
 
-    pub(crate) fn page(&self, index: PageIndex) -> &Page {
-        self.arena.page(index)
+    fn set_root(&mut self, image: VolumeId, root: PageIndex) {
+        if let Some(tree) = self.trees.get_mut(&image) {
+            tree.root = root;
+        }
     }
 
-    /// The leaf of a block, made if there is none, alone ours, and dirty with all pages above it.
-    fn leaf_mut(&mut self, volume: VolumeId, block: u64, lsn: u64) -> PageIndex {
-        let root = match self.trees.get(&volume) {
-            Some(tree) => self.own(tree.root),
-            None => self.arena.allocate(0),
+    /// The leaf of a block, made if there is none, alone the image's, and dirty with all pages above it.
+    fn leaf_mut(&mut self, image: VolumeId, lineage: VolumeId, block: u64, lsn: u64) -> PageIndex {
+        let root = match self.trees.get(&image) {
+            Some(tree) => tree.root,
+            None => {
+                let root = self.arena.allocate(0);
+                let head = ImageHead { image, lineage, read_only: false, forked: false };
+                self.insert_tree(root, head);
+                root
+            }
         };
         let root = self.grow(root, block);
-        self.trees.entry(volume).and_modify(|tree| tree.root = root).or_insert_with(|| {
-            self.last_tree += 1;
-            Tree { root, number: self.last_tree, mapped_blocks: 0 }
-        });
+        let root = self.own(root);
+        self.set_root(image, root);
         let mut at = root;
         loop {
             self.touch(at, lsn);
@@ -275,12 +223,13 @@ impl Map {
                 return at;
             }
             let slot = slot_of(block, level);
-            let below = match child(self.page(at).entries[slot]) {
+            let entry = self.page(at).entries[slot];
+            let below = match child(entry) {
                 Some(below) => self.own(below),
                 None => self.arena.allocate(level - 1),
             };
             let page = self.arena.page_mut(at);
-            page.entries[slot] = IN_MEMORY | u64::from(below.0);
+            page.entries[slot] = IN_MEMORY | entry & COUNT_MASK | u64::from(below.0);
             page.bits |= 1 << slot;
             at = below;
         }
@@ -293,8 +242,9 @@ impl Map {
             assert!(level <= LEVEL_MAX);
             let lsn = self.page(root).lsn;
             let above = self.arena.allocate(level);
+            let link = self.link(root);
             let page = self.arena.page_mut(above);
-            page.entries[0] = IN_MEMORY | u64::from(root.0);
+            page.entries[0] = link;
             page.bits = 1;
             self.touch(above, lsn);
             root = above;
@@ -302,26 +252,29 @@ impl Map {
         root
     }
 
-    /// The page itself if nobody else refers to it, else a copy of it.
+    /// The page itself if nobody else refers to it, else a copy of it, which is dirty. The caller's entry leads to the
+    /// copy from now on.
     fn own(&mut self, index: PageIndex) -> PageIndex {
         if self.page(index).refs == 1 {
             return index;
         }
-        let old = self.page(index).clone();
-        let copy = self.arena.allocate(old.level);
-        for below in old.entries.iter().filter_map(|&entry| child(entry)).filter(|_| old.level > 0) {
+        let copy = self.arena.allocate(self.page(index).level);
+        let old = self.arena.page_mut(index);
+        old.refs -= 1;
+        if old.level == 0 {
+            // What both pages hold neither may free alone.
+            let mapped =
+                |bits: u64, slot: usize| if old.entries[slot] == 0 { bits } else { bits | 1 << slot };
+            old.bits = (0..FANOUT).fold(0, mapped);
+        }
+        let (entries, bits, lsn, level) = (old.entries, old.bits, old.lsn, old.level);
+        for below in entries.iter().filter_map(|&entry| child(entry)).filter(|_| level > 0) {
             self.arena.page_mut(below).refs += 1;
         }
-        self.arena.page_mut(index).refs -= 1;
-        let mut bits = old.bits;
-        if old.level == 0 {
-            // Whatever the copy holds, the page that stays with the snapshot holds too.
-            bits = (0..FANOUT).filter(|&slot| old.entries[slot] != 0).fold(0, |bits, slot| bits | 1 << slot);
-        }
         let page = self.arena.page_mut(copy);
-        page.entries = old.entries;
+        page.entries = entries;
         page.bits = bits;
-        page.lsn = old.lsn;
+        self.touch(copy, lsn);
         copy
     }
 
@@ -335,105 +288,124 @@ impl Map {
         }
     }
 
-    fn replace(&mut self, leaf: PageIndex, block: u64, entry: Entry) -> Entry {
-        let page = self.arena.page_mut(leaf);
-        let slot = slot_of(block, 0);
-        page.bits &= !(1 << slot);
-        Entry(std::mem::replace(&mut page.entries[slot], entry.0))
-    }
-
-    /// Unmaps `range`, which overlaps the page, in it and below; gives the number of blocks that were mapped, those
-    /// in the subtrees in `cut` apart.
-    fn unmap_below(
+    /// Unmaps a range, which overlaps the page, in it and below. What was cut off whole hangs on the page that it
+    /// gives, as it hung here.
+    fn unmap_below<F: FnMut(Freed)>(
         &mut self,
         at: PageIndex,
         base: u64,
-        range: (u64, u64),
-        lsn: u64,
-        cut: &mut Vec<PageIndex>,
-        freed: &mut impl FnMut(Freed),
-    ) -> u64 {
+        unmapping: &mut Unmapping<'_, F>,
+    ) -> Option<PageIndex> {
         let level = self.page(at).level;
         let width = coverage(level) / FANOUT as u64;
-        let mut unmapped = 0;
+        let (from, to) = unmapping.range;
+        let mut cut = None;
         for slot in 0..FANOUT {
             let first = base + slot as u64 * width;
             let entry = self.page(at).entries[slot];
-            if entry == 0 || first + width <= range.0 || first >= range.1 {
+            if entry == 0 || first + width <= from || first >= to {
                 continue;
             }
-            let whole = range.0 <= first && first + width <= range.1;
+            let whole = from <= first && first + width <= to;
+            let mut cut_below = entry;
             if whole {
-                self.touch(at, lsn);
+                self.touch(at, unmapping.lsn);
                 let page = self.arena.page_mut(at);
+                let may_be_shared = page.bits >> slot & 1 != 0;
                 page.entries[slot] = 0;
                 page.bits &= !(1 << slot);
-            }
-            match child(entry) {
-                _ if level == 0 => {
-                    unmapped += 1;
-                    freed(Freed::Block(Entry(entry)));
+                if level == 0 {
+                    self.end_block(first, Entry(entry), may_be_shared, unmapping);
+                    continue;
                 }
-                Some(below) if whole => cut.push(below),
-                Some(below) => {
-                    let below = self.own(below);
-                    self.arena.page_mut(at).entries[slot] = IN_MEMORY | u64::from(below.0);
-                    unmapped += self.unmap_below(below, first, range, lsn, cut, freed);
-                    if self.page(below).dirty || self.page(below).level > 0 && self.page(below).bits != 0 {
-                        self.touch(at, lsn);
-                        self.arena.page_mut(at).bits |= 1 << slot;
-                    }
+                unmapping.unmapped += self.linked(entry);
+            } else if let Some(below) = child(entry) {
+                let below = self.own(below);
+                cut_below = self.unmap_below(below, first, unmapping).map_or(0, |cut| self.link(cut));
+                self.arena.page_mut(at).entries[slot] = self.link(below);
+                if self.page(below).dirty || self.page(below).level > 0 && self.page(below).bits != 0 {
+                    self.touch(at, unmapping.lsn);
+                    self.arena.page_mut(at).bits |= 1 << slot;
                 }
-                None => {}
+            }
+            if cut_below != 0 {
+                let to = *cut.get_or_insert_with(|| self.arena.allocate(level));
+                self.arena.page_mut(to).entries[slot] = cut_below;
             }
         }
-        unmapped
+        cut
     }
 
-    /// Drops one reference to a page; if it was the last, its children go onto the stack of the first drop, and it is
-    /// freed. Gives the number of blocks that it mapped.
-    fn release(&mut self, index: PageIndex, freed: &mut impl FnMut(Freed)) -> u64 {
-        let page = self.arena.page_mut(index);
-        page.refs -= 1;
-        if page.refs > 0 {
-            return 0;
+    /// A block at the edge of a range is unmapped.
+    fn end_block<F: FnMut(Freed)>(
+        &self,
+        block: u64,
+        entry: Entry,
+        may_be_shared: bool,
+        unmapping: &mut Unmapping<'_, F>,
+    ) {
+        unmapping.unmapped += 1;
+        let holder = Holder::Image(unmapping.image);
+        if !(may_be_shared && self.is_held_beside(holder, block, entry.location())) {
+            (unmapping.freed)(Freed::Block(entry));
         }
-        page.refs = 1;
-        if std::mem::take(&mut page.dirty) {
-            self.dirty_pages -= 1;
-        }
-        let page = self.arena.page(index);
-        let mut unmapped = 0;
-        if page.place.is_somewhere() {
-            freed(Freed::Page(page.place));
-        }
-        if page.level == 0 {
-            for entry in page.entries.iter().map(|&entry| Entry(entry)).filter(|entry| entry.is_mapped()) {
-                unmapped += 1;
-                freed(Freed::Block(entry));
+    }
+
+    /// Counts a block that was not mapped before, in all pages above its leaf.
+    fn count_block(&mut self, image: VolumeId, block: u64) {
+        self.mapped_blocks += 1;
+        let Some(mut at) = self.trees.get(&image).map(|tree| tree.root) else { return };
+        loop {
+            let level = self.page(at).level;
+            if level == 0 {
+                return;
             }
-        } else if let Some(drop) = self.drops.front_mut() {
-            drop.stack.extend(page.entries.iter().filter_map(|&entry| child(entry)));
-        }
-        self.arena.free(index);
-        unmapped
-    }
-
-    fn count_mapped(&mut self, volume: VolumeId, blocks: u64) {
-        if let Some(tree) = self.trees.get_mut(&volume) {
-            tree.mapped_blocks += blocks;
-            self.mapped_blocks += blocks;
+            let slot = slot_of(block, level);
+            let entry = self.page(at).entries[slot];
+            if level - 1 <= COUNTED_LEVEL_MAX {
+                self.arena.page_mut(at).entries[slot] += 1 << 32;
+            }
+            let Some(below) = child(entry) else { return };
+            at = below;
         }
     }
 
-    fn count_unmapped(&mut self, volume: VolumeId, tree: u64, blocks: u64) {
-        // Blocks of a tree that is gone were taken off at once when it went.
-        if let Some(tree) = self.trees.get_mut(&volume).filter(|found| found.number == tree) {
-            tree.mapped_blocks -= blocks;
-            self.mapped_blocks -= blocks;
+    /// Mapped blocks of a page and all below it.
+    fn mapped_in(&self, at: PageIndex) -> u64 {
+        let page = self.page(at);
+        let mapped = page.entries.iter().filter(|&&entry| entry != 0);
+        if page.level == 0 { mapped.count() as u64 } else { mapped.map(|&entry| self.linked(entry)).sum() }
+    }
+
+    /// Mapped blocks below an entry of a page above the leaves.
+    fn linked(&self, entry: u64) -> u64 {
+        match child(entry) {
+            Some(below) if self.page(below).level > COUNTED_LEVEL_MAX => self.mapped_in(below),
+            Some(_) => (entry & COUNT_MASK) >> 32,
+            None => 0,
         }
+    }
+
+    /// An entry that leads to a page.
+    fn link(&self, below: PageIndex) -> u64 {
+        let is_counted = self.page(below).level <= COUNTED_LEVEL_MAX;
+        let count = if is_counted { self.mapped_in(below) } else { 0 };
+        IN_MEMORY | count << 32 | u64::from(below.0)
     }
 }
+
+/// A range that is being unmapped.
+struct Unmapping<'a, F> {
+    image: VolumeId,
+    range: (u64, u64),
+    lsn: u64,
+    /// Blocks that were mapped there so far.
+    unmapped: u64,
+    freed: &'a mut F,
+}
+
+/// The bits of an entry above the leaves that count mapped blocks.
+const COUNT_MASK: u64 = ((1 << 31) - 1) << 32;
 
 /// Blocks that a page of this level covers.
 pub(crate) fn coverage(level: u8) -> u64 {

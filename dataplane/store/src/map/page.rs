@@ -8,10 +8,10 @@
 //! | 4 | 1 | level: 0 for a leaf |
 //! | 5 | 1 | length in units of 64 bytes |
 //! | 6 | 2 | zero |
-//! | 8 | 8 | volume |
+//! | 8 | 8 | lineage: the volume from which all images that refer to it come |
 //! | 16 | 8 | index of the page in its level |
 //! | 24 | 8 | highest LSN of a record that changed it or what is below it |
-//! | 32 | 8 | of a leaf, a bit for each entry that the newest snapshot shares |
+//! | 32 | 8 | zero |
 //! | 40 | 8 | a bit for each entry that is not zero |
 //! | 48 | 4 | CRC32C of the whole length with this field zero |
 //! | 52 | 12 | zero |
@@ -40,11 +40,10 @@ const CRC_OFFSET: usize = 48;
 /// A page as it lies on a drive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DiskPage {
-    pub(crate) volume: VolumeId,
+    pub(crate) lineage: VolumeId,
     pub(crate) level: u8,
     pub(crate) index: u64,
     pub(crate) lsn: u64,
-    pub(crate) shared: u64,
     pub(crate) entries: [u64; FANOUT],
 }
 
@@ -61,10 +60,9 @@ impl DiskPage {
         put(bytes, 0, &MAGIC);
         bytes[4] = self.level;
         bytes[5] = u8::try_from(bytes.len() / PAGE_UNIT_BYTES as usize).expect("a page is at most 576 bytes");
-        put(bytes, 8, &self.volume.0.to_le_bytes());
+        put(bytes, 8, &self.lineage.0.to_le_bytes());
         put(bytes, 16, &self.index.to_le_bytes());
         put(bytes, 24, &self.lsn.to_le_bytes());
-        put(bytes, 32, &self.shared.to_le_bytes());
         let mut present = 0_u64;
         let mut at = PAGE_HEADER_BYTES;
         for (slot, &entry) in self.entries.iter().enumerate() {
@@ -97,7 +95,7 @@ impl DiskPage {
         if crate::pool::bytes::crc32c(&[&head, &bytes[PAGE_HEADER_BYTES..len]]) != crc {
             return Err(Malformed);
         }
-        if !is_zero(&bytes[6..8]) || !is_zero(&bytes[52..PAGE_HEADER_BYTES]) {
+        if !is_zero(&bytes[6..8]) || !is_zero(&bytes[32..40]) || !is_zero(&bytes[52..PAGE_HEADER_BYTES]) {
             return Err(Malformed);
         }
         let mut entries = [0; FANOUT];
@@ -109,11 +107,10 @@ impl DiskPage {
             }
         }
         let page = Self {
-            volume: VolumeId(u64_at(bytes, 8)),
+            lineage: VolumeId(u64_at(bytes, 8)),
             level: bytes[4],
             index: u64_at(bytes, 16),
             lsn: u64_at(bytes, 24),
-            shared: u64_at(bytes, 32),
             entries,
         };
         Ok((page, crc))

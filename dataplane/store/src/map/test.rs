@@ -58,16 +58,41 @@ fn checkpoint(map: &mut Map, drive: &mut BTreeMap<u64, (DiskPage, Place)>, next:
     }
 }
 
-fn load(map: &mut Map, drive: &BTreeMap<u64, (DiskPage, Place)>, place: Place, parent: Option<PageIndex>) {
+/// Puts a page of the drive and all below it into the map, once however many refer to it.
+fn load(
+    map: &mut Map,
+    drive: &BTreeMap<u64, (DiskPage, Place)>,
+    place: Place,
+    loaded: &mut BTreeMap<u64, PageIndex>,
+) -> PageIndex {
+    if let Some(&index) = loaded.get(&place.0) {
+        return index;
+    }
     let (page, _) = &drive[&place.location().0];
     assert!(Map::is_sound(page));
-    let index = match parent {
-        Some(parent) => map.load_child(parent, page, place),
-        None => map.load_root(page, place),
-    };
-    for &entry in page.entries.iter().filter(|&&entry| page.level > 0 && entry != 0) {
-        load(map, drive, Place(entry), Some(index));
+    let index = map.load(page, place);
+    loaded.insert(place.0, index);
+    for (slot, &entry) in page.entries.iter().enumerate().filter(|&(_, &entry)| page.level > 0 && entry != 0)
+    {
+        let below = load(map, drive, Place(entry), loaded);
+        map.load_child(index, slot, below);
     }
+    index
+}
+
+/// The map that recovery makes of what a checkpoint wrote.
+fn reload(map: &Map, drive: &BTreeMap<u64, (DiskPage, Place)>) -> Map {
+    let mut new = Map::default();
+    let mut loaded = BTreeMap::new();
+    for (head, _, place) in map.roots() {
+        let root = load(&mut new, drive, place, &mut loaded);
+        new.load_root(head, root);
+    }
+    for clique in map.cliques() {
+        assert!(new.load_clique(&clique.collect::<Vec<_>>()));
+    }
+    new.end_load();
+    new
 }
 
 fn assert_same(map: &Map, model: &BTreeMap<u64, Entry>) {
@@ -94,7 +119,7 @@ proptest! {
         for (lsn, step) in (1_u64..).zip(&steps) {
             match *step {
                 Step::Set(block) => {
-                    map.set(VOLUME, block, entry(lsn), lsn, &mut |what| freed.push(what));
+                    map.set((VOLUME, VOLUME), block, entry(lsn), lsn, &mut |what| freed.push(what));
                     gone.extend(model.insert(block, entry(lsn)));
                 }
                 Step::Unmap(first, end) => {
@@ -103,8 +128,9 @@ proptest! {
                     gone.extend(blocks.iter().filter_map(|block| model.remove(block)));
                 }
                 Step::Move(block) => {
-                    let from = model.get(&block).map_or(Location(5), |entry| entry.location());
-                    let moved = map.move_block(VOLUME, block, from, entry(lsn), lsn);
+                    let from = model.get(&block).map_or(Location(1 << 39), |entry| entry.location());
+                    let mut moved = false;
+                    map.move_blocks(VOLUME, block, [(from, entry(lsn))].into_iter(), lsn, |_, _| moved = true);
                     prop_assert_eq!(moved, model.contains_key(&block));
                     if moved {
                         model.insert(block, entry(lsn));
@@ -128,11 +154,7 @@ proptest! {
         prop_assert_eq!(blocks, expected);
         checkpoint(&mut map, &mut drive, &mut next_place);
         prop_assert_eq!(map.dirty_pages(), 0);
-        let mut loaded = Map::default();
-        for (_, _, place, _) in map.roots() {
-            load(&mut loaded, &drive, place, None);
-        }
-        assert_same(&loaded, &model);
+        assert_same(&reload(&map, &drive), &model);
     }
 }
 
@@ -141,20 +163,17 @@ fn a_shared_tree_is_copied_where_it_changes_and_nowhere_else() {
     let mut map = Map::default();
     let mut freed = Vec::new();
     for block in 0..4096 * 3 {
-        map.set(VOLUME, block, entry(block), 1, &mut |what| freed.push(what));
+        map.set((VOLUME, VOLUME), block, entry(block), 1, &mut |what| freed.push(what));
     }
-    // What a clone will do: another volume with the same root.
-    let tree = map.trees[&VOLUME];
-    map.arena.page_mut(tree.root).refs += 1;
-    map.trees.insert(VolumeId(2), tree);
+    map.fork(VOLUME, VolumeId(2), false, 2);
     let pages = map.arena.pages().count();
-    map.set(VolumeId(2), 100, entry(999_999), 2, &mut |what| freed.push(what));
+    map.set((VolumeId(2), VOLUME), 100, entry(999_999), 2, &mut |what| freed.push(what));
     assert_eq!(map.arena.pages().count(), pages + 3, "one page a level");
     assert_eq!(map.entry(VOLUME, 100), entry(100));
     assert_eq!(map.entry(VolumeId(2), 100), entry(999_999));
     assert_eq!(map.entry(VolumeId(2), 101), entry(101));
     let leaf = map.page_at(VolumeId(2), 0, 1).unwrap();
-    assert_eq!(map.page(leaf).bits, !(1 << (100 - 64)), "all but the new block is shared");
+    assert_eq!(map.page(leaf).bits, !(1 << (100 - 64)), "nobody else has the new block");
     // Dropping either leaves the other whole.
     map.drop_volume(VOLUME, None);
     while map.is_dropping() {
@@ -169,25 +188,25 @@ fn a_mapped_tebibyte_takes_less_than_2200_mebibytes() {
     let mut map = Map::default();
     let blocks = 1 << 19;
     for block in 0..blocks {
-        map.set(VOLUME, block, entry(block), 1, &mut |_| ());
+        map.set((VOLUME, VOLUME), block, entry(block), 1, &mut |_| ());
     }
     let per_tebibyte = map.bytes() * (1 << 28) / blocks;
     assert!(per_tebibyte < (22 << 30) / 10, "{per_tebibyte} bytes");
 }
 
 #[test]
-fn a_page_of_version_1_has_these_bytes() {
+fn a_page_has_these_bytes() {
     let mut entries = [0; FANOUT];
     entries[1] = 0x1122;
     entries[63] = 0x3344;
-    let page = DiskPage { volume: VolumeId(5), level: 0, index: 6, lsn: 7, shared: 2, entries };
+    let page = DiskPage { lineage: VolumeId(5), level: 0, index: 6, lsn: 7, entries };
     let mut bytes = vec![0xff; page.len_bytes()];
     let crc = page.encode(&mut bytes);
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(bytes.len(), 128);
     assert_eq!(
         &hex[..96],
-        "46654d500002000005000000000000000600000000000000070000000000000002000000000000000200000000000080"
+        "46654d500002000005000000000000000600000000000000070000000000000000000000000000000200000000000080"
     );
     assert_eq!(&hex[96..104], format!("{:08x}", crc.swap_bytes()));
     assert_eq!(&hex[104..160], "00000000000000000000000022110000000000004433000000000000");

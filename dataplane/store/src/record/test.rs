@@ -26,7 +26,7 @@ fn header() -> BatchHeader {
 fn batch() -> (BatchHeader, Vec<u8>) {
     let mut bytes = vec![0xff; 4096];
     let mut writer = RecordWriter::new(&mut bytes);
-    writer.write(VolumeId(1), 2, 1, true, 4096);
+    writer.write((VolumeId(1), VolumeId(14)), 2, 1, true, 4096);
     writer.crc(0xdead_beef);
     writer.pad();
     writer.unmap(VolumeId(1), 3, 9, false);
@@ -36,6 +36,7 @@ fn batch() -> (BatchHeader, Vec<u8>) {
     writer.manifest(8192, 64, 11);
     writer.seal(SegmentId(12));
     writer.drop_volume(VolumeId(13));
+    writer.fork(VolumeId(1), VolumeId(15), true);
     let written = writer.finish();
     let header = BatchHeader { record_count: written.count, record_bytes: written.record_bytes, ..header() };
     header.seal(&mut bytes);
@@ -43,34 +44,35 @@ fn batch() -> (BatchHeader, Vec<u8>) {
 }
 
 #[test]
-fn a_batch_of_version_1_has_these_bytes() {
+fn a_batch_of_version_2_has_these_bytes() {
     let (_, bytes) = batch();
     assert_eq!(&bytes[..8], b"FeBATCH\n");
     let hex = |range: std::ops::Range<usize>| {
         bytes[range].iter().map(|byte| format!("{byte:02x}")).collect::<String>()
     };
-    assert_eq!(hex(8..12), "01000000");
-    assert_eq!(hex(16..40), "001000000030000007000000100100000201000006050403");
+    assert_eq!(hex(8..12), "02000000");
+    assert_eq!(hex(16..40), "001000000030000008000000400100000201000006050403");
     assert_eq!(hex(40..56), "aa".repeat(16));
     assert_eq!(
         hex(56..104),
         "110000000000000022000000000000003300000000000000440000000000000055000000000000006600000000000000"
     );
     assert_eq!(hex(104..128), "00".repeat(24));
-    // The write record: kind, flags, codec, level, count, volume, block, payload, length, checksum.
+    // The write record: kind, flags, codec, level, count, image, block, payload, length, lineage,
+    // checksum.
     assert_eq!(
-        hex(128..168),
-        "0101000001000000010000000000000002000000000000000010000000100000efbeadde00000000"
+        hex(128..176),
+        "01010000010000000100000000000000020000000000000000100000001000000e00000000000000efbeadde00000000"
     );
     assert_eq!(
-        hex(168..208),
+        hex(176..216),
         "02000000000000000100000000000000030000000000000000000000000000000900000000000000"
     );
     assert_eq!(checksum::crc32c(&bytes), GOLDEN_CRC);
 }
 
 /// Of the whole golden batch.
-const GOLDEN_CRC: u32 = 1_412_866_587;
+const GOLDEN_CRC: u32 = 1_186_945_701;
 
 #[test]
 fn records_come_back_as_they_were_written() {
@@ -78,23 +80,32 @@ fn records_come_back_as_they_were_written() {
     assert_eq!(BatchHeader::peek(&bytes), Ok(header));
     assert!(header.verify(&bytes).is_ok());
     let records: Vec<Record<'_>> = header.records(&bytes).map(Result::unwrap).collect();
-    assert_eq!(records.len(), 7);
-    let Record::Write { volume: VolumeId(1), block: 2, more: true, payload: 4096, crcs } = records[0] else {
+    assert_eq!(records.len(), 8);
+    let Record::Write {
+        volume: VolumeId(1),
+        lineage: VolumeId(14),
+        block: 2,
+        more: true,
+        payload: 4096,
+        crcs,
+    } = records[0]
+    else {
         panic!("{:?}", records[0]);
     };
     assert_eq!(crcs.iter().collect::<Vec<_>>(), [0xdead_beef]);
     assert_eq!(records[1], Record::Unmap { volume: VolumeId(1), first: 3, end: 9, more: false });
-    let Record::Move { volume: VolumeId(4), block: 5, payload: 8192, moved } = records[2] else {
+    let Record::Move { lineage: VolumeId(4), block: 5, payload: 8192, moved } = records[2] else {
         panic!("{:?}", records[2]);
     };
     assert_eq!(moved.iter().next(), Some(MovedBlock { birth: 6, from: Location(7), crc: 8 }));
     assert_eq!(
         records[3],
-        Record::Page { volume: VolumeId(9), level: 2, index: 10, payload: 8192, len: 576 }
+        Record::Page { lineage: VolumeId(9), level: 2, index: 10, payload: 8192, len: 576 }
     );
     assert_eq!(records[4], Record::Manifest { payload: 8192, len: 64, crc: 11 });
     assert_eq!(records[5], Record::Seal { next: SegmentId(12) });
     assert_eq!(records[6], Record::DropVolume { volume: VolumeId(13) });
+    assert_eq!(records[7], Record::Fork { volume: VolumeId(1), image: VolumeId(15), read_only: true });
 }
 
 #[test]

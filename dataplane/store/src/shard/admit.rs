@@ -71,7 +71,7 @@ impl<B: Buffer> Shard<B> {
     /// What a checkpoint would write now, at most.
     pub(super) fn checkpoint_bytes_needed(&self) -> u64 {
         let pages = self.map.dirty_pages() * PAGE_BYTES_MAX as u64;
-        let entries = (self.space.owned() + self.map.volumes_count()) * 32;
+        let entries = (self.space.owned() + self.map.manifest_entries()) * 32;
         // Headers, and what is lost at the ends of batches and segments.
         (pages + entries) * 9 / 8 + 8 * u64::from(ALIGNMENT)
     }

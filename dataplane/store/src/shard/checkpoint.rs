@@ -32,6 +32,8 @@ pub(super) struct Checkpoint {
     chunks: Vec<(Location, u64)>,
     /// Whether pages go before requests when the next batch is composed.
     pages_turn: bool,
+    /// How often forks have made the checkpoint under way look at the pages again.
+    restarts: u32,
 }
 
 #[derive(Debug)]
@@ -69,6 +71,8 @@ pub(super) enum RootFor {
     Recovery,
 }
 
+/// Forks that may make a checkpoint begin anew before the next must wait.
+const RESTARTS_MAX: u32 = 16;
 const FIRST_PAGE: PageName = PageName { level: 0, volume: VolumeId(0), index: 0 };
 
 impl Checkpoint {
@@ -81,6 +85,7 @@ impl Checkpoint {
             last: 0,
             chunks: Vec::new(),
             pages_turn: false,
+            restarts: 0,
         }
     }
 
@@ -108,6 +113,21 @@ impl Checkpoint {
         matches!(self.state, CheckpointState::Pages(_))
     }
 
+    /// Whether a fork may be logged now. Forks that come without end must not keep a checkpoint from its end.
+    pub(super) fn may_fork(&self) -> bool {
+        self.restarts < RESTARTS_MAX || !self.is_logging_pages()
+    }
+
+    /// A fork is being put into the map, and `settled` is the log before it. Pages that were logged may be older than
+    /// the fork, and replay would not make those of the new image newer: the checkpoint begins anew, from the fork.
+    pub(super) fn on_fork(&mut self, settled: Position) {
+        if self.is_logging_pages() {
+            self.state = CheckpointState::Pages(FIRST_PAGE);
+            self.start = settled;
+            self.restarts += 1;
+        }
+    }
+
     fn is_idle(&self) -> bool {
         matches!(self.state, CheckpointState::Idle)
     }
@@ -120,6 +140,7 @@ impl<B: Buffer> Shard<B> {
             CheckpointState::Idle if self.wants_checkpoint() => {
                 self.checkpoint.start = self.log.settled;
                 self.checkpoint.state = CheckpointState::Pages(FIRST_PAGE);
+                self.checkpoint.restarts = 0;
                 self.log.since_root_bytes = 0;
             }
             CheckpointState::Settling { batch, manifest } if self.log.applied >= batch => {
@@ -300,7 +321,7 @@ impl<B: Buffer> Shard<B> {
             let crc = page.encode(&mut payload[filled..filled + len]);
             let offset = as_u32(header_bytes + filled);
             self.place_page(name, index, offset, as_u32(len), crc);
-            writer.page(name.volume, name.level, name.index, offset, as_u32(len));
+            writer.page(page.lineage, name.level, name.index, offset, as_u32(len));
             filled += len;
         }
         let records = writer.finish();
@@ -317,7 +338,7 @@ impl<B: Buffer> Shard<B> {
     }
 
     /// The next dirty page from `at` on, of this level or one above; `at` goes on beyond it.
-    fn next_page(&self, at: &mut PageName) -> Option<(PageName, PageIndex)> {
+    fn next_page(&mut self, at: &mut PageName) -> Option<(PageName, PageIndex)> {
         loop {
             if let Some((name, index)) = self.map.next_dirty(*at) {
                 *at = PageName { index: name.index + 1, ..name };
@@ -347,7 +368,7 @@ impl<B: Buffer> Shard<B> {
     /// All pages are logged: the manifest is made, or pages are looked at again if the map has grown upwards so that
     /// a root page was never written.
     fn end_pages(&mut self) {
-        if self.map.roots().any(|(_, _, place, _)| !place.is_somewhere()) {
+        if self.map.roots().any(|(_, _, place)| !place.is_somewhere()) {
             self.checkpoint.state = CheckpointState::Pages(FIRST_PAGE);
             return;
         }
@@ -355,12 +376,10 @@ impl<B: Buffer> Shard<B> {
             self.space.dies(location, bytes);
         }
         self.space.condemn(self.checkpoint.start.sequence, self.keep_segments());
-        let volumes = self.map.roots().map(|(volume, level, place, mapped_blocks)| ManifestEntry::Volume {
-            volume,
-            level,
-            place,
-            mapped_blocks,
-        });
+        let images = self.map.roots().map(|(head, level, place)| ManifestEntry::Image { head, level, place });
+        let members = (0_u32..)
+            .zip(self.map.cliques())
+            .flat_map(|(clique, members)| members.map(move |image| ManifestEntry::Member { clique, image }));
         let segments = self.space.iter().filter(|(_, segment)| segment.state != State::Departing).map(
             |(segment, found)| ManifestEntry::Segment {
                 segment,
@@ -370,7 +389,7 @@ impl<B: Buffer> Shard<B> {
                 live_bytes: found.live_bytes,
             },
         );
-        let entries = volumes.chain(segments).collect();
+        let entries = images.chain(members).chain(segments).collect();
         self.checkpoint.state = CheckpointState::Manifest { entries, at: 0, before: None };
     }
 

@@ -10,7 +10,7 @@ use super::read::ReadFor;
 use super::space::State;
 use super::{BLOCK_BYTES, Phase, Shard};
 use crate::checksum::block_crc;
-use crate::map::{LOCATION_BYTES, Location, PageName};
+use crate::map::{LOCATION_BYTES, Location};
 use crate::record::{ALIGNMENT, BatchHeader, Malformed, Record};
 use crate::{SegmentId, VolumeId};
 
@@ -59,7 +59,7 @@ enum VictimState {
 /// A live block.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Item {
-    pub(super) volume: VolumeId,
+    pub(super) lineage: VolumeId,
     pub(super) block: u64,
     pub(super) from: Location,
     pub(super) birth: u64,
@@ -92,7 +92,7 @@ impl<B: Buffer> Cleaner<B> {
         self.chunk.as_ref().map(|chunk| (&chunk.items[..], chunk.next))
     }
 
-    /// `count` blocks of one volume from `place` on, with their content.
+    /// `count` blocks of one lineage from `place` on, with their content.
     pub(super) fn items(
         &self,
         place: usize,
@@ -101,7 +101,7 @@ impl<B: Buffer> Cleaner<B> {
         let chunk = self.chunk.as_ref()?;
         let items = chunk.items.get(place..place + count)?;
         let content = chunk.content.chunks_exact(BLOCK_BYTES as usize).skip(place);
-        Some((items.first()?.volume, items.iter().zip(content)))
+        Some((items.first()?.lineage, items.iter().zip(content)))
     }
 
     /// All blocks before `place` are in the batch, or were found dead.
@@ -298,36 +298,33 @@ impl<B: Buffer> Shard<B> {
         const SECTORS: u64 = BLOCK_BYTES as u64 / LOCATION_BYTES;
         let place = |payload: u32| self.space.location(victim.segment, victim.offset + payload);
         match record {
-            Record::Write { volume, block, payload, crcs, .. } => {
+            Record::Write { lineage, block, payload, crcs, .. } => {
                 for (at, crc) in (0_u64..).zip(crcs.iter()) {
                     let from = Location(place(payload).0 + at * SECTORS);
-                    let item = Item { volume, block: block + at, from, birth: lsn, crc };
-                    if self.map.entry(volume, item.block).location() == from {
+                    let item = Item { lineage, block: block + at, from, birth: lsn, crc };
+                    if self.map.is_live(lineage, item.block, from) {
                         victim.items.push(item);
                     }
                 }
             }
-            Record::Move { volume, block, payload, moved } => {
+            Record::Move { lineage, block, payload, moved } => {
                 for (at, moved) in (0_u64..).zip(moved.iter()) {
                     let from = Location(place(payload).0 + at * SECTORS);
-                    let item = Item { volume, block: block + at, from, birth: moved.birth, crc: moved.crc };
-                    if self.map.entry(volume, item.block).location() == from {
+                    let item = Item { lineage, block: block + at, from, birth: moved.birth, crc: moved.crc };
+                    if self.map.is_live(lineage, item.block, from) {
                         victim.items.push(item);
                     }
                 }
             }
-            Record::Page { volume, level, index, payload, .. } => {
-                let name = PageName { level, volume, index };
-                let written = self.map.place_of(name);
+            Record::Page { lineage, level, index, payload, .. } => {
                 let location = place(payload & !(LOCATION_BYTES as u32 - 1));
-                if written.location() == location && written.offset() == payload % LOCATION_BYTES as u32 {
-                    self.map.mark_dirty(name);
-                }
+                self.map.mark_dirty(lineage, level, index, (location, payload % LOCATION_BYTES as u32));
             }
             Record::Unmap { .. }
             | Record::Manifest { .. }
             | Record::Seal { .. }
-            | Record::DropVolume { .. } => {}
+            | Record::DropVolume { .. }
+            | Record::Fork { .. } => {}
         }
     }
 }

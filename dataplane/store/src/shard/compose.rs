@@ -50,6 +50,8 @@ pub(super) enum RunKind {
     Unmap(u32),
     /// A volume is dropped.
     DropVolume(u32),
+    /// A volume is forked.
+    Fork(u32),
     /// Items of the cleaner, the first of them.
     Move(usize),
 }
@@ -123,6 +125,8 @@ impl<B: Buffer> Shard<B> {
         self.order.queue.iter().filter_map(|&id| self.order.writes.get(id)).any(|write| {
             bytes += match write.source {
                 Source::Unmap | Source::DropVolume => u64::from(BLOCK_BYTES) / 8,
+                // Acknowledgements may be waiting for its place in the order.
+                Source::Fork { .. } => u64::from(self.options.batch_bytes_min),
                 _ => (write.end - write.next) * u64::from(BLOCK_BYTES),
             };
             bytes >= u64::from(self.options.batch_bytes_min)
@@ -217,7 +221,8 @@ impl<B: Buffer> Shard<B> {
         }
         let blocks = match write.source {
             Source::Partial { .. } => return Look::Guard,
-            Source::Unmap | Source::DropVolume => 0,
+            Source::Fork { .. } if !self.checkpoint.may_fork() => return Look::Wait,
+            Source::Unmap | Source::DropVolume | Source::Fork { .. } => 0,
             Source::Data(_) | Source::Content(_) => write.end - write.first,
         };
         let bytes = self.cost_bytes(blocks);
@@ -253,7 +258,7 @@ impl<B: Buffer> Shard<B> {
                 Source::Content(content) => {
                     crate::pool::bytes::is_zero(&content[at..at + BLOCK_BYTES as usize])
                 }
-                Source::Partial { .. } | Source::Unmap | Source::DropVolume => true,
+                Source::Partial { .. } | Source::Unmap | Source::DropVolume | Source::Fork { .. } => true,
             }
         };
         let single = |kind| Run { kind, first: write.first, end: write.end, more: false };
@@ -266,7 +271,11 @@ impl<B: Buffer> Shard<B> {
                 plan.push(single(RunKind::DropVolume(id)), RECORD_BYTES, 0);
                 return true;
             }
-            Source::Unmap | Source::DropVolume => return false,
+            Source::Fork { .. } if plan.fits(UNMAP_RECORD_BYTES, 0) => {
+                plan.push(single(RunKind::Fork(id)), UNMAP_RECORD_BYTES, 0);
+                return true;
+            }
+            Source::Unmap | Source::DropVolume | Source::Fork { .. } => return false,
             Source::Data(_) | Source::Content(_) | Source::Partial { .. } => {}
         }
         let mut first = write.next;
@@ -299,9 +308,7 @@ impl<B: Buffer> Shard<B> {
         let mut place = from;
         while let Some(item) = items.get(place) {
             let is_live = |place: usize| {
-                items
-                    .get(place)
-                    .is_some_and(|item| self.map.entry(item.volume, item.block).location() == item.from)
+                items.get(place).is_some_and(|item| self.map.is_live(item.lineage, item.block, item.from))
             };
             if !is_live(place) {
                 place += 1;
@@ -310,7 +317,7 @@ impl<B: Buffer> Shard<B> {
             }
             let mut count = 1;
             while let Some(next) = items.get(place + count)
-                && next.volume == item.volume
+                && next.lineage == item.lineage
                 && next.block == item.block + count as u64
                 && is_live(place + count)
                 && plan.fits(move_record_bytes(count + 1), count + 1)

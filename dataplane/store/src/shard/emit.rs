@@ -5,7 +5,7 @@ use io::{Buffer, Disk, Purpose};
 use super::compose::{Plan, Run, RunKind};
 use super::log::{Batch, Change, Effect};
 use super::order::Source;
-use super::{BLOCK_BYTES, Shard};
+use super::{BLOCK_BYTES, Output, Shard};
 use crate::SegmentId;
 use crate::checksum::block_crc;
 use crate::record::{ALIGNMENT, BatchHeader, MovedBlock, RecordWriter, Written, header_bytes};
@@ -140,21 +140,24 @@ impl<B: Buffer> Shard<B> {
             RunKind::Data(id) => {
                 let Some(write) = self.order.writes.get(id) else { return };
                 let count = u32::try_from(run.end - run.first).expect("a batch is at most 1 MiB");
-                draft.writer.write(write.volume, run.first, count, run.more, payload);
+                let lineage = self.map.lineage(write.volume);
+                draft.writer.write((write.volume, lineage), run.first, count, run.more, payload);
                 for block in run.first..run.end {
                     let at = usize::try_from(block - write.first).expect("at most 1 MiB") * BLOCK;
                     let to = draft.block();
                     match &write.source {
                         Source::Data(data) => data.copy_to(at, to),
                         Source::Content(content) => to.copy_from_slice(&content[at..at + BLOCK]),
-                        Source::Partial { .. } | Source::Unmap | Source::DropVolume => to.fill(0),
+                        Source::Partial { .. } | Source::Unmap | Source::DropVolume | Source::Fork { .. } => {
+                            to.fill(0)
+                        }
                     }
                     let crc = block_crc(block, to);
                     draft.writer.crc(crc);
                     batch.words.push(u64::from(crc));
                 }
                 draft.writer.pad();
-                (write.volume, Change::Write { location, words })
+                (write.volume, Change::Write { lineage, location, words })
             }
             RunKind::Unmap(id) => {
                 let Some(write) = self.order.writes.get(id) else { return };
@@ -169,17 +172,26 @@ impl<B: Buffer> Shard<B> {
                 draft.writer.drop_volume(write.volume);
                 (write.volume, Change::DropVolume { ticket: Some(write.ticket) })
             }
+            RunKind::Fork(id) => {
+                let Some(write) = self.order.writes.get(id) else { return };
+                let Source::Fork { image, read_only } = write.source else { return };
+                draft.writer.fork(write.volume, image, read_only);
+                if let Some(ticket) = self.tickets.get(write.ticket) {
+                    self.outputs.push_back(Output::Forked { tag: ticket.tag });
+                }
+                (write.volume, Change::Fork { image, read_only })
+            }
             RunKind::Move(place) => {
                 let count = usize::try_from(run.end - run.first).expect("a batch is at most 1 MiB");
-                let Some((volume, items)) = self.cleaner.items(place, count) else { return };
-                draft.writer.begin_move(volume, run.first, u32::try_from(count).expect("few"), payload);
+                let Some((lineage, items)) = self.cleaner.items(place, count) else { return };
+                draft.writer.begin_move(lineage, run.first, u32::try_from(count).expect("few"), payload);
                 for (item, content) in items {
                     draft.writer.moved(&MovedBlock { birth: item.birth, from: item.from, crc: item.crc });
                     draft.block().copy_from_slice(content);
                     batch.words.extend([item.from.0, u64::from(item.crc)]);
                     self.stats.moved_blocks += 1;
                 }
-                (volume, Change::Move { location, words })
+                (lineage, Change::Move { location, words })
             }
         };
         let Run { first, end, more, .. } = *run;

@@ -68,13 +68,16 @@ pub(super) struct Effect {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Change {
     /// They are stored from `location` on, with the checksums from `words` on.
-    Write { location: Location, words: u32 },
-    /// The same for those that are still at the old place beside the checksum.
+    Write { lineage: VolumeId, location: Location, words: u32 },
+    /// The same for those that are still at the old place beside the checksum, in every image of the lineage that the
+    /// effect names.
     Move { location: Location, words: u32 },
     /// They are not stored any more.
     Unmap,
     /// The volume is gone; the ticket is to be answered once its space is free.
     DropVolume { ticket: Option<u32> },
+    /// From now on the image holds what the volume holds.
+    Fork { image: VolumeId, read_only: bool },
 }
 
 impl Log {
@@ -191,7 +194,7 @@ impl Batch {
                 self.words.extend_from_slice(&from.words[*at as usize..][..2 * blocks]);
                 *at = words;
             }
-            Change::Unmap | Change::DropVolume { .. } => {}
+            Change::Unmap | Change::DropVolume { .. } | Change::Fork { .. } => {}
         }
         self.effects.push(effect);
     }
@@ -314,23 +317,39 @@ impl<B: Buffer> Shard<B> {
             }
         };
         match change {
-            Change::Write { location, words } => {
+            Change::Write { lineage, location, words } => {
                 for (place, block) in (first..end).enumerate() {
                     let crc = low32(batch.words[words as usize + place]);
                     let entry = Entry::raw(Location(location.0 + place as u64 * SECTORS), crc);
-                    map.set(volume, block, entry, lsn, &mut freed);
+                    map.set((volume, lineage), block, entry, lsn, &mut freed);
                 }
                 if counting {
                     space.lives(location, (end - first) * u64::from(BLOCK_BYTES));
                 }
             }
             Change::Move { location, words } => {
-                for (place, block) in (first..end).enumerate() {
-                    let from = Location(batch.words[words as usize + 2 * place]);
-                    let crc = low32(batch.words[words as usize + 2 * place + 1]);
-                    let to = Location(location.0 + place as u64 * SECTORS);
-                    self.apply_move(volume, block, from, Entry::raw(to, crc), lsn);
-                }
+                let words = batch.words[words as usize..].chunks_exact(2);
+                let count = usize::try_from(end - first).unwrap_or(0);
+                let moves = words.take(count).zip(0_u64..).map(|(words, place)| {
+                    let to = Location(location.0 + place * SECTORS);
+                    (Location(words[0]), Entry::raw(to, low32(words[1])))
+                });
+                #[cfg(feature = "planted")]
+                let moves = {
+                    let overwrites = self.options.planted == Some(super::Planted::MoveOverwrites);
+                    let now = |block: u64, from: Location| match map.entry(volume, block) {
+                        entry if overwrites && entry.is_mapped() => entry.location(),
+                        _ => from,
+                    };
+                    let moves = (first..).zip(moves).map(|(block, (from, to))| (now(block, from), to));
+                    moves.collect::<Vec<_>>().into_iter()
+                };
+                map.move_blocks(volume, first, moves, lsn, |from, to| {
+                    if counting {
+                        space.dies(from, u64::from(BLOCK_BYTES));
+                        space.lives(to.location(), u64::from(BLOCK_BYTES));
+                    }
+                });
             }
             Change::Unmap => map.unmap(volume, first, end, lsn, &mut freed),
             Change::DropVolume { ticket } => {
@@ -340,20 +359,11 @@ impl<B: Buffer> Shard<B> {
                     self.finish_part(ticket);
                 }
             }
-        }
-    }
-
-    fn apply_move(&mut self, volume: VolumeId, block: u64, from: Location, entry: Entry, lsn: u64) {
-        #[cfg(feature = "planted")]
-        let from =
-            if self.is_planted(super::Planted::MoveOverwrites) && self.map.entry(volume, block).is_mapped() {
-                self.map.entry(volume, block).location()
-            } else {
-                from
-            };
-        if self.map.move_block(volume, block, from, entry, lsn) && self.is_counting() {
-            self.space.dies(from, u64::from(BLOCK_BYTES));
-            self.space.lives(entry.location(), u64::from(BLOCK_BYTES));
+            Change::Fork { image, read_only } => {
+                map.fork(volume, image, read_only, lsn);
+                self.order.forking.retain(|&forking| forking != image);
+                self.checkpoint.on_fork(self.log.settled);
+            }
         }
     }
 

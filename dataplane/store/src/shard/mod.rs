@@ -19,6 +19,7 @@ mod clean;
 mod compose;
 mod emit;
 mod flush;
+mod images;
 mod log;
 mod options;
 mod order;
@@ -39,7 +40,7 @@ use std::sync::Arc;
 use io::{Buffer, Disk, DiskError, Time, Token};
 
 use crate::map::Map;
-use crate::{Layout, SegmentId, ShardId, VolumeId};
+use crate::{Layout, SegmentId, ShardId};
 
 use checkpoint::Checkpoint;
 use clean::Cleaner;
@@ -52,6 +53,7 @@ use slab::Slab;
 use space::{Space, Want};
 use ticket::Ticket;
 
+pub use images::{DiffLimits, ImageStats};
 pub use options::{ShardOptions, ShardStats};
 #[cfg(feature = "planted")]
 pub use planted::Planted;
@@ -271,12 +273,6 @@ impl<B: Buffer> Shard<B> {
             map_bytes: self.map.bytes(),
             ..self.stats
         }
-    }
-
-    /// Bytes of mapped blocks of a volume.
-    #[must_use]
-    pub fn mapped_bytes(&self, volume: VolumeId) -> u64 {
-        self.map.mapped_blocks_of(volume) * u64::from(BLOCK_BYTES)
     }
 
     /// Which shard this is.

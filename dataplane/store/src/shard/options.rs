@@ -98,9 +98,11 @@ pub struct ShardStats {
     pub replayed_batches: u64,
     /// Bytes that recovery read.
     pub recovery_read_bytes: u64,
-    /// Bytes of live blocks and map pages in the log.
+    /// Map pages that [`super::Shard::diff`] looked at.
+    pub diff_pages: u64,
+    /// Bytes of live blocks and map pages in the log, what several images share counted once.
     pub live_bytes: u64,
-    /// Bytes of mapped blocks, over all volumes.
+    /// Bytes of mapped blocks, over all volumes and images, what several share counted for each.
     pub mapped_bytes: u64,
     /// Bytes of the segments that the shard owns.
     pub owned_bytes: u64,

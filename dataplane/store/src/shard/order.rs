@@ -28,6 +28,8 @@ pub(super) struct Order<B: Buffer> {
     pub(super) open: bool,
     /// Bytes that the change at the front of the queue waits for, 0 if it waits for none.
     pub(super) needed_bytes: u64,
+    /// Images whose forks are not in the map yet.
+    pub(super) forking: Vec<VolumeId>,
 }
 
 /// A change of one range.
@@ -64,6 +66,8 @@ pub(super) enum Source<B: Buffer> {
     Unmap,
     /// The whole volume.
     DropVolume,
+    /// An image of the whole volume.
+    Fork { image: VolumeId, read_only: bool },
 }
 
 /// A range that nothing else may change for now.
@@ -103,7 +107,10 @@ const LINGERING_MAX: usize = 32;
 impl<B: Buffer> Write<B> {
     pub(super) fn new(ticket: u32, volume: VolumeId, first: u64, end: u64, source: Source<B>) -> Self {
         let class = match source {
-            Source::Data(_) | Source::Content(_) | Source::Partial { data: Some(_), .. } => Class::Host,
+            Source::Data(_)
+            | Source::Content(_)
+            | Source::Partial { data: Some(_), .. }
+            | Source::Fork { .. } => Class::Host,
             Source::Partial { data: None, .. } | Source::Unmap | Source::DropVolume => Class::Unmap,
         };
         Self { ticket, merged: Vec::new(), volume, first, end, next: first, admitted: false, class, source }
@@ -141,6 +148,7 @@ impl<B: Buffer> Order<B> {
             lingering: VecDeque::new(),
             open: false,
             needed_bytes: 0,
+            forking: Vec::new(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Recovery up to the log: the newest root, its manifest, the pages of every map; then a new epoch's root.
 
+use std::collections::BTreeSet;
+
 use io::{Buffer, Disk, DiskError, DriveId, Extent, Purpose};
 
 use super::checkpoint::{RootFor, chunk_extent};
@@ -7,7 +9,7 @@ use super::replay::Replay;
 use super::space::State;
 use super::{Doing, Failure, Phase, Shard, TokenKind};
 use crate::manifest::{ManifestEntry, parse_chunk};
-use crate::map::{DiskPage, FANOUT, Freed, LOCATION_BYTES, Location, Map, PageIndex, Place};
+use crate::map::{DiskPage, FANOUT, Freed, ImageHead, LOCATION_BYTES, Location, Map, PageIndex, Place};
 use crate::root::{ChunkPlace, Position, ROOT_BYTES, Root, Slot};
 use crate::{SegmentId, VolumeId, checksum};
 
@@ -22,8 +24,10 @@ pub(super) struct Recovery<B> {
     /// Pages of the level that is being read, in order of their places, and how many of them were asked for.
     pages: Vec<PageRef>,
     asked: usize,
-    /// Pages of the level below.
+    /// Pages of lower levels.
     below: Vec<PageRef>,
+    /// Images that may share blocks, as the manifest tells.
+    cliques: Vec<Vec<VolumeId>>,
     reads: Vec<Option<PageRead>>,
     pub(super) replay: Replay,
     memory: std::marker::PhantomData<B>,
@@ -53,10 +57,17 @@ pub(super) enum Stage {
 #[derive(Clone, Copy, Debug)]
 struct PageRef {
     place: Place,
-    volume: VolumeId,
+    lineage: VolumeId,
     level: u8,
     index: u64,
-    parent: Option<PageIndex>,
+    parent: Parent,
+}
+
+/// What refers to a page.
+#[derive(Clone, Copy, Debug)]
+enum Parent {
+    Image(ImageHead),
+    Page(PageIndex),
 }
 
 /// Pages that are read together.
@@ -84,6 +95,7 @@ impl<B: Buffer> Recovery<B> {
             pages: Vec::new(),
             asked: 0,
             below: Vec::new(),
+            cliques: Vec::new(),
             reads: vec![None; PAGE_READS],
             replay: Replay::new(),
             memory: std::marker::PhantomData,
@@ -279,6 +291,8 @@ impl<B: Buffer> Shard<B> {
             recovery.stage = Stage::ReadManifest(before);
             return Ok(());
         }
+        let mut last_clique = None;
+        let mut images = BTreeSet::new();
         for entry in std::mem::take(&mut recovery.entries) {
             match entry {
                 ManifestEntry::Segment { segment, .. } if !self.layout.has_segment(segment) => {
@@ -288,9 +302,20 @@ impl<B: Buffer> Shard<B> {
                     self.space.add_used(segment, State::Sealed, generation, last);
                 }
                 ManifestEntry::Segment { segment, .. } => self.space.add_free(segment),
-                ManifestEntry::Volume { volume, level, place, .. } => {
-                    recovery.below.push(PageRef { place, volume, level, index: 0, parent: None });
+                ManifestEntry::Image { head, level, place } => {
+                    if !images.insert(head.image) {
+                        return Err(damaged);
+                    }
+                    let (lineage, parent) = (head.lineage, Parent::Image(head));
+                    recovery.below.push(PageRef { place, lineage, level, index: 0, parent });
                 }
+                ManifestEntry::Member { clique, image } => match recovery.cliques.last_mut() {
+                    Some(members) if last_clique == Some(clique) => members.push(image),
+                    _ => {
+                        last_clique = Some(clique);
+                        recovery.cliques.push(vec![image]);
+                    }
+                },
             }
         }
         recovery.stage = Stage::Pages;
@@ -300,10 +325,21 @@ impl<B: Buffer> Shard<B> {
     /// Asks for pages of the level at hand; goes on to the level below, and then to the log.
     fn read_pages<D: Disk<Buffer = B>>(&mut self, disk: &mut D, recovery: &mut Recovery<B>) {
         if recovery.asked == recovery.pages.len() && recovery.reads.iter().all(Option::is_none) {
-            recovery.pages = std::mem::take(&mut recovery.below);
-            recovery.pages.sort_by_key(|page| page.place.location());
+            // Level by level, so that all that refer to a page come together.
+            let level = recovery.below.iter().map(|page| page.level).max();
+            let below = std::mem::take(&mut recovery.below);
+            (recovery.pages, recovery.below) = below.into_iter().partition(|page| Some(page.level) == level);
+            recovery.pages.sort_by_key(|page| (page.place.location(), page.place.offset()));
             recovery.asked = 0;
             if let (true, Some(root)) = (recovery.pages.is_empty(), recovery.root) {
+                self.map.end_load();
+                if let Some(manifest) = root.manifest
+                    && !recovery.cliques.iter().all(|clique| self.map.load_clique(clique))
+                {
+                    let (segment, offset) = (manifest.segment, manifest.offset);
+                    self.fail(Failure::CheckpointDamaged { segment, offset });
+                    return;
+                }
                 self.begin_replay(recovery, &root);
                 recovery.stage = Stage::ReadHeader(4096);
                 self.step_recovery(disk, recovery);
@@ -354,15 +390,22 @@ impl<B: Buffer> Shard<B> {
     fn on_pages(&mut self, recovery: &mut Recovery<B>, number: u64, bytes: &B) -> Result<(), Failure> {
         let read = usize::try_from(number).ok().and_then(|number| recovery.reads.get_mut(number));
         let Some(read) = read.and_then(Option::take) else { return Ok(()) };
+        let mut loaded: Option<(Place, DiskPage, PageIndex)> = None;
         for at in read.first..read.end {
             let wanted = recovery.pages[at];
+            if let Some((_, page, index)) = loaded.as_ref().filter(|(place, ..)| *place == wanted.place)
+                && (page.lineage, page.level, page.index) == (wanted.lineage, wanted.level, wanted.index)
+            {
+                self.put_under(&wanted, *index);
+                continue;
+            }
             let location = wanted.place.location();
             let address = location.0 * LOCATION_BYTES + u64::from(wanted.place.offset());
             let start = usize::try_from(address - read.start).expect("within the read");
             let found = DiskPage::parse(&bytes[start..]).ok().filter(|(page, crc)| {
                 wanted.place.accepts(*crc)
                     && page.len_bytes() == wanted.place.len() as usize
-                    && (page.volume, page.level, page.index) == (wanted.volume, wanted.level, wanted.index)
+                    && (page.lineage, page.level, page.index) == (wanted.lineage, wanted.level, wanted.index)
                     && Map::is_sound(page)
                     && (page.level == 0 || self.children_are_in_pool(page))
             });
@@ -372,25 +415,34 @@ impl<B: Buffer> Shard<B> {
                 let offset = u32::try_from(offset).expect("within a segment");
                 return Err(Failure::CheckpointDamaged { segment, offset });
             };
-            let index = match wanted.parent {
-                Some(parent) => self.map.load_child(parent, &page, wanted.place),
-                None => self.map.load_root(&page, wanted.place),
-            };
+            let index = self.map.load(&page, wanted.place);
+            self.put_under(&wanted, index);
             if page.level > 0 {
                 let children =
                     (0_u64..).zip(page.entries).filter(|&(_, entry)| entry != 0).map(|(slot, entry)| {
                         PageRef {
                             place: Place(entry),
-                            volume: page.volume,
+                            lineage: page.lineage,
                             level: page.level - 1,
                             index: page.index * FANOUT as u64 + slot,
-                            parent: Some(index),
+                            parent: Parent::Page(index),
                         }
                     });
                 recovery.below.extend(children);
             }
+            loaded = Some((wanted.place, page, index));
         }
         Ok(())
+    }
+
+    fn put_under(&mut self, wanted: &PageRef, index: PageIndex) {
+        match wanted.parent {
+            Parent::Image(head) => self.map.load_root(head, index),
+            Parent::Page(parent) => {
+                let slot = usize::try_from(wanted.index % FANOUT as u64).expect("six bits");
+                self.map.load_child(parent, slot, index);
+            }
+        }
     }
 
     fn children_are_in_pool(&self, page: &DiskPage) -> bool {

@@ -195,22 +195,26 @@ impl<B: Buffer> Shard<B> {
             let place = |payload: u32| self.space.location(header.segment, unchecked.offset + payload);
             let words = u32::try_from(batch.words.len()).expect("a header is at most 32 KiB");
             let effect = match record {
-                Record::Write { volume, block, more, payload, crcs } => {
+                Record::Write { volume, lineage, block, more, payload, crcs } => {
                     batch.words.extend(crcs.iter().map(u64::from));
-                    let change = Change::Write { location: place(payload), words };
+                    let change = Change::Write { lineage, location: place(payload), words };
                     Some(Effect { lsn, volume, first: block, end: block + crcs.count(), change, more })
                 }
-                Record::Move { volume, block, payload, moved } => {
+                Record::Move { lineage, block, payload, moved } => {
                     batch.words.extend(moved.iter().flat_map(|moved| [moved.from.0, u64::from(moved.crc)]));
                     let end = block + (batch.words.len() as u64 - u64::from(words)) / 2;
                     let change = Change::Move { location: place(payload), words };
-                    Some(Effect { lsn, volume, first: block, end, change, more: false })
+                    Some(Effect { lsn, volume: lineage, first: block, end, change, more: false })
                 }
                 Record::Unmap { volume, first, end, more } => {
                     Some(Effect { lsn, volume, first, end, change: Change::Unmap, more })
                 }
                 Record::DropVolume { volume } => {
                     let change = Change::DropVolume { ticket: None };
+                    Some(Effect { lsn, volume, first: 0, end: u64::MAX, change, more: false })
+                }
+                Record::Fork { volume, image, read_only } => {
+                    let change = Change::Fork { image, read_only };
                     Some(Effect { lsn, volume, first: 0, end: u64::MAX, change, more: false })
                 }
                 Record::Seal { next } => {
@@ -259,6 +263,6 @@ fn payloads_are_whole(header: &BatchHeader, bytes: &[u8]) -> bool {
             DiskPage::parse(slice(payload, len)).is_ok_and(|(page, _)| page.len_bytes() == len as usize)
         }
         Record::Manifest { payload, len, crc } => crc32c(slice(payload, len)) == crc,
-        Record::Unmap { .. } | Record::Seal { .. } | Record::DropVolume { .. } => true,
+        Record::Unmap { .. } | Record::Seal { .. } | Record::DropVolume { .. } | Record::Fork { .. } => true,
     })
 }

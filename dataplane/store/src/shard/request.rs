@@ -18,12 +18,12 @@ pub const DATA_BYTES_MAX: u64 = 1 << 20;
 pub struct Request<B: Buffer> {
     /// Comes back with the answer.
     pub tag: u64,
-    /// Which volume; it comes into being with its first write.
+    /// Which volume or image; a volume comes into being with its first write.
     pub volume: VolumeId,
     /// First byte.
     pub offset: u64,
     /// Length in bytes: not zero, and at most [`DATA_BYTES_MAX`] where data moves; not looked at by
-    /// [`Op::Flush`], [`Op::DropVolume`] and [`Op::DropFrom`].
+    /// [`Op::Flush`], [`Op::Fork`], [`Op::DropVolume`] and [`Op::DropFrom`].
     pub len: u64,
     /// What to do.
     pub op: Op<B>,
@@ -71,10 +71,21 @@ pub enum Op<B: Buffer> {
     Verify,
     /// Answered once everything that this shard has answered so far is safe from a power cut.
     Flush,
-    /// Forgets the volume; answered when its space is given back. The caller sends nothing else for it any more.
+    /// Forgets the volume or image; answered when what it alone held is given back. The caller sends nothing else for
+    /// it any more.
     DropVolume,
     /// Forgets all whole blocks from `offset` on.
     DropFrom,
+    /// Makes an image of what the volume holds, in a time that does not depend on how much that is. What was answered
+    /// before this is submitted is in it, what is submitted after it is not. [`Output::Forked`] tells as soon as its
+    /// place in the order is fixed; it is answered once a power cut cannot take it away. Only then the image may be
+    /// used.
+    Fork {
+        /// The image's number, never used before.
+        image: VolumeId,
+        /// Whether it takes no changes.
+        read_only: bool,
+    },
 }
 
 /// Data of a request in one or more pieces.
@@ -91,6 +102,8 @@ pub enum Outcome {
     Ok,
     /// What is stored is not what was compared with; nothing was changed.
     CompareFailed,
+    /// The image is read-only; nothing was changed.
+    ReadOnly,
     /// The pool has no room; nothing was changed.
     CapacityExceeded,
     /// A block cannot be read, or is not what was written.
@@ -111,6 +124,12 @@ pub enum Output<B: Buffer> {
         /// The buffer of a read.
         buffer: Option<B>,
     },
+    /// The place of a [`Op::Fork`] in the order of changes is fixed: what is submitted from now on is not in the image.
+    /// Its answer follows.
+    Forked {
+        /// As submitted.
+        tag: u64,
+    },
     /// The shard needs a segment; answer with [`super::Shard::handle_grant`]. One question is open at a time.
     WantSegment {
         /// True where the shard needs it to make room; it may then have the pool's last segments.
@@ -122,7 +141,7 @@ pub enum Output<B: Buffer> {
     Ready {
         /// Every segment that the shard owns, in order.
         segments: Vec<SegmentId>,
-        /// Every volume of which it has blocks, in order.
+        /// Every volume and image of which it has anything, in order. Those that nobody knows are to be dropped.
         volumes: Vec<VolumeId>,
     },
     /// The end of [`super::Shard::checkpoint_and_stop`]: everything is durable and nothing is under way.

@@ -29,6 +29,11 @@ impl<B: Buffer> Shard<B> {
             return Ok(());
         }
         check_range(offset, len, &op);
+        assert!(!self.order.forking.contains(&volume), "an image is used once its fork was answered");
+        if changes_content(&op) && self.map.head(volume).is_some_and(|head| head.read_only) {
+            self.answer(tag, Outcome::ReadOnly, None);
+            return Ok(());
+        }
         match op {
             Op::Read { buffer } => self.queue_read(tag, volume, offset, len, HostKind::Read(buffer)),
             Op::Compare { data } => self.queue_read(tag, volume, offset, len, HostKind::Compare(data)),
@@ -56,6 +61,13 @@ impl<B: Buffer> Shard<B> {
                     let ticket = self.new_ticket(tag, false, 1);
                     self.order.push(Write::new(ticket, volume, 0, u64::MAX, Source::DropVolume));
                 }
+            }
+            Op::Fork { image, read_only } => {
+                assert!(!self.map.has_volume(image), "an image's number was never used before");
+                let ticket = self.new_ticket(tag, true, 1);
+                self.order.forking.push(image);
+                let source = Source::Fork { image, read_only };
+                self.order.push(Write::new(ticket, volume, 0, u64::MAX, source));
             }
             Op::Flush => {
                 let ticket = self.new_ticket(tag, false, 1);
@@ -128,6 +140,20 @@ impl<B: Buffer> Shard<B> {
     }
 }
 
+/// Whether a read-only image refuses it.
+fn changes_content<B: Buffer>(op: &Op<B>) -> bool {
+    match op {
+        Op::Write { .. }
+        | Op::WriteZeroes { .. }
+        | Op::Deallocate
+        | Op::CompareAndWrite { .. }
+        | Op::DropFrom => true,
+        Op::Read { .. } | Op::Compare { .. } | Op::Verify | Op::Flush | Op::DropVolume | Op::Fork { .. } => {
+            false
+        }
+    }
+}
+
 fn check_range<B: Buffer>(offset: u64, len: u64, op: &Op<B>) {
     let sector = u64::from(SECTOR_BYTES);
     let (needs_len, data) = match op {
@@ -138,7 +164,7 @@ fn check_range<B: Buffer>(offset: u64, len: u64, op: &Op<B>) {
         }
         Op::Verify => (true, Some(true)),
         Op::WriteZeroes { .. } | Op::Deallocate => (true, None),
-        Op::Flush | Op::DropVolume | Op::DropFrom => (false, None),
+        Op::Flush | Op::DropVolume | Op::DropFrom | Op::Fork { .. } => (false, None),
     };
     if needs_len {
         assert!(offset.is_multiple_of(sector) && len.is_multiple_of(sector), "requests are made in sectors");

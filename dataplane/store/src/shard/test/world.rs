@@ -203,6 +203,7 @@ impl World {
                     }
                 }
                 Output::Stopped => self.stopped = true,
+                Output::Forked { .. } => {}
                 Output::Failed(failure) => self.failed = Some(failure),
             }
         }

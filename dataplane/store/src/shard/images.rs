@@ -1,0 +1,67 @@
+//! Questions about images: what is known of one, and what differs between two.
+
+use io::Buffer;
+
+use super::{BLOCK_BYTES, Shard};
+use crate::VolumeId;
+use crate::map::ChangedLeaf;
+
+/// What a shard knows of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageStats {
+    /// The volume from which it and all that shares blocks with it comes.
+    pub lineage: VolumeId,
+    /// Whether it takes no changes.
+    pub read_only: bool,
+    /// Bytes of its mapped blocks, shared or not.
+    pub mapped_bytes: u64,
+}
+
+/// How far one call of [`Shard::diff`] goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiffLimits {
+    /// Map pages that it looks at, at least 32: some microseconds for a hundred.
+    pub pages: u32,
+    /// Leaves that it gives.
+    pub leaves: usize,
+}
+
+impl<B: Buffer> Shard<B> {
+    /// What is known of a volume or image; `None` where this shard holds nothing of it.
+    #[must_use]
+    pub fn image(&self, image: VolumeId) -> Option<ImageStats> {
+        let head = self.map.head(image)?;
+        Some(ImageStats {
+            lineage: head.lineage,
+            read_only: head.read_only,
+            mapped_bytes: self.mapped_bytes(image),
+        })
+    }
+
+    /// Appends to `changed` the leaves from `from` on in which `image` differs from `base` (without one: in which it has
+    /// blocks), in order, and gives the leaf at which to go on, `None` at the end. A leaf is 64 blocks (256 KiB) of the
+    /// volume's part in this shard. Blocks that were written again differ, whatever was written. The cost follows the
+    /// change where the images share a lineage.
+    ///
+    /// Of images that change meanwhile the answer is about no single moment: ask about read-only ones.
+    pub fn diff(
+        &mut self,
+        base: Option<VolumeId>,
+        image: VolumeId,
+        from: u64,
+        limits: DiffLimits,
+        changed: &mut Vec<ChangedLeaf>,
+    ) -> Option<u64> {
+        assert!(limits.pages >= 32, "a walk must be able to reach a leaf");
+        let leaves_max = changed.len() + limits.leaves;
+        let (next, pages) = self.map.diff(base, image, from, (limits.pages, leaves_max), changed);
+        self.stats.diff_pages += u64::from(pages);
+        next
+    }
+
+    /// Bytes of mapped blocks of a volume or image.
+    #[must_use]
+    pub fn mapped_bytes(&self, image: VolumeId) -> u64 {
+        self.map.mapped_blocks_of(image) * u64::from(BLOCK_BYTES)
+    }
+}
