@@ -40,6 +40,8 @@ fn hosts_are_told_the_truth() {
     let went_through = [
         ("completed commands", sum(|report| report.completed)),
         ("refused commands", sum(|report| report.refused)),
+        ("aborted commands", sum(|report| report.aborted)),
+        ("halves of fused pairs", sum(|report| report.fused)),
         ("commands lost with their connection", sum(|report| report.lost)),
         ("associations", sum(|report| report.associations)),
         ("changes by management", sum(|report| report.changes)),

@@ -9,6 +9,7 @@ use host::{
     QueueConfig,
 };
 use io::Time;
+use nvme::command::Abort;
 use nvme::fabrics::ConnectData;
 use nvme::identify::AsyncEvents;
 use nvme::{Nqn, Sqe};
@@ -169,8 +170,8 @@ impl SimHost {
         }
     }
 
-    /// Submits a command on some queue; false if none takes it.
-    pub(crate) fn submit(&mut self, choice: usize, tag: u64, commands: Vec<(Sqe, Payload<Vec<u8>>)>) -> bool {
+    /// Submits commands one after another on some queue, each with its tag; false if none takes them.
+    pub(crate) fn submit(&mut self, choice: usize, commands: Vec<(u64, Sqe, Payload<Vec<u8>>)>) -> bool {
         let State::Up(association) = &mut self.state else { return false };
         let count = association.queues.len();
         if count == 0 {
@@ -180,11 +181,21 @@ impl SimHost {
         if !matches!(queue.queue.phase(), Phase::Live(_)) || queue.queue.room() < commands.len() {
             return false;
         }
-        for (sqe, payload) in commands {
+        for (tag, sqe, payload) in commands {
             let Ok(cid) = queue.queue.submit(sqe, payload) else { return false };
             queue.commands.insert(cid, tag);
         }
         true
+    }
+
+    /// Asks for a command to be aborted; false if it is not under way or the admin queue is full.
+    pub(crate) fn abort(&mut self, tag: u64) -> bool {
+        let State::Up(association) = &mut self.state else { return false };
+        let found = (1..).zip(&association.queues).find_map(|(sqid, queue)| {
+            let cid = queue.commands.iter().find(|(_, open)| **open == tag)?.0;
+            Some(Abort { sqid, cid: cid.0 })
+        });
+        found.is_some_and(|abort| association.admin.submit(abort.encode(), Payload::None).is_ok())
     }
 
     /// True while an association is ready and its queues are connected.

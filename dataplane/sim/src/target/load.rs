@@ -3,7 +3,7 @@
 use host::Payload;
 use io::Time;
 use nvme::command::{DatasetManagement, DsmRange, IoFlags, LbaRange, NvmCommand};
-use nvme::{Sqe, Status};
+use nvme::{Fuse, Sqe, Status};
 use store::VolumeId;
 
 use super::host::Ended;
@@ -26,6 +26,8 @@ pub(crate) struct Open {
     pub(crate) asked_at: u64,
     pub(crate) began: Time,
     pub(crate) kind: Kind,
+    /// Half of a fused pair.
+    pub(crate) fused: bool,
 }
 
 #[derive(Debug)]
@@ -33,7 +35,7 @@ pub(crate) enum Kind {
     Read { first: u64 },
     Peek { first: u64, count: usize },
     Change { blocks: Vec<usize> },
-    Compare { expected: Vec<Part> },
+    Compare { expected: Vec<Part>, write: Option<u64> },
     Flush,
 }
 
@@ -59,6 +61,7 @@ impl TargetTrial {
             14..16 => self.ask_zeroes(host, range),
             16 => self.ask_deallocate(host, range),
             17 => self.ask_compare(host, range),
+            18 => self.ask_fused(host, range),
             _ => self.ask_flush(host, range.volume),
         };
     }
@@ -144,6 +147,14 @@ impl TargetTrial {
     }
 
     fn ask_compare(&mut self, host: usize, range: Range) -> bool {
+        let (expected, data) = self.expect(range);
+        let command = NvmCommand::Compare(self.lbas(range));
+        let kind = Kind::Compare { expected, write: None };
+        self.submit(host, range, command, Payload::Write(data), kind, None)
+    }
+
+    /// What a comparison may expect: as a rule what the blocks hold if everything asked for has happened.
+    fn expect(&mut self, range: Range) -> (Vec<Part>, Vec<u8>) {
         let volume = &self.volumes[range.volume];
         let sectors = (range.first..).take(range.count);
         let mut numbers: Vec<u64> = sectors
@@ -160,9 +171,60 @@ impl TargetTrial {
         for ((sector, number), place) in (range.first..).zip(&numbers).zip(data.chunks_exact_mut(512)) {
             fill(place, *number, id(range.volume), sector);
         }
-        let expected = Part::of_run(range.first, numbers);
-        let command = NvmCommand::Compare(self.lbas(range));
-        self.submit(host, range, command, Payload::Write(data), Kind::Compare { expected }, None)
+        (Part::of_run(range.first, numbers), data)
+    }
+
+    /// Compare and Write, within the unit that is atomic and one stripe.
+    fn ask_fused(&mut self, host: usize, range: Range) -> bool {
+        let range = Range { count: range.count.min(SECTORS), ..range };
+        let stripe = |sector: u64| sector * 512 / engine::STRIPE_BYTES;
+        if stripe(range.first) != stripe(range.first + range.count as u64 - 1) {
+            return false;
+        }
+        let Some(parts) = self.free_parts(range) else { return false };
+        let (expected, compare_data) = self.expect(range);
+        let (compare_number, write_number) = (self.numbers + 1, self.numbers + 2);
+        let mut data = vec![0; range.count * 512];
+        for (sector, place) in (range.first..).zip(data.chunks_exact_mut(512)) {
+            fill(place, write_number, id(range.volume), sector);
+        }
+        let (lbas, nsid) = (self.lbas(range), self.volumes[range.volume].nsid);
+        let half = |command: NvmCommand, fuse| Sqe { fuse, ..command.encode(nsid) };
+        let pair = vec![
+            (compare_number, half(NvmCommand::Compare(lbas), Fuse::First), Payload::Write(compare_data)),
+            (write_number, half(NvmCommand::Write(lbas), Fuse::Second), Payload::Write(data)),
+        ];
+        let choice = self.random.index(8);
+        if !self.hosts[host].submit(choice, pair) {
+            return false;
+        }
+        self.numbers = write_number;
+        let asked_at = self.tick();
+        self.trace(|_| format!("host {host} asks {compare_number} and {write_number} at {asked_at}: fused"));
+        let change = Change { number: write_number, ..self.change(false, false) };
+        let blocks = parts.iter().map(|part| part.block).collect();
+        self.begin_change(range.volume, write_number, asked_at, change, parts);
+        let began = self.world.now();
+        let half = |kind| Open { host, volume: range.volume, asked_at, began, kind, fused: true };
+        self.open.insert(compare_number, half(Kind::Compare { expected, write: Some(write_number) }));
+        self.open.insert(write_number, half(Kind::Change { blocks }));
+        self.run_host(host);
+        true
+    }
+
+    /// Asks for some command of a host to be aborted.
+    pub(super) fn ask_abort(&mut self, host: usize) {
+        let mine = self.open.iter().filter(|(_, open)| open.host == host && !open.fused);
+        let tags: Vec<u64> = mine.map(|(tag, _)| *tag).collect();
+        if tags.is_empty() {
+            return;
+        }
+        let tag = tags[self.random.index(tags.len())];
+        if self.hosts[host].abort(tag) {
+            self.trace(|_| format!("host {host} asks for {tag} to be aborted"));
+            self.aborts.insert(tag);
+            self.run_host(host);
+        }
     }
 
     fn ask_flush(&mut self, host: usize, volume: usize) -> bool {
@@ -192,17 +254,27 @@ impl TargetTrial {
         data: Payload<Vec<u8>>,
         change: Change,
     ) -> bool {
-        let run = std::iter::repeat_n(0, range.count);
-        let parts = Part::of_run(range.first, run);
+        let Some(parts) = self.free_parts(range) else { return false };
+        let blocks = parts.iter().map(|part| part.block).collect();
+        self.submit(host, range, command, data, Kind::Change { blocks }, Some((change, parts)))
+    }
+
+    /// The blocks of a range, if no other command changes them.
+    fn free_parts(&self, range: Range) -> Option<Vec<Part>> {
+        let parts = Part::of_run(range.first, std::iter::repeat_n(0, range.count));
         let volume = &self.volumes[range.volume];
         let busy = |part: &Part| {
             volume.locks[part.block].is_some() || volume.blocks[part.block].history_len() >= HISTORY_MAX
         };
-        if parts.iter().any(busy) {
-            return false;
+        (!parts.iter().any(busy)).then_some(parts)
+    }
+
+    fn begin_change(&mut self, volume: usize, number: u64, asked_at: u64, change: Change, parts: Vec<Part>) {
+        let volume = &mut self.volumes[volume];
+        for part in parts {
+            volume.blocks[part.block].begin(Change { mask: part.mask, asked_at, ..change.clone() });
+            volume.locks[part.block] = Some(number);
         }
-        let blocks = parts.iter().map(|part| part.block).collect();
-        self.submit(host, range, command, data, Kind::Change { blocks }, Some((change, parts)))
     }
 
     fn submit(
@@ -217,7 +289,7 @@ impl TargetTrial {
         let number = self.numbers + 1;
         let sqe: Sqe = command.encode(self.volumes[range.volume].nsid);
         let choice = self.random.index(8);
-        if !self.hosts[host].submit(choice, number, vec![(sqe, data)]) {
+        if !self.hosts[host].submit(choice, vec![(number, sqe, data)]) {
             return false;
         }
         self.numbers = number;
@@ -226,14 +298,11 @@ impl TargetTrial {
             format!("host {host} asks {number} at {asked_at}: volume {} {command:?}", range.volume)
         });
         if let Some((change, parts)) = change {
-            let volume = &mut self.volumes[range.volume];
-            for part in parts {
-                volume.blocks[part.block].begin(Change { mask: part.mask, asked_at, ..change.clone() });
-                volume.locks[part.block] = Some(number);
-            }
+            self.begin_change(range.volume, number, asked_at, change, parts);
         }
-        self.open
-            .insert(number, Open { host, volume: range.volume, asked_at, began: self.world.now(), kind });
+        let began = self.world.now();
+        let open = Open { host, volume: range.volume, asked_at, began, kind, fused: false };
+        self.open.insert(number, open);
         self.run_host(host);
         true
     }
@@ -258,6 +327,8 @@ impl TargetTrial {
         let open = self.open.remove(&tag).ok_or(Violation::StrayAnswer(tag))?;
         self.report.completed += 1;
         self.report.refused += u64::from(!status.is_success());
+        self.report.aborted += u64::from(status.is(Status::ABORT_REQUESTED));
+        self.report.fused += u64::from(open.fused && status.is_success());
         if status.is_success() {
             let fenced = self.volumes[open.volume].fenced[host];
             if fenced.is_some_and(|since| since < open.asked_at) {
@@ -273,7 +344,12 @@ impl TargetTrial {
                 self.check_status(&open, tag, status)
             }
             Kind::Change { blocks } => self.end_change(&open, tag, blocks, status, now),
-            Kind::Compare { expected } => self.check_comparison(&open, expected, tag, status),
+            Kind::Compare { expected, write } => {
+                if !status.is_success() {
+                    self.failed_pairs.extend(*write);
+                }
+                self.check_comparison(&open, expected, tag, status)
+            }
             Kind::Flush => {
                 if status.is_success() {
                     self.note_flush(open.volume, open.asked_at);
@@ -291,6 +367,10 @@ impl TargetTrial {
         let moved = volume.resized_at > open.asked_at;
         let fair = status.is(Status::CAPACITY_EXCEEDED)
             || hidden && status.is(Status::INVALID_NAMESPACE)
+            || status.is(Status::ABORT_REQUESTED) && self.aborts.contains(&number)
+            || status.is(Status::ABORTED_FAILED_FUSED)
+                && open.fused
+                && (hidden || moved || self.failed_pairs.contains(&number))
             || moved && status.is(Status::LBA_OUT_OF_RANGE);
         if fair { Ok(()) } else { Err(Violation::UnfairStatus { number, status: status.bits() }) }
     }
@@ -343,10 +423,11 @@ impl TargetTrial {
         status: Status,
     ) -> Result<(), Violation> {
         let blocks = &self.volumes[open.volume].blocks;
+        let write = if let Kind::Compare { write, .. } = open.kind { write } else { None };
         let may = |part: &Part| {
             let block = blocks.get(part.block);
             block.map_or((true, true), |block| {
-                block.may_compare(&part.sectors, part.mask, open.asked_at, None)
+                block.may_compare(&part.sectors, part.mask, open.asked_at, write)
             })
         };
         let fair = if status.is_success() {

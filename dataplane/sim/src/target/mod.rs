@@ -14,7 +14,7 @@ mod manage;
 mod plan;
 mod verify;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -67,6 +67,9 @@ pub struct TargetTrial {
     doubts: Vec<Doubt>,
     // After a crash: what was not read yet.
     unverified: Vec<Chunk>,
+    // Writes of fused pairs whose comparison did not succeed, and commands that were to be aborted.
+    failed_pairs: BTreeSet<u64>,
+    aborts: BTreeSet<u64>,
     changes: BTreeMap<u64, Change>,
     // Changes that a crash left unanswered: they are asked for again.
     unanswered: Vec<Change>,
@@ -137,6 +140,10 @@ pub struct TargetReport {
     pub completed: u64,
     /// Of these without success.
     pub refused: u64,
+    /// Commands that were aborted.
+    pub aborted: u64,
+    /// Halves of fused pairs that succeeded.
+    pub fused: u64,
     /// Commands that were lost with their connection.
     pub lost: u64,
     /// Associations that became ready.
@@ -172,6 +179,8 @@ impl TargetTrial {
             open: BTreeMap::new(),
             doubts: Vec::new(),
             unverified: Vec::new(),
+            failed_pairs: BTreeSet::new(),
+            aborts: BTreeSet::new(),
             changes: BTreeMap::new(),
             unanswered: Vec::new(),
             answers: Arc::default(),
@@ -320,6 +329,10 @@ impl TargetTrial {
             for host in &mut self.hosts {
                 host.release_left();
             }
+        }
+        if self.random.one_in(self.plan.abort_one_in) {
+            let host = self.random.index(self.hosts.len());
+            self.ask_abort(host);
         }
         if self.random.one_in(self.plan.change_one_in) {
             self.ask_change();

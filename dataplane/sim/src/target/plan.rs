@@ -45,6 +45,8 @@ pub struct TargetPlan {
     pub reconnect_one_in: u32,
     /// One in how many turns management changes a volume.
     pub change_one_in: u32,
+    /// One in how many turns a host asks for a command to be aborted.
+    pub abort_one_in: u32,
     /// Namespaces without a store.
     pub bench: Vec<BenchNamespace>,
     /// What the engines do wrong on purpose.
@@ -90,6 +92,7 @@ impl TargetPlan {
             digests: random.one_in(3),
             reconnect_one_in: [0, 0, 300, 1000][random.index(4)],
             change_one_in: [0, 300, 1000][random.index(3)],
+            abort_one_in: [0, 20, 200][random.index(3)],
             bench: Vec::new(),
             #[cfg(feature = "planted")]
             planted: None,
