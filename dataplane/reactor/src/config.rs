@@ -47,7 +47,7 @@ impl ReactorConfig {
             mail_slots: (4096 / count.max(1)).clamp(128, 1024),
             receive_bytes: 64 << 10,
             receive_buffers: 64,
-            spin_max: Duration::from_micros(50),
+            spin_max: Duration::from_micros(200),
             pin: true,
             submission_entries: 512,
         }

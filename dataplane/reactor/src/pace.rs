@@ -1,4 +1,4 @@
-//! How long to look for work before sleeping: about as long as the recent gap between arrivals, up to a cap.
+//! How long to look for work before sleeping: a few of the recent gaps between arrivals, up to a cap.
 
 use std::time::Duration;
 
@@ -6,6 +6,11 @@ use io::Time;
 
 /// A gap is weighed like this many times the cap at most, so that a pause is forgotten after a few arrivals.
 const GAP_CAPS_MAX: u64 = 8;
+/// Gaps that are spun through before sleeping. Going to sleep and being woken costs about ten microseconds of both
+/// sides, so that a pause of twice the usual is not yet one to sleep over.
+const GAPS: u64 = 4;
+/// With steady traffic no spin is shorter: a batch that takes its sender long to make must not find a sleeper.
+const SPIN_MIN_NANOS: u64 = 20_000;
 
 /// Learns the gap between rounds that found something.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +41,7 @@ impl Pace {
         if self.gap_nanos >= self.spin_max_nanos {
             return Duration::ZERO;
         }
-        Duration::from_nanos((self.gap_nanos * 2).min(self.spin_max_nanos))
+        Duration::from_nanos((self.gap_nanos * GAPS).max(SPIN_MIN_NANOS).min(self.spin_max_nanos))
     }
 
     /// How many completions a sleep may wait for, and how long, before it ends with fewer.

@@ -20,6 +20,8 @@ pub(crate) struct Transfers {
     free: Vec<u32>,
     /// Operations that had to be continued or repeated.
     pub(crate) retries: u64,
+    /// Flushes under way.
+    flushes: u32,
 }
 
 /// Which way bytes go.
@@ -81,9 +83,15 @@ impl Transfers {
         transfer.parts.extend(extents.iter().map(|extent| Part { extent: *extent, done: 0, retries: 0 }));
         transfer.left = extents.len();
         transfer.error = None;
+        self.flushes += u32::from(direction == Direction::Flush);
         for part in 0..extents.len() {
             transfer.push(ring, drives, slot, part, squeue::Flags::empty());
         }
+    }
+
+    /// True while a flush is under way: a thread of the kernel does it, and needs a core.
+    pub(crate) fn is_flushing(&self) -> bool {
+        self.flushes > 0
     }
 
     /// Takes the completion of a part; the operation goes on, or has ended.
@@ -114,6 +122,7 @@ impl Transfers {
             return None;
         }
         self.free.push(slot);
+        self.flushes -= u32::from(transfer.direction == Direction::Flush);
         Some(Ended {
             token: transfer.token,
             direction: transfer.direction,
