@@ -10,8 +10,11 @@ use crate::reactor::Ready;
 use crate::ring::pool::Pool;
 use crate::ring::{Completion, Ring, receive};
 
-/// So many bytes are copied out of an offered buffer, so that a few do not hold a long buffer while they are used.
-const COPY_BYTES_MAX: usize = 8 << 10;
+/// So many bytes are copied out of an offered buffer, so that a few do not hold a long buffer while they are used:
+/// capsules without data.
+const COPY_BYTES_MAX: usize = 1 << 10;
+/// The same while few buffers are left to offer: a capsule with a block of data too.
+const SCARCE_COPY_BYTES_MAX: usize = 8 << 10;
 
 /// The receive of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,7 +202,8 @@ impl Sockets {
 
 /// The buffer that a caller gets for what arrived in an offered one.
 fn hand_over(pool: &mut Pool, arena: &mut Arena, offered: ArenaBuffer) -> ArenaBuffer {
-    if offered.len() <= COPY_BYTES_MAX
+    let copy_bytes_max = if pool.is_scarce() { SCARCE_COPY_BYTES_MAX } else { COPY_BYTES_MAX };
+    if offered.len() <= copy_bytes_max
         && let Some(mut copy) = arena.allocate_in(offered.len(), ZoneId::Receive)
     {
         copy.copy_from_slice(&offered);

@@ -83,6 +83,11 @@ impl Pool {
         self.offered.len() - self.empty.len()
     }
 
+    /// True where the arena could not keep the pool even half full.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.available() < self.offered.len() / 2
+    }
+
     /// The length of the buffers.
     pub(crate) fn buffer_bytes(&self) -> usize {
         self.buffer_bytes
