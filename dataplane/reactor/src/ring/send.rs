@@ -13,8 +13,14 @@ use crate::buffer::ArenaBuffer;
 /// Most pieces that the system takes at once (`UIO_MAXIOV`).
 const VECTORS_MAX: usize = 1024;
 const FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
-/// What stands in for [`Segment::Zeroes`].
-static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+/// What stands in for [`Segment::Zeroes`], with a line more than one piece uses.
+static ZEROES: Zeroes = Zeroes([0; ZEROES_LEN + LINE_BYTES]);
+/// Longest piece of zeros.
+const ZEROES_LEN: usize = 64 << 10;
+const LINE_BYTES: usize = 64;
+
+#[repr(align(64))]
+struct Zeroes([u8; ZEROES_LEN + LINE_BYTES]);
 
 /// The sends of a reactor that are under way.
 #[derive(Default)]
@@ -22,6 +28,9 @@ pub(crate) struct Sends {
     #[expect(clippy::vec_box, reason = "the kernel holds the address of the message inside")]
     slots: Vec<Box<Outgoing>>,
     free: Vec<u32>,
+    /// Bytes given to the kernel so far. It copies what a thread sends to one place after the other, so that this tells
+    /// where in a cache line the next byte goes; a copy from the same place in a line is faster by half.
+    phase: usize,
 }
 
 /// One send: what is sent, and how far it is.
@@ -34,6 +43,8 @@ struct Outgoing {
     /// The first segment that has not left wholly, and how much of it has.
     segment: usize,
     offset: usize,
+    /// Bytes that the vectors have.
+    gathered: usize,
 }
 
 /// A send that has ended.
@@ -63,7 +74,7 @@ impl Sends {
         outgoing.connection = connection;
         outgoing.segment = 0;
         outgoing.offset = 0;
-        outgoing.push(ring, slot);
+        outgoing.push(ring, slot, &mut self.phase);
     }
 
     /// Takes a completion; the send goes on, or has ended. Adds the bytes that left to `bytes`.
@@ -79,15 +90,17 @@ impl Sends {
             // Nothing left although nothing failed: the connection takes no more.
             0 => Err(libc::EPIPE),
             count if count > 0 => {
-                *bytes += u64::from(count.unsigned_abs());
-                outgoing.advance(count.unsigned_abs() as usize);
+                let count = count.unsigned_abs() as usize;
+                *bytes += count as u64;
+                self.phase = self.phase.wrapping_sub(outgoing.gathered - count);
+                outgoing.advance(count);
                 Ok(())
             }
             error if matches!(-error, libc::EINTR | libc::EAGAIN) => Ok(()),
             error => Err(-error),
         };
         if result.is_ok() && outgoing.segment < outgoing.list.segments.len() {
-            outgoing.push(ring, slot);
+            outgoing.push(ring, slot, &mut self.phase);
             return None;
         }
         let list = std::mem::take(&mut outgoing.list);
@@ -108,12 +121,14 @@ impl Outgoing {
             connection: 0,
             segment: 0,
             offset: 0,
+            gathered: 0,
         }
     }
 
     /// Queues what has not left.
-    fn push(&mut self, ring: &mut Ring, slot: u32) {
-        self.gather();
+    fn push(&mut self, ring: &mut Ring, slot: u32, phase: &mut usize) {
+        self.gather(*phase);
+        *phase = phase.wrapping_add(self.gathered);
         let entry = if let [only] = self.vectors.as_slice() {
             let len = u32::try_from(only.iov_len).expect("a piece is at most 1 MiB long");
             opcode::Send::new(self.target.fd(), only.iov_base.cast_const().cast(), len).flags(FLAGS).build()
@@ -130,9 +145,10 @@ impl Outgoing {
         unsafe { ring.push(entry, Key::new(Kind::Send, slot)) };
     }
 
-    /// Writes the vectors of what has not left, as many as one operation takes.
-    fn gather(&mut self) {
+    /// Writes the vectors of what has not left, as many as one operation takes; `phase` says where its first byte goes.
+    fn gather(&mut self, phase: usize) {
         self.vectors.clear();
+        self.gathered = 0;
         let mut skip = self.offset;
         for segment in &self.list.segments[self.segment..] {
             let bytes = match segment {
@@ -142,8 +158,10 @@ impl Outgoing {
                 Segment::Zeroes { len } => {
                     let mut left = *len as usize - skip;
                     while left > 0 && self.vectors.len() < VECTORS_MAX {
-                        let piece = &ZEROES[..left.min(ZEROES.len())];
+                        let start = phase.wrapping_add(self.gathered) % LINE_BYTES;
+                        let piece = &ZEROES.0[start..][..left.min(ZEROES_LEN)];
                         self.vectors.push(vector(piece));
+                        self.gathered += piece.len();
                         left -= piece.len();
                     }
                     &[]
@@ -151,6 +169,7 @@ impl Outgoing {
             };
             if !bytes.is_empty() && self.vectors.len() < VECTORS_MAX {
                 self.vectors.push(vector(&bytes[skip..]));
+                self.gathered += bytes.len() - skip;
             }
             if self.vectors.len() >= VECTORS_MAX {
                 break;
@@ -187,7 +206,7 @@ mod tests {
     fn outgoing(list: SendList<ArenaBuffer>) -> Outgoing {
         let mut outgoing = Outgoing::new();
         outgoing.list = list;
-        outgoing.gather();
+        outgoing.gather(0);
         outgoing
     }
 
@@ -205,10 +224,10 @@ mod tests {
         let mut outgoing = outgoing(list);
         assert_eq!(lengths(&outgoing), [10, 65_536, 34_464, 4]);
         outgoing.advance(7);
-        outgoing.gather();
+        outgoing.gather(0);
         assert_eq!(lengths(&outgoing), [3, 65_536, 34_464, 4]);
         outgoing.advance(3 + 90_000);
-        outgoing.gather();
+        outgoing.gather(0);
         assert_eq!(lengths(&outgoing), [10_000, 4]);
         outgoing.advance(10_004);
         assert_eq!(outgoing.segment, 3);
@@ -222,10 +241,10 @@ mod tests {
         let mut outgoing = outgoing(list);
         assert_eq!(outgoing.vectors.len(), VECTORS_MAX);
         outgoing.advance(VECTORS_MAX);
-        outgoing.gather();
+        outgoing.gather(0);
         assert_eq!(outgoing.vectors.len(), VECTORS_MAX);
         outgoing.advance(VECTORS_MAX);
-        outgoing.gather();
+        outgoing.gather(0);
         assert_eq!(outgoing.vectors.len(), 3000 - 2 * VECTORS_MAX);
     }
 }
