@@ -109,6 +109,15 @@ impl Framer {
             match self.state {
                 State::Failed(error) => return Err(error),
                 State::Header { wanted, pdu_type } => {
+                    if let Some(pdu_type) = self.take_whole_header(input) {
+                        match self.on_header_bytes(Some(pdu_type)) {
+                            Ok(frame) => return Ok(frame.map(Event::Header)),
+                            Err(error) => {
+                                self.state = State::Failed(error);
+                                return Err(error);
+                            }
+                        }
+                    }
                     if !self.collect(wanted, input) {
                         return Ok(None);
                     }
@@ -163,6 +172,22 @@ impl Framer {
     /// request quotes.
     pub fn header(&self) -> &[u8] {
         &self.header[..self.header_len]
+    }
+
+    /// Moves a header that lies whole in `input` to the header buffer at once, as nearly all do. What is wrong with
+    /// the common header is left to be found step by step.
+    fn take_whole_header(&mut self, input: &mut &[u8]) -> Option<PduType> {
+        if self.header_len > 0 {
+            return None;
+        }
+        let common = CommonHeader::parse(input.first_chunk()?);
+        let pdu_type = self.check_common(&common).ok()?;
+        let wanted = pdu_type.hlen() + self.header_digest_len(pdu_type);
+        let (head, rest) = input.split_at_checked(wanted)?;
+        self.header[..wanted].copy_from_slice(head);
+        self.header_len = wanted;
+        *input = rest;
+        Some(pdu_type)
     }
 
     /// Moves bytes from `input` to the header buffer. True once `wanted` are there.
