@@ -280,7 +280,7 @@ impl<B: Buffer> Ports<B> {
         let command = socket.state.get_mut(slot).ok_or(Status::INTERNAL_ERROR)?;
         let (plan, nsid) = (command.plan, command.nsid);
         let data = take_data(command);
-        let needed = || data.clone().ok_or(Status::INTERNAL_ERROR);
+        let needed = || data.ok_or(Status::INTERNAL_ERROR);
         Ok(Some(match plan {
             Plan::Flush => Operation::Flush,
             Plan::Write { range, fua } => match compare {
