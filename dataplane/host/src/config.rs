@@ -24,6 +24,9 @@ pub struct QueueConfig {
     pub capsule_data_max_bytes: u32,
     /// Most bytes in one C2HData PDU that this host takes.
     pub c2h_data_max_bytes: u32,
+    /// Count and check the data of reads, but do not keep it: the room that comes back holds what it held before. For
+    /// loads that look at none of it.
+    pub discard_reads: bool,
     /// Connect as soon as the connection is initialised; without it, the owner submits what it
     /// likes (and tests misbehave).
     pub connect: Option<ConnectConfig>,
@@ -59,6 +62,7 @@ impl QueueConfig {
             r2t_max: 1,
             capsule_data_max_bytes: nvme::pdu::ADMIN_CAPSULE_DATA_MAX,
             c2h_data_max_bytes: 16 << 20,
+            discard_reads: false,
             connect: Some(connect),
         }
     }

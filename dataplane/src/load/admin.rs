@@ -117,14 +117,19 @@ impl Association {
         }
     }
 
-    /// Opens I/O queue `qid` on a connection of its own.
-    pub(super) fn open_queue<B>(&mut self, qid: u16) -> Result<(Queue<B>, TcpStream), LoadError>
+    /// Opens I/O queue `qid` on a connection of its own; with `discard`, what it reads is not kept.
+    pub(super) fn open_queue<B>(
+        &mut self,
+        qid: u16,
+        discard: bool,
+    ) -> Result<(Queue<B>, TcpStream), LoadError>
     where
         B: AsRef<[u8]> + AsMut<[u8]>,
     {
         let granted = self.controller.io_queues();
         let config = self.controller.io_queue_config(qid);
-        let config = config.ok_or(LoadError::Queues { granted, wanted: qid })?;
+        let mut config = config.ok_or(LoadError::Queues { granted, wanted: qid })?;
+        config.discard_reads = discard;
         let mut queue = Queue::new(config);
         let mut socket = connect_to(self.target)?;
         loop {

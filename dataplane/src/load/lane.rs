@@ -17,7 +17,7 @@ use super::plan::{Plan, Step};
 /// Bytes of small PDUs that one send gathers by copying.
 const STAGED_BYTES: usize = 64 << 10;
 /// Most slices in a gathered send.
-const SLICES: usize = 64;
+const SLICES: usize = 96;
 
 /// Memory of one command, which goes down with it and comes back with its completion.
 #[derive(Debug)]

@@ -114,7 +114,7 @@ fn open_lanes(
     let plans = plans(options, namespace)?;
     let mut queues = Vec::new();
     for (qid, plan) in (1..).zip(plans) {
-        let (queue, socket) = association.open_queue(qid)?;
+        let (queue, socket) = association.open_queue(qid, !options.verify)?;
         queues.push((qid, queue, socket, plan));
     }
     let from = clock.now() + options.ramp;

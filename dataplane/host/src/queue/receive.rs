@@ -164,7 +164,9 @@ impl<W: AsRef<[u8]>, R: AsMut<[u8]>> Queue<W, R> {
                 if let Some(command) = self.commands.find(pdu.cid) {
                     let start = command.moved as usize;
                     command.moved += data.len() as u32;
-                    if let Some(room) = command.room() {
+                    if !self.config.discard_reads
+                        && let Some(room) = command.room()
+                    {
                         room[start..start + data.len()].copy_from_slice(data);
                     }
                 }

@@ -106,6 +106,7 @@ fn config() -> QueueConfig {
         r2t_max: 1,
         capsule_data_max_bytes: 4096,
         c2h_data_max_bytes: 1 << 20,
+        discard_reads: false,
         connect: None,
     }
 }
@@ -215,6 +216,20 @@ fn reads_collect_their_data_from_any_pieces() {
         let Payload::Read(data) = completion.payload else { panic!() };
         assert!(data[..600].iter().all(|byte| *byte == 1) && data[600..].iter().all(|byte| *byte == 2));
     }
+}
+
+#[test]
+fn discarded_reads_are_checked_and_not_kept() {
+    let (mut queue, mut peer) = open(QueueConfig { discard_reads: true, ..digests() });
+    let cid = submit(&mut queue, &mut peer, read_command(600));
+    queue.handle_bytes(&peer.data(c2h(cid, 0, 600, true, false), &[1; 600])).unwrap();
+    queue.handle_bytes(&peer.done(cid, 1)).unwrap();
+    let completion = queue.poll_completion().unwrap();
+    assert!(completion.is_success());
+    assert_eq!(completion.payload, Payload::Read(vec![0; 600]));
+    let cid = submit(&mut queue, &mut peer, read_command(600));
+    let short = queue.handle_bytes(&peer.data(c2h(cid, 0, 601, true, false), &[1; 601]));
+    assert_eq!(short, Err(Violation::Range { cid: cid.0, len: 600 }.into()));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::{Phase, Queue};
 use crate::{Fault, crc32c};
 
 /// PDUs encoded ahead of what has been sent.
-const ENCODED_MAX: usize = 16;
+const ENCODED_MAX: usize = 32;
 
 /// Something to send.
 #[derive(Debug)]
