@@ -7,8 +7,9 @@ mod run;
 
 pub use config::{Bench, Config, PoolDrive, Reactors};
 pub use engine::{
-    Action, ActionError, ConnectedHost, Drive, HostAcl, Identity, IpAcl, Limits, Outcome, SectorSize, Series,
-    Statistics, Volume, VolumeChange, VolumeSpec, VolumeState, VolumeUsage, VolumeUuid,
+    Action, ActionError, ConnectedHost, Diff, DiffQuery, DiffWord, Drive, HostAcl, Identity, IpAcl, Limits,
+    Outcome, SectorSize, Series, Snapshot, SnapshotSpec, Statistics, Volume, VolumeChange, VolumeSpec,
+    VolumeState, VolumeUsage, VolumeUuid,
 };
 pub use handle::{Handle, Reply};
 pub use run::{DataPlane, StartError};

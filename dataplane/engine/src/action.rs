@@ -1,7 +1,11 @@
 //! What the management plane may ask of the data plane, and what it answers: typed, without JSON and without store.
 
+mod snapshot;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+
+pub use snapshot::{Diff, DiffQuery, DiffWord, Snapshot, SnapshotSpec};
 
 /// A volume's identity: also its namespace UUID and NGUID. RFC 9562 byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -124,6 +128,8 @@ pub struct Volume {
     pub revision: u64,
     /// When it was made, in nanoseconds since 1970-01-01 UTC.
     pub created_unix_ns: u64,
+    /// The snapshot that it began as a clone of.
+    pub source: Option<VolumeUuid>,
     /// Where it is in its life.
     pub state: VolumeState,
     /// Host NQNs that are connected and see it.
@@ -251,6 +257,38 @@ pub enum Action {
         /// Refuse unless its revision is this one.
         if_revision: Option<u64>,
     },
+    /// Makes a volume that begins as a snapshot is: at least as large, of the same sector size. -> [`Outcome::Volume`]
+    CloneVolume {
+        /// What it shall be.
+        spec: VolumeSpec,
+        /// The snapshot.
+        source: VolumeUuid,
+    },
+    /// Makes a volume's content that of a snapshot of its lineage; answered when no command that began before runs any
+    /// more and all that come see the snapshot's blocks. A volume that was larger stays so, and reads as zeros there.
+    /// -> [`Outcome::Volume`]
+    RollbackVolume {
+        /// Which volume.
+        uuid: VolumeUuid,
+        /// To which snapshot.
+        snapshot: VolumeUuid,
+        /// Refuse unless the volume's revision is this one.
+        if_revision: Option<u64>,
+    },
+    /// Takes a snapshot: every write that was acknowledged before is in it, none that is submitted after the answer,
+    /// and with a write every write that was acknowledged before that one was submitted. -> [`Outcome::Snapshot`]
+    CreateSnapshot(SnapshotSpec),
+    /// Deletes a snapshot; its space is freed in the background, once its last clone is gone. -> [`Outcome::Done`]
+    DeleteSnapshot {
+        /// Which.
+        uuid: VolumeUuid,
+        /// Refuse unless its revision is this one.
+        if_revision: Option<u64>,
+    },
+    /// All snapshots in the order in which they were taken. -> [`Outcome::Snapshots`]
+    ListSnapshots,
+    /// What differs between two snapshots. -> [`Outcome::Diff`]
+    ReadDiff(DiffQuery),
     /// All volumes in order of their UUID. -> [`Outcome::Volumes`]
     ListVolumes,
     /// Hosts with an association. -> [`Outcome::Hosts`]
@@ -272,6 +310,12 @@ pub enum Outcome {
     Volume(Box<Volume>),
     /// Volumes.
     Volumes(Vec<Volume>),
+    /// A snapshot as it now is.
+    Snapshot(Box<Snapshot>),
+    /// Snapshots.
+    Snapshots(Vec<Snapshot>),
+    /// A part of a diff.
+    Diff(Diff),
     /// Hosts.
     Hosts(Vec<ConnectedHost>),
     /// Counters.
@@ -285,6 +329,8 @@ pub enum Outcome {
 pub enum ActionError {
     /// There is no such volume.
     NotFound,
+    /// There is no such snapshot.
+    SnapshotNotFound,
     /// The name is taken in the project, or the UUID was used before.
     Exists,
     /// The revision asked for is not the current one.
@@ -315,7 +361,8 @@ impl fmt::Display for ActionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotFound => write!(f, "no such volume"),
-            Self::Exists => write!(f, "a volume of that name or UUID exists"),
+            Self::SnapshotNotFound => write!(f, "no such snapshot"),
+            Self::Exists => write!(f, "one of that name or UUID exists"),
             Self::RevisionMismatch { current } => {
                 write!(f, "the volume has changed: its ETag is now {current}")
             }

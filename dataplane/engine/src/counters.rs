@@ -4,14 +4,14 @@ use io::Buffer;
 use subsystem::{CommandCounts, Desk, Ports, StatusClass, TransportStats};
 
 use crate::action::{Series, VolumeUsage};
-use crate::message::{Backing, Counters};
+use crate::message::Counters;
 use crate::rack::Rack;
 
 /// The counters of one reactor.
 pub(crate) fn of_reactor<B: Buffer>(
     ports: &Ports<B>,
     rack: &Rack<B>,
-    backings: &[Option<Backing>],
+    images: &[store::VolumeId],
 ) -> Counters {
     let mut counters = Counters::default();
     add_commands(&mut counters.series, "io", ports.commands());
@@ -51,15 +51,14 @@ pub(crate) fn of_reactor<B: Buffer>(
         gauge(series, "store_mapped_bytes", "Bytes of mapped blocks", stats.mapped_bytes);
         gauge(series, "store_live_bytes", "Bytes of live blocks and map pages in the logs", stats.live_bytes);
         gauge(series, "store_map_bytes", "Bytes of the maps in memory", stats.map_bytes);
-        for backing in backings.iter().flatten() {
-            let Backing::Volume(volume) = *backing else { continue };
-            let mapped_bytes = shard.mapped_bytes(volume);
+        for image in images {
+            let mapped_bytes = shard.mapped_bytes(*image);
             let usage = VolumeUsage {
                 logical_used_bytes: mapped_bytes,
                 physical_used_bytes: mapped_bytes,
                 user_written_bytes: 0,
             };
-            add_usage(&mut counters.usage, volume, usage);
+            add_usage(&mut counters.usage, *image, usage);
         }
     }
     counters

@@ -1,6 +1,6 @@
 //! One reactor's engine: routes events to the machines, and what the machines want to the world and to each other.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use io::{Event, EventOf, Io, Memory, Net, ReactorId, Time, Token};
@@ -10,7 +10,8 @@ use subsystem::{Completion, Ports, PortsConfig, PortsOutput, Rates, Request, Soc
 
 use crate::counters;
 use crate::execute::Questions;
-use crate::job::{Jobs, Routed};
+use crate::hold::Holds;
+use crate::job::{Finished, Jobs, Routed};
 use crate::lead::{Lead, LeadConfig};
 use crate::message::{Backing, Message, NamespaceChange, Origin, Piece, PieceDone, ShardReport, StopStep};
 use crate::owner;
@@ -86,6 +87,9 @@ pub struct Engine<I: Io> {
     jobs: Jobs<I::Buffer>,
     backings: Vec<Option<Backing>>,
     buckets: Buckets,
+    holds: Holds<I::Buffer>,
+    /// Commands of volumes whose image is being exchanged, by NSID, in order.
+    paused: BTreeMap<u32, Vec<Request<I::Buffer>>>,
     shard_options: ShardOptions,
     #[cfg(feature = "planted")]
     pub(crate) planted: Option<crate::Planted>,
@@ -122,6 +126,8 @@ where
             ),
             backings: Vec::new(),
             buckets: Buckets::default(),
+            holds: Holds::new(),
+            paused: BTreeMap::new(),
             shard_options: config.shard,
             #[cfg(feature = "planted")]
             planted: config.planted,
@@ -293,9 +299,13 @@ where
         let Some(backing) = self.backings.get(request.nsid as usize).copied().flatten() else {
             return self.ports.complete(request.id, Completion::of(Status::INVALID_NAMESPACE));
         };
+        if backing == Backing::Paused {
+            self.paused.entry(request.nsid).or_default().push(request);
+            return;
+        }
         let mut routed = std::mem::take(&mut self.routed);
-        if let Some((id, completion)) = self.jobs.begin(request, backing, &mut routed) {
-            self.ports.complete(id, completion);
+        if let Some(finished) = self.jobs.begin(request, backing, &mut routed) {
+            self.finish(finished);
         }
         for (to, piece) in routed.drain(..) {
             self.route(to, piece, io);
@@ -330,6 +340,13 @@ where
         match output {
             RackOutput::Done(to, done) if to == self.reactor => self.on_piece_done(done, io),
             RackOutput::Done(to, done) => self.post.reply(io, to, Message::PieceDone(done)),
+            RackOutput::Placed(to, Origin::Errand { number, shard }) if to == self.reactor => {
+                self.on_placed(number, shard, io);
+            }
+            RackOutput::Placed(to, Origin::Errand { number, shard }) => {
+                self.post.reply(io, to, Message::Placed { errand: number, shard });
+            }
+            RackOutput::Placed(_, Origin::Command { .. }) => unreachable!("no host's command forks"),
             RackOutput::WantSegment { shard, cleaning } => {
                 self.post.request(io, LEAD, Message::WantSegment { shard, cleaning });
             }
@@ -353,11 +370,20 @@ where
     fn on_piece_done(&mut self, done: PieceDone<I::Buffer>, io: &mut I) {
         match done.origin {
             Origin::Command { job, part } => {
-                if let Some((id, completion)) = self.jobs.on_piece_done(job, part, done) {
-                    self.ports.complete(id, completion);
+                if let Some(finished) = self.jobs.on_piece_done(job, part, done) {
+                    self.finish(finished);
                 }
             }
-            Origin::Errand(number) => self.on_errand_piece(number, done.result, io),
+            Origin::Errand { number, shard } => self.on_errand_piece(number, shard, done.result, io),
+        }
+    }
+
+    /// Answers a command, unless a cut holds its answer back.
+    fn finish(&mut self, finished: Finished<I::Buffer>) {
+        let Finished { id, nsid, changes, completion } = finished;
+        let free = if changes { self.holds.take(nsid, id, completion) } else { Some((id, completion)) };
+        if let Some((id, completion)) = free {
+            self.ports.complete(id, completion);
         }
     }
 
@@ -388,11 +414,26 @@ where
                 let done = self.ports.abort(association, qid, cid);
                 self.post.reply(io, from, Message::Aborted { token, done });
             }
-            Message::Namespace { fence, change } => self.on_namespace(fence, change, io.now()),
+            Message::Namespace { fence, change } => self.on_namespace(fence, change, io),
+            Message::Hold { nsid, errand } => {
+                self.holds.begin(errand, nsid);
+                self.post.reply(io, from, Message::Held(errand));
+            }
+            Message::LetGo { errand } => {
+                for (id, completion) in self.holds.end(errand) {
+                    self.ports.complete(id, completion);
+                }
+            }
+            Message::ReadDiff(question) => {
+                for (shard, changed, next) in self.rack.diff(&question) {
+                    let token = question.token;
+                    self.post.reply(io, from, Message::Differs { token, shard, changed, next });
+                }
+            }
             Message::Draw(draw) => self.buckets.draw(from, draw),
             Message::Drawn(draw) => self.ports.on_granted(&draw),
-            Message::ReadCounters(token) => {
-                let counters = Box::new(counters::of_reactor(&self.ports, &self.rack, &self.backings));
+            Message::ReadCounters { token, images } => {
+                let counters = Box::new(counters::of_reactor(&self.ports, &self.rack, &images));
                 self.post.reply(io, from, Message::Counters { token, counters });
             }
             Message::Stop(step) => self.on_stop(step),
@@ -400,7 +441,8 @@ where
         }
     }
 
-    fn on_namespace(&mut self, fence: u64, change: NamespaceChange, now: Time) {
+    fn on_namespace(&mut self, fence: u64, change: NamespaceChange, io: &mut I) {
+        let now = io.now();
         match change {
             NamespaceChange::Set(shape, backing, rates) => {
                 self.set_rates(shape.nsid, rates, now);
@@ -409,7 +451,14 @@ where
                     self.backings.resize(place + 1, None);
                 }
                 self.backings[place] = Some(backing);
-                self.ports.set_namespace(Arc::clone(&shape), Some(fence));
+                let nsid = shape.nsid;
+                self.ports.set_namespace(shape, Some(fence));
+                if backing != Backing::Paused {
+                    // They have begun as far as the target knows: the fence waits for them as for the others.
+                    for request in self.paused.remove(&nsid).unwrap_or_default() {
+                        self.on_request(request, io);
+                    }
+                }
             }
             NamespaceChange::Remove(nsid) => {
                 self.set_rates(nsid, Rates::default(), now);

@@ -13,7 +13,7 @@ use crate::action::{
 };
 use crate::counters;
 use crate::engine::Engine;
-use crate::errand::Step;
+use crate::errand::{Plan, Step};
 use crate::lead::Lead;
 use crate::message::{Counters, Message, Reply, StopStep};
 use crate::shape;
@@ -33,8 +33,16 @@ pub(crate) struct Questions {
 struct Question {
     left: u16,
     counters: Counters,
-    volumes: bool,
+    asked: Asked,
     reply: Reply,
+}
+
+/// What a question to all reactors is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Volumes,
+    Snapshots,
+    Statistics,
 }
 
 impl<I> Engine<I>
@@ -52,18 +60,23 @@ where
             Action::UpdateVolume { uuid, change, if_revision } => lead.update(uuid, change, if_revision),
             Action::SetLimits { uuid, limits } => lead.limit(uuid, limits),
             Action::DeleteVolume { uuid, if_revision } => lead.delete(uuid, if_revision),
-            Action::ListVolumes => return self.ask_counters(true, reply, io),
-            Action::ReadStatistics => return self.ask_counters(false, reply, io),
+            Action::CloneVolume { spec, source } => lead.clone_volume(spec, source, io.unix_nanos()),
+            Action::RollbackVolume { uuid, snapshot, if_revision } => {
+                lead.roll_back(uuid, snapshot, if_revision)
+            }
+            Action::CreateSnapshot(spec) => lead.take_snapshot(spec, io.unix_nanos()),
+            Action::DeleteSnapshot { uuid, if_revision } => lead.delete_snapshot(uuid, if_revision),
+            Action::ReadDiff(query) => return self.begin_diff(query, reply, io),
+            Action::ListVolumes => return self.ask_counters(Asked::Volumes, reply, io),
+            Action::ListSnapshots => return self.ask_counters(Asked::Snapshots, reply, io),
+            Action::ReadStatistics => return self.ask_counters(Asked::Statistics, reply, io),
             Action::ListHosts => return reply(Ok(Outcome::Hosts(lead.hosts()))),
             Action::ReadIdentity => return reply(Ok(Outcome::Identity(Box::new(lead.identity.clone())))),
             Action::Stop => return self.begin_stop(reply, io),
         };
         match begun {
             Err(error) => reply(Err(error)),
-            Ok((record, steps)) => {
-                let number = lead.errands.add(record.id, Some(record), steps, Some(reply));
-                self.advance(number, io);
-            }
+            Ok(plan) => self.begin_errand(plan, Some(reply), io),
         }
     }
 
@@ -77,20 +90,28 @@ where
             return;
         }
         let Some(question) = self.questions.open.remove(&token) else { return };
-        let outcome = if question.volumes {
-            Outcome::Volumes(lead.volumes(&question.counters))
-        } else {
-            Outcome::Statistics(Box::new(lead.statistics(question.counters)))
+        let outcome = match question.asked {
+            Asked::Volumes => Outcome::Volumes(lead.volumes(&question.counters)),
+            Asked::Snapshots => Outcome::Snapshots(lead.snapshots(&question.counters)),
+            Asked::Statistics => Outcome::Statistics(Box::new(lead.statistics(question.counters))),
         };
         (question.reply)(Ok(outcome));
     }
 
-    fn ask_counters(&mut self, volumes: bool, reply: Reply, io: &mut I) {
+    fn ask_counters(&mut self, asked: Asked, reply: Reply, io: &mut I) {
+        let directory = self.lead.as_ref().and_then(|lead| lead.directory.as_ref());
+        let images: Arc<[store::VolumeId]> = match (asked, directory) {
+            (Asked::Volumes, Some(directory)) => directory.volumes().map(|volume| volume.image).collect(),
+            (Asked::Snapshots, Some(directory)) => {
+                directory.snapshots().map(|snapshot| snapshot.id).collect()
+            }
+            (Asked::Statistics, _) | (_, None) => Arc::default(),
+        };
         self.questions.next += 1;
         let token = self.questions.next;
-        let question = Question { left: self.reactors, counters: Counters::default(), volumes, reply };
+        let question = Question { left: self.reactors, counters: Counters::default(), asked, reply };
         self.questions.open.insert(token, question);
-        self.post.broadcast(io, || Message::ReadCounters(token));
+        self.post.broadcast(io, || Message::ReadCounters { token, images: Arc::clone(&images) });
     }
 
     fn begin_stop(&mut self, reply: Reply, io: &mut I) {
@@ -104,11 +125,22 @@ where
     }
 }
 
-type Begun = Result<(VolumeRecord, Vec<Step>), ActionError>;
+/// The change that an action asks for.
+pub(crate) type Begun = Result<Plan, ActionError>;
 
 impl<B: io::Buffer> Lead<B> {
     fn create(&mut self, spec: VolumeSpec, now_unix_ns: u64) -> Begun {
         check_size(spec.size_bytes)?;
+        let record = self.new_volume(spec, now_unix_ns)?;
+        Ok(Plan::of_volume(record, vec![Step::Record, Step::Fence, Step::Answer]))
+    }
+
+    /// The record of a volume that is empty and an image of its own.
+    pub(crate) fn new_volume(
+        &mut self,
+        spec: VolumeSpec,
+        now_unix_ns: u64,
+    ) -> Result<VolumeRecord, ActionError> {
         let directory = self.directory.as_mut().ok_or(NO_POOL)?;
         if directory.has_name(&spec.project, &spec.name) {
             return Err(ActionError::Exists);
@@ -121,7 +153,7 @@ impl<B: io::Buffer> Lead<B> {
             }
         };
         let id = directory.allocate_volume_id();
-        let record = VolumeRecord {
+        Ok(VolumeRecord {
             id,
             image: id,
             lineage: id,
@@ -140,8 +172,7 @@ impl<B: io::Buffer> Lead<B> {
             revision: 1,
             created_unix_ns: now_unix_ns,
             state: VolumeState::Available,
-        };
-        Ok((record, vec![Step::Record, Step::Fence, Step::Answer]))
+        })
     }
 
     fn update(&mut self, uuid: VolumeUuid, change: VolumeChange, if_revision: Option<u64>) -> Begun {
@@ -174,21 +205,21 @@ impl<B: io::Buffer> Lead<B> {
                 if !change.shrink {
                     return Err(ActionError::Invalid { field: "size", rule: "may not become smaller" });
                 }
-                steps.insert(2, Step::Clear(size_bytes));
+                steps.insert(2, clear(&old, size_bytes));
             } else if size_bytes > old.size_bytes {
                 // What an interrupted shrink left behind must not come back, not even after a power cut: the larger
                 // size may become durable only after the clearing.
-                steps.splice(0..0, [Step::Clear(old.size_bytes), Step::Flush]);
+                steps.splice(0..0, [clear(&old, old.size_bytes), Step::Flush]);
             }
         }
-        Ok((record, steps))
+        Ok(Plan::of_volume(record, steps))
     }
 
     fn limit(&mut self, uuid: VolumeUuid, limits: Limits) -> Begun {
         let record =
             VolumeRecord { limits: shape::limits(limits), ..(*self.changeable(uuid, None)?).clone() };
         // The fence carries the limits: they hold on a reactor from the moment it hears of them.
-        Ok((record, vec![Step::Record, Step::Fence, Step::Answer]))
+        Ok(Plan::of_volume(record, vec![Step::Record, Step::Fence, Step::Answer]))
     }
 
     fn delete(&mut self, uuid: VolumeUuid, if_revision: Option<u64>) -> Begun {
@@ -198,11 +229,15 @@ impl<B: io::Buffer> Lead<B> {
             revision: old.revision + 1,
             ..VolumeRecord::clone(&old)
         };
-        Ok((record, vec![Step::Record, Step::Fence, Step::Answer, Step::Drop, Step::Forget]))
+        let (id, image) = (record.id, record.image);
+        // The last of a snapshot's clones may go with it.
+        let steps =
+            vec![Step::Record, Step::Fence, Step::Answer, Step::Drop(image), Step::Forget(id), Step::Sweep];
+        Ok(Plan::of_volume(record, steps))
     }
 
     /// The volume, if it may be changed now.
-    fn changeable(
+    pub(crate) fn changeable(
         &self,
         uuid: VolumeUuid,
         if_revision: Option<u64>,
@@ -223,13 +258,12 @@ impl<B: io::Buffer> Lead<B> {
     }
 
     fn volumes(&self, counters: &Counters) -> Vec<Volume> {
-        let usage: BTreeMap<_, _> = counters.usage.iter().copied().collect();
         let hosts: Vec<_> = self.desk_ref().iter().flat_map(|desk| desk.hosts()).collect();
         let records = self.directory.iter().flat_map(|directory| directory.volumes());
         let mut volumes: Vec<Volume> = records
             .map(|record| {
                 let mut volume = shape::to_management(record);
-                volume.usage = usage.get(&record.id).copied().unwrap_or_default();
+                volume.usage = counters.usage_of(record.image);
                 let shape = shape::of(record);
                 let seeing = hosts.iter().filter(|host| shape.visible_to(&host.host_nqn, host.address));
                 volume.connected_hosts = seeing.map(|host| host.host_nqn.as_str().to_owned()).collect();
@@ -291,12 +325,12 @@ impl<B: io::Buffer> Lead<B> {
     }
 }
 
-const NO_POOL: ActionError = ActionError::Invalid {
+pub(crate) const NO_POOL: ActionError = ActionError::Invalid {
     field: "pool",
     rule: "this server has no pool: start it with --pool to make volumes",
 };
 
-fn check_size(size_bytes: u64) -> Result<(), ActionError> {
+pub(crate) fn check_size(size_bytes: u64) -> Result<(), ActionError> {
     if size_bytes == 0 || !size_bytes.is_multiple_of(4096) || size_bytes > VOLUME_BYTES_MAX {
         return Err(ActionError::Invalid {
             field: "size",
@@ -304,6 +338,11 @@ fn check_size(size_bytes: u64) -> Result<(), ActionError> {
         });
     }
     Ok(())
+}
+
+/// Forgets what a volume's image has from a byte on.
+fn clear(volume: &VolumeRecord, from_bytes: u64) -> Step {
+    Step::Clear { image: volume.image, lineage: volume.lineage, from_bytes }
 }
 
 impl fmt::Debug for Questions {

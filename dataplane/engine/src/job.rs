@@ -25,12 +25,25 @@ pub(crate) struct Jobs<B: Buffer> {
 #[derive(Debug)]
 struct Job<B: Buffer> {
     request: RequestId,
+    nsid: u32,
+    /// Whether it changes what is stored.
+    changes: bool,
     /// Pieces that have not ended; one more while they are being made.
     left: u32,
     /// The worst result so far.
     result: Outcome,
     /// What was read, by part.
     parts: [Option<B>; 2],
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub(crate) struct Finished<B: Buffer> {
+    pub(crate) id: RequestId,
+    pub(crate) nsid: u32,
+    /// Whether it may have changed what is stored.
+    pub(crate) changes: bool,
+    pub(crate) completion: Completion<B>,
 }
 
 /// A piece and the reactor that does it.
@@ -69,11 +82,23 @@ impl<B: Buffer> Jobs<B> {
         request: Request<B>,
         backing: Backing,
         out: &mut Vec<Routed<B>>,
-    ) -> Option<(RequestId, Completion<B>)> {
+    ) -> Option<Finished<B>> {
+        let (id, nsid) = (request.id, request.nsid);
         if backing == Backing::Null {
-            return Some((request.id, null_completion(&request.operation)));
+            let completion = null_completion(&request.operation);
+            return Some(Finished { id, nsid, changes: false, completion });
         }
-        let job = Job { request: request.id, left: 1, result: Outcome::Ok, parts: [None, None] };
+        let changes = match request.operation {
+            Operation::Write { .. }
+            | Operation::WriteZeroes { .. }
+            | Operation::Deallocate { .. }
+            | Operation::CompareAndWrite { .. } => true,
+            Operation::Read { .. }
+            | Operation::Flush
+            | Operation::Compare { .. }
+            | Operation::Verify { .. } => false,
+        };
+        let job = Job { request: id, nsid, changes, left: 1, result: Outcome::Ok, parts: [None, None] };
         let number = self.jobs.insert(job);
         let before = out.len();
         self.cut(number, request.nsid, backing, request.operation, out);
@@ -83,12 +108,7 @@ impl<B: Buffer> Jobs<B> {
     }
 
     /// A piece has ended; answers the command with the last one.
-    pub(crate) fn on_piece_done(
-        &mut self,
-        job: u32,
-        part: u8,
-        done: PieceDone<B>,
-    ) -> Option<(RequestId, Completion<B>)> {
+    pub(crate) fn on_piece_done(&mut self, job: u32, part: u8, done: PieceDone<B>) -> Option<Finished<B>> {
         let state = self.jobs.value(job);
         state.result = state.result.max(done.result);
         #[cfg(feature = "planted")]
@@ -101,23 +121,27 @@ impl<B: Buffer> Jobs<B> {
         self.finish(job)
     }
 
-    fn finish(&mut self, number: u32) -> Option<(RequestId, Completion<B>)> {
+    fn finish(&mut self, number: u32) -> Option<Finished<B>> {
         let job = self.jobs.value(number);
         job.left -= 1;
         if job.left > 0 {
             return None;
         }
         let job = self.jobs.remove(number);
+        let finished = |completion| {
+            let Job { request: id, nsid, changes, .. } = job;
+            Some(Finished { id, nsid, changes, completion })
+        };
         let status = status_of(job.result);
         if job.result != Outcome::Ok {
-            return Some((job.request, Completion::of(status)));
+            return finished(Completion::of(status));
         }
         let data = match job.parts {
             [None, _] => Pieces::none(),
             [Some(first), None] => Pieces::one(owned(first)),
             [Some(first), Some(second)] => Pieces::two(owned(first), owned(second)),
         };
-        Some((job.request, Completion { status, data }))
+        finished(Completion { status, data })
     }
 
     fn cut(&self, job: u32, nsid: u32, backing: Backing, operation: Operation<B>, out: &mut Vec<Routed<B>>) {
@@ -221,8 +245,8 @@ impl Cutter {
 
     fn striping(&self) -> Striping {
         match self.backing {
-            Backing::Volume(volume) => Striping::new(volume.0, self.shards),
-            Backing::Ram | Backing::Null => Striping::new(0, self.reactors),
+            Backing::Volume(volume) => Striping::new(volume.lineage.0, self.shards),
+            Backing::Ram | Backing::Null | Backing::Paused => Striping::new(0, self.reactors),
         }
     }
 
@@ -230,9 +254,11 @@ impl Cutter {
         let (to, target) = match self.backing {
             Backing::Volume(volume) => {
                 let shard = ShardId(stretch.shard);
-                (reactor_of(shard, self.reactors), Target::Shard(shard, volume))
+                (reactor_of(shard, self.reactors), Target::Shard(shard, volume.image))
             }
-            Backing::Ram | Backing::Null => (ReactorId(stretch.shard), Target::Ram(self.nsid)),
+            Backing::Ram | Backing::Null | Backing::Paused => {
+                (ReactorId(stretch.shard), Target::Ram(self.nsid))
+            }
         };
         let origin = Origin::Command { job: self.job, part };
         let Stretch { offset, len, .. } = stretch;

@@ -9,6 +9,7 @@ use store::{Directory, Layout, SegmentId, Segments, ShardId};
 use subsystem::{AssociationId, Desk, ListenerKind};
 
 use crate::action::{Drive, Identity};
+use crate::diff::Diffs;
 use crate::errand::Errands;
 use crate::leading::Fence;
 use crate::owner;
@@ -60,6 +61,9 @@ pub(crate) struct Lead<B: Buffer> {
     pub(crate) traffic: Rounds<AssociationId>,
     pub(crate) aborts: Rounds<u64>,
     pub(crate) fences: Rounds<u64>,
+    /// Changes that wait until every reactor holds acknowledgements back.
+    pub(crate) holds: Rounds<u32>,
+    pub(crate) diffs: Diffs,
     pub(crate) fence_next: u64,
     pub(crate) fencing: std::collections::BTreeMap<u64, Fence>,
     /// I/O queues by reactor, the measure of their loads.
@@ -103,6 +107,8 @@ impl<B: Buffer> Lead<B> {
             traffic: Rounds::new(),
             aborts: Rounds::new(),
             fences: Rounds::new(),
+            holds: Rounds::new(),
+            diffs: Diffs::default(),
             fence_next: 0,
             fencing: std::collections::BTreeMap::new(),
             queues: vec![0; usize::from(reactors)],

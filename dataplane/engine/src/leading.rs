@@ -1,13 +1,11 @@
 //! What reactor 0 does for all: the desk's wishes, messages from the other reactors, fences.
 
-use std::sync::Arc;
-
 use io::{Io, Memory, Net, ReactorId, Time};
 use subsystem::{AssociationId, DeskOutput};
 
 use crate::engine::{Engine, Notice};
 use crate::lead::Lead;
-use crate::message::{Message, NamespaceChange, ShardReport, StopStep};
+use crate::message::{Backing, Message, NamespaceChange, ShardReport, StopStep};
 use crate::start::{Start, StartError};
 
 /// What waits for a fence.
@@ -95,6 +93,11 @@ where
                 }
             }
             Message::Fenced(fence) => self.on_fenced(fence, io),
+            Message::Held(errand) => self.on_held(errand, io),
+            Message::Placed { errand, shard } => self.on_placed(errand, shard, io),
+            Message::Differs { token, shard, changed, next } => {
+                self.on_differs(token, shard, &changed, next, io);
+            }
             Message::Counters { token, counters } => self.on_counters(token, *counters),
             Message::Stopped(step) => self.on_stopped(step, io),
             _ => unreachable!("every other message is handled by the reactor that it reaches"),
@@ -123,7 +126,14 @@ where
         }
         let Some(Fence { change, errand }) = lead.fencing.remove(&fence) else { return };
         match change {
-            NamespaceChange::Set(shape, ..) => lead.desk().set_namespace(Arc::clone(&shape)),
+            NamespaceChange::Set(shape, backing, _) => {
+                let nsid = shape.nsid;
+                lead.desk().set_namespace(shape);
+                let exchanged = errand.is_some_and(|number| lead.rolled_back(number));
+                if exchanged && backing != Backing::Paused {
+                    lead.desk().tell_changed(nsid);
+                }
+            }
             NamespaceChange::Remove(nsid) => lead.desk().remove_namespace(nsid),
         }
         if let Start::Attaching(left) = &mut lead.start {

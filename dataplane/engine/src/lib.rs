@@ -22,10 +22,13 @@
 mod action;
 mod bench;
 mod counters;
+mod diff;
 mod engine;
 mod errand;
 mod execute;
 mod gate;
+mod hold;
+mod images;
 mod job;
 mod lead;
 mod leading;
@@ -44,8 +47,9 @@ mod stop;
 mod stripe;
 
 pub use action::{
-    Action, ActionError, ConnectedHost, Drive, HostAcl, Identity, IpAcl, Limits, Outcome, SectorSize, Series,
-    Statistics, Volume, VolumeChange, VolumeSpec, VolumeState, VolumeUsage, VolumeUuid,
+    Action, ActionError, ConnectedHost, Diff, DiffQuery, DiffWord, Drive, HostAcl, Identity, IpAcl, Limits,
+    Outcome, SectorSize, Series, Snapshot, SnapshotSpec, Statistics, Volume, VolumeChange, VolumeSpec,
+    VolumeState, VolumeUsage, VolumeUuid,
 };
 pub use engine::{Engine, EngineConfig, MessageOf, Notice};
 pub use execute::VOLUME_BYTES_MAX;

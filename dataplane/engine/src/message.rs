@@ -102,13 +102,52 @@ pub enum Message<B: Buffer, S> {
     /// Nothing that began before the change runs with the sender.
     Fenced(u64),
     /// Report your counters; answered by [`Message::Counters`].
-    ReadCounters(u64),
+    ReadCounters {
+        /// Goes back with the answer.
+        token: u64,
+        /// Images whose usage is wanted.
+        images: Arc<[VolumeId]>,
+    },
     /// The answer.
     Counters {
         /// As asked.
         token: u64,
         /// The sender's counters.
         counters: Box<Counters>,
+    },
+    /// Acknowledge no change of this namespace until [`Message::LetGo`]; answered by [`Message::Held`].
+    Hold {
+        /// The namespace.
+        nsid: u32,
+        /// Names the hold.
+        errand: u32,
+    },
+    /// The sender acknowledges none.
+    Held(u32),
+    /// A fork of this change has its place in the order of this shard.
+    Placed {
+        /// The change.
+        errand: u32,
+        /// The shard.
+        shard: u16,
+    },
+    /// The cut is made: acknowledge what was held back.
+    LetGo {
+        /// Names the hold.
+        errand: u32,
+    },
+    /// What differs between two images in your shards? Answered by [`Message::Differs`].
+    ReadDiff(Box<DiffQuestion>),
+    /// The answer of one shard.
+    Differs {
+        /// As asked.
+        token: u64,
+        /// The shard.
+        shard: u16,
+        /// Leaves that differ, in order.
+        changed: Vec<store::ChangedLeaf>,
+        /// The leaf at which the shard goes on, `None` at the end.
+        next: Option<u64>,
     },
     /// Commands of a limited volume wait for this much of its rate; answered by [`Message::Drawn`].
     Draw(Draw),
@@ -157,7 +196,35 @@ pub enum Backing {
     /// Memory, striped over reactors.
     Ram,
     /// A volume of the pool, striped over its shards.
-    Volume(VolumeId),
+    Volume(Image),
+    /// What is under it changes now: commands wait.
+    Paused,
+}
+
+/// Where a volume's blocks are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The image that shards know.
+    pub image: VolumeId,
+    /// What says which stripe lies in which shard.
+    pub lineage: VolumeId,
+    /// Whether what is written now is to be compressed.
+    pub compression: bool,
+}
+
+/// A question to all shards about two images.
+#[derive(Clone, Debug)]
+pub struct DiffQuestion {
+    /// Names the question.
+    pub token: u64,
+    /// The earlier image.
+    pub base: Option<VolumeId>,
+    /// The later image.
+    pub image: VolumeId,
+    /// The first leaf of interest in each shard, by number; `None` where a shard has no more.
+    pub from: Vec<Option<u64>>,
+    /// Leaves that a shard is to give at most.
+    pub leaves: usize,
 }
 
 /// What one shard found when it recovered.
@@ -176,7 +243,7 @@ pub struct ShardReport {
 pub struct Counters {
     /// Series to be summed over reactors by name and labels.
     pub series: Vec<Series>,
-    /// Usage of each volume in the reactor's shards.
+    /// Usage of each image in the reactor's shards.
     pub usage: Vec<(VolumeId, crate::VolumeUsage)>,
     /// Bytes of live blocks.
     pub live_bytes: u64,
@@ -184,6 +251,14 @@ pub struct Counters {
     pub device_written_bytes: u64,
     /// Bytes written by hosts.
     pub host_written_bytes: u64,
+}
+
+impl Counters {
+    /// What an image uses.
+    pub(crate) fn usage_of(&self, image: VolumeId) -> crate::VolumeUsage {
+        let place = self.usage.binary_search_by_key(&image, |(id, _)| *id);
+        place.map(|place| self.usage[place].1).unwrap_or_default()
+    }
 }
 
 /// Work on a stretch of a namespace that lives with one reactor.
@@ -219,8 +294,8 @@ pub struct PieceDone<B: Buffer> {
 pub(crate) enum Origin {
     /// Part `part` of a host's command.
     Command { job: u32, part: u8 },
-    /// A step of a management action.
-    Errand(u32),
+    /// A step of a management action, in this shard.
+    Errand { number: u32, shard: u16 },
 }
 
 /// Where a piece is done.
@@ -245,6 +320,7 @@ pub(crate) enum Work<B: Buffer> {
     Flush,
     DropFrom,
     DropVolume,
+    Fork { image: VolumeId, read_only: bool },
 }
 
 impl<B: Buffer, S> fmt::Debug for Message<B, S> {
@@ -269,8 +345,14 @@ impl<B: Buffer, S> fmt::Debug for Message<B, S> {
             Self::Aborted { .. } => "Aborted",
             Self::Namespace { .. } => "Namespace",
             Self::Fenced(_) => "Fenced",
-            Self::ReadCounters(_) => "ReadCounters",
+            Self::ReadCounters { .. } => "ReadCounters",
             Self::Counters { .. } => "Counters",
+            Self::Hold { .. } => "Hold",
+            Self::Held(_) => "Held",
+            Self::Placed { .. } => "Placed",
+            Self::LetGo { .. } => "LetGo",
+            Self::ReadDiff(_) => "ReadDiff",
+            Self::Differs { .. } => "Differs",
             Self::Draw(_) => "Draw",
             Self::Drawn(_) => "Drawn",
             Self::DriveFailed(_) => "DriveFailed",

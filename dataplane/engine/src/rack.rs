@@ -5,15 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use io::{Buffer, Disk, DiskError, Memory, Purpose, ReactorId, Time, Token};
-use store::{Layout, Op, Outcome, Payload, Request, SegmentId, Shard, ShardId, ShardOptions};
+use store::{
+    ChangedLeaf, DiffLimits, Layout, Op, Outcome, Payload, Request, SegmentId, Shard, ShardId, ShardOptions,
+};
 
 use crate::bench::RamParts;
 use crate::gate::{FlushGate, GatedDisk};
-use crate::message::{Origin, Piece, PieceDone, Target, Work};
+use crate::message::{DiffQuestion, Origin, Piece, PieceDone, Target, Work};
 use crate::owner;
 
 /// How long to wait before asking again for a buffer that a read needs.
 const MEMORY_RETRY: Duration = Duration::from_micros(200);
+
+/// Map pages that one shard looks at for one question about two images: some tens of microseconds.
+const DIFF_PAGES: u32 = 1024;
 
 /// What a reactor holds of the store.
 #[derive(Debug)]
@@ -45,6 +50,8 @@ enum Starved<B: Buffer> {
 pub(crate) enum RackOutput<B: Buffer> {
     /// A piece has ended; to the reactor that asked.
     Done(ReactorId, PieceDone<B>),
+    /// A fork has its place in the order of its shard; to the reactor that asked.
+    Placed(ReactorId, Origin),
     /// A shard wants a segment.
     WantSegment { shard: ShardId, cleaning: bool },
     /// Segments are free.
@@ -92,9 +99,15 @@ impl<B: Buffer> Rack<B> {
         piece: Piece<B>,
         memory: &mut impl Memory<Buffer = B>,
     ) -> Option<RackOutput<B>> {
+        // Everything of the volume waits for a fork; a fork waits for nothing but its shard.
+        let urgent = matches!(piece.work, Work::Fork { .. });
         let begun = self.try_begin(piece, memory);
         begun.unwrap_or_else(|starved| {
-            self.starved.push_back(starved);
+            if urgent {
+                self.starved.push_front(starved);
+            } else {
+                self.starved.push_back(starved);
+            }
             None
         })
     }
@@ -181,8 +194,10 @@ impl<B: Buffer> Rack<B> {
                         let (from, origin) = untag(tag);
                         out.push(done(from, origin, outcome, buffer));
                     }
-                    // Nothing here forks.
-                    store::Output::Forked { .. } => {}
+                    store::Output::Forked { tag } => {
+                        let (from, origin) = untag(tag);
+                        out.push(RackOutput::Placed(from, origin));
+                    }
                     store::Output::WantSegment { cleaning } => {
                         out.push(RackOutput::WantSegment { shard: shard.id(), cleaning });
                     }
@@ -223,6 +238,20 @@ impl<B: Buffer> Rack<B> {
     pub(crate) fn poll_timeout(&self, now: Time) -> Option<Time> {
         let starved = (!self.starved.is_empty()).then(|| now + MEMORY_RETRY);
         self.shards.iter().filter_map(Shard::poll_timeout).chain(starved).min()
+    }
+
+    /// What differs between two images in each shard here, as (shard, leaves, where to go on).
+    pub(crate) fn diff(&mut self, question: &DiffQuestion) -> Vec<(u16, Vec<ChangedLeaf>, Option<u64>)> {
+        let limits = DiffLimits { pages: DIFF_PAGES, leaves: question.leaves };
+        let mut answers = Vec::new();
+        for shard in &mut self.shards {
+            let number = shard.id().0;
+            let Some(from) = question.from.get(usize::from(number)).copied().flatten() else { continue };
+            let mut changed = Vec::new();
+            let next = shard.diff(question.base, question.image, from, limits, &mut changed);
+            answers.push((number, changed, next));
+        }
+        answers
     }
 
     /// The shards here.
@@ -290,7 +319,7 @@ impl<B: Buffer> Rack<B> {
                     outcome = Outcome::CompareFailed;
                 }
             }
-            Work::Verify | Work::Flush | Work::DropVolume => {}
+            Work::Verify | Work::Flush | Work::DropVolume | Work::Fork { .. } => {}
         }
         done(from, origin, outcome, buffer)
     }
@@ -320,6 +349,7 @@ fn op_of<B: Buffer>(work: Work<B>, buffer: Option<B>) -> Op<B> {
         Work::Flush => Op::Flush,
         Work::DropFrom => Op::DropFrom,
         Work::DropVolume => Op::DropVolume,
+        Work::Fork { image, read_only } => Op::Fork { image, read_only },
     }
 }
 
@@ -327,23 +357,26 @@ fn done<B: Buffer>(to: ReactorId, origin: Origin, result: Outcome, buffer: Optio
     RackOutput::Done(to, PieceDone { origin, result, buffer })
 }
 
-/// Packs who asked into a request's tag: reactor, kind, part, number.
+/// The bit of a tag that says that an errand asked.
+const ERRAND: u16 = 1 << 15;
+
+/// Packs who asked into a request's tag: reactor, part or shard, number.
 fn tag(from: ReactorId, origin: Origin) -> u64 {
-    let (kind, part, number) = match origin {
-        Origin::Command { job, part } => (0, part, job),
-        Origin::Errand(number) => (1, 0, number),
+    let (part, number) = match origin {
+        Origin::Command { job, part } => (u16::from(part), job),
+        Origin::Errand { number, shard } => (ERRAND | shard, number),
     };
-    u64::from(from.0) << 48 | kind << 40 | u64::from(part) << 32 | u64::from(number)
+    u64::from(from.0) << 48 | u64::from(part) << 32 | u64::from(number)
 }
 
 /// The reverse of [`tag`].
 fn untag(tag: u64) -> (ReactorId, Origin) {
-    let [from_high, from_low, kind, part, number @ ..] = tag.to_be_bytes();
+    let [from_high, from_low, part_high, part, number @ ..] = tag.to_be_bytes();
     let from = ReactorId(u16::from_be_bytes([from_high, from_low]));
     let number = u32::from_be_bytes(number);
-    match kind {
-        0 => (from, Origin::Command { job: number, part }),
-        _ => (from, Origin::Errand(number)),
+    match u16::from_be_bytes([part_high, part]) {
+        shard if shard & ERRAND != 0 => (from, Origin::Errand { number, shard: shard & !ERRAND }),
+        _ => (from, Origin::Command { job: number, part }),
     }
 }
 
@@ -356,7 +389,7 @@ mod test {
         for (from, origin) in [
             (ReactorId(0), Origin::Command { job: 0, part: 0 }),
             (ReactorId(65_535), Origin::Command { job: u32::MAX, part: 1 }),
-            (ReactorId(7), Origin::Errand(123_456)),
+            (ReactorId(7), Origin::Errand { number: 123_456, shard: 0x7fff }),
         ] {
             assert_eq!(untag(tag(from, origin)), (from, origin));
         }

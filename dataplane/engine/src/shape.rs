@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use nvme::Nqn;
-use store::directory::{Access, VolumeRecord, VolumeState};
+use store::directory::{Access, SnapshotRecord, VolumeRecord, VolumeState};
 use subsystem::{NamespaceShape, Rate, Rates};
 
 use crate::action;
-use crate::message::{Backing, NamespaceChange};
+use crate::message::{Backing, Image, NamespaceChange};
 
 /// Bytes that a write has at most to be atomic across a power cut: one block of the store.
 pub(crate) const ATOMIC_BYTES: u32 = 4096;
@@ -44,7 +44,9 @@ pub(crate) fn of(volume: &VolumeRecord) -> NamespaceShape {
 pub(crate) fn change(volume: &VolumeRecord) -> NamespaceChange {
     match volume.state {
         VolumeState::Available => {
-            NamespaceChange::Set(of(volume).into(), Backing::Volume(volume.image), rates(volume))
+            let image =
+                Image { image: volume.image, lineage: volume.lineage, compression: volume.compression };
+            NamespaceChange::Set(of(volume).into(), Backing::Volume(image), rates(volume))
         }
         VolumeState::Deleting => NamespaceChange::Remove(volume.nsid),
     }
@@ -114,20 +116,9 @@ pub(crate) fn to_management(volume: &VolumeRecord) -> action::Volume {
             project: volume.project.clone(),
             name: volume.name.clone(),
             size_bytes: volume.size_bytes,
-            sector: match volume.sector {
-                store::directory::SectorSize::B512 => action::SectorSize::B512,
-                store::directory::SectorSize::B4096 => action::SectorSize::B4096,
-            },
-            acl: match &volume.acl {
-                Access::Any => action::HostAcl::Any,
-                Access::None => action::HostAcl::None,
-                Access::Only(hosts) => action::HostAcl::Hosts(hosts.clone()),
-            },
-            ip_acl: match &volume.ip_acl {
-                Access::Any => action::IpAcl::Any,
-                Access::None => action::IpAcl::None,
-                Access::Only(addresses) => action::IpAcl::Addresses(addresses.clone()),
-            },
+            sector: managed_sector(volume.sector),
+            acl: managed_acl(&volume.acl),
+            ip_acl: managed_ip_acl(&volume.ip_acl),
             compression: volume.compression,
             limits: action::Limits {
                 read_ios: volume.limits.read_ios,
@@ -142,12 +133,67 @@ pub(crate) fn to_management(volume: &VolumeRecord) -> action::Volume {
         nsid: volume.nsid,
         revision: volume.revision,
         created_unix_ns: volume.created_unix_ns,
-        state: match volume.state {
-            VolumeState::Available => action::VolumeState::Available,
-            VolumeState::Deleting => action::VolumeState::Deleting,
-        },
+        source: (volume.source != [0; 16]).then_some(action::VolumeUuid(volume.source)),
+        state: managed_state(volume.state),
         connected_hosts: Vec::new(),
         usage: action::VolumeUsage::default(),
+    }
+}
+
+/// A snapshot as management sees it, without what only others know.
+pub(crate) fn to_snapshot(snapshot: &SnapshotRecord) -> action::Snapshot {
+    action::Snapshot {
+        spec: action::SnapshotSpec {
+            uuid: action::VolumeUuid(snapshot.uuid),
+            name: snapshot.name.clone(),
+            source: action::VolumeUuid(snapshot.source),
+            retention_s: snapshot.retention_s,
+            attributes: snapshot.attributes.clone(),
+        },
+        project: snapshot.project.clone(),
+        source_name: snapshot.source_name.clone(),
+        size_bytes: snapshot.size_bytes,
+        sector: managed_sector(snapshot.sector),
+        acl: managed_acl(&snapshot.acl),
+        ip_acl: managed_ip_acl(&snapshot.ip_acl),
+        compression: snapshot.compression,
+        sequence: snapshot.id.0,
+        lineage: snapshot.lineage.0,
+        revision: snapshot.revision,
+        created_unix_ns: snapshot.created_unix_ns,
+        state: managed_state(snapshot.state),
+        clones: 0,
+        usage: action::VolumeUsage::default(),
+    }
+}
+
+fn managed_sector(sector: store::directory::SectorSize) -> action::SectorSize {
+    match sector {
+        store::directory::SectorSize::B512 => action::SectorSize::B512,
+        store::directory::SectorSize::B4096 => action::SectorSize::B4096,
+    }
+}
+
+fn managed_acl(acl: &Access<String>) -> action::HostAcl {
+    match acl {
+        Access::Any => action::HostAcl::Any,
+        Access::None => action::HostAcl::None,
+        Access::Only(hosts) => action::HostAcl::Hosts(hosts.clone()),
+    }
+}
+
+fn managed_ip_acl(acl: &Access<std::net::IpAddr>) -> action::IpAcl {
+    match acl {
+        Access::Any => action::IpAcl::Any,
+        Access::None => action::IpAcl::None,
+        Access::Only(addresses) => action::IpAcl::Addresses(addresses.clone()),
+    }
+}
+
+fn managed_state(state: VolumeState) -> action::VolumeState {
+    match state {
+        VolumeState::Available => action::VolumeState::Available,
+        VolumeState::Deleting => action::VolumeState::Deleting,
     }
 }
 

@@ -114,19 +114,22 @@ where
     fn on_recovered(&mut self, io: &mut I) -> bool {
         let Some(lead) = &mut self.lead else { return false };
         let Start::Recovering { reports, .. } = &lead.start else { return false };
-        let (Some(layout), Some(directory)) = (&lead.layout, &lead.directory) else { return false };
+        let (Some(layout), Some(directory)) = (&lead.layout, &mut lead.directory) else { return false };
         let mut segments = Segments::new(layout);
         for report in reports {
             if let Err(error) = segments.own(report.shard, &report.segments) {
                 return self.refuse(error.into());
             }
         }
-        let known: std::collections::BTreeSet<_> = directory.volumes().map(|volume| volume.id).collect();
-        let orphans: std::collections::BTreeSet<_> = reports
-            .iter()
-            .flat_map(|report| report.volumes.iter().copied())
-            .filter(|volume| !known.contains(volume))
-            .collect();
+        let volumes = directory.volumes().map(|volume| volume.image);
+        let snapshots = directory.snapshots().map(|snapshot| snapshot.id);
+        let known: std::collections::BTreeSet<_> = volumes.chain(snapshots).collect();
+        let held: std::collections::BTreeSet<_> =
+            reports.iter().flat_map(|report| report.volumes.iter().copied()).collect();
+        let orphans: Vec<_> = held.iter().copied().filter(|image| !known.contains(image)).collect();
+        if let Some(last) = held.last() {
+            directory.note_image(*last);
+        }
         let cntlid = directory.next_cntlid();
         lead.segments = Some(segments);
         lead.begin_desk(Some(cntlid), io);

@@ -108,7 +108,7 @@ impl From<ActionError> for ApiError {
     fn from(error: ActionError) -> Self {
         let message = error.to_string();
         match error {
-            ActionError::NotFound => Self::not_found(message),
+            ActionError::NotFound | ActionError::SnapshotNotFound => Self::not_found(message),
             ActionError::Exists => Self::new(StatusCode::CONFLICT, Code::AlreadyExists, message),
             ActionError::RevisionMismatch { current } => Self::etag_mismatch(current),
             ActionError::Busy => Self::busy(),

@@ -54,6 +54,17 @@ impl<B: Buffer> Desk<B> {
         told.into_iter().for_each(|association| self.deliver(association));
     }
 
+    pub(super) fn note_changed(&mut self, nsid: u32) {
+        let Some(shape) = self.namespaces.get(&nsid) else { return };
+        let mut told = Vec::new();
+        for controller in self.controllers.values_mut().filter(|controller| controller.sees(shape)) {
+            controller.changed.insert(nsid);
+            controller.events.raise(Notice::Namespaces);
+            told.push(controller.association);
+        }
+        told.into_iter().for_each(|association| self.deliver(association));
+    }
+
     pub(super) fn advertise(&mut self, advertised: Vec<SocketAddr>) {
         if self.config.advertised == advertised {
             return;

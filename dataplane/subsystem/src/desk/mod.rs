@@ -244,6 +244,12 @@ impl<B: Buffer> Desk<B> {
         self.change_namespace(shape.nsid, Some(shape));
     }
 
+    /// Tells the controllers that see a namespace that it has changed, although it looks as before: its content is
+    /// another.
+    pub fn tell_changed(&mut self, nsid: u32) {
+        self.note_changed(nsid);
+    }
+
     /// Removes a namespace, and tells the controllers that saw it.
     pub fn remove_namespace(&mut self, nsid: u32) {
         self.change_namespace(nsid, None);

@@ -1,11 +1,13 @@
 //! A data plane in memory: it keeps the promises of [`Action`] as far as management sees them.
 
+mod snapshots;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use dataplane::{
-    Action, ActionError, ConnectedHost, Drive, Handle, Identity, Outcome, Reply, Series, Statistics, Volume,
-    VolumeChange, VolumeSpec, VolumeState, VolumeUsage, VolumeUuid,
+    Action, ActionError, ConnectedHost, Drive, Handle, Identity, Outcome, Reply, Series, Snapshot,
+    Statistics, Volume, VolumeChange, VolumeSpec, VolumeState, VolumeUsage, VolumeUuid,
 };
 
 /// The fake and what tests turn on it.
@@ -17,6 +19,7 @@ pub(crate) struct Fake {
 #[derive(Default)]
 struct State {
     volumes: BTreeMap<VolumeUuid, Volume>,
+    pub(super) snapshots: BTreeMap<VolumeUuid, Snapshot>,
     hosts: Vec<ConnectedHost>,
     next_nsid: u32,
     lists: u32,
@@ -120,6 +123,12 @@ impl State {
                 Ok(Outcome::Volume(Box::new(volume.clone())))
             }
             Action::DeleteVolume { uuid, if_revision } => self.delete(uuid, if_revision),
+            snapshots @ (Action::CloneVolume { .. }
+            | Action::RollbackVolume { .. }
+            | Action::CreateSnapshot(_)
+            | Action::DeleteSnapshot { .. }
+            | Action::ListSnapshots
+            | Action::ReadDiff(_)) => self.act_on_snapshots(snapshots),
             Action::ListVolumes => {
                 self.lists += 1;
                 Ok(Outcome::Volumes(self.volumes.values().cloned().collect()))
@@ -136,7 +145,7 @@ impl State {
         live.any(|volume| volume.spec.project == project && volume.spec.name == name)
     }
 
-    fn create(&mut self, spec: VolumeSpec) -> Result<Outcome, ActionError> {
+    pub(super) fn create(&mut self, spec: VolumeSpec) -> Result<Outcome, ActionError> {
         if self.named(&spec.project, &spec.name) {
             return Err(ActionError::Exists);
         }
@@ -146,6 +155,7 @@ impl State {
             revision: 1,
             created_unix_ns: 1_767_225_600_000_000_000,
             state: VolumeState::Available,
+            source: None,
             connected_hosts: Vec::new(),
             usage: VolumeUsage::default(),
             spec,
