@@ -1,13 +1,17 @@
 //! The command line: `ferrule serve`, and verbs and nouns that speak to the REST interface of a server.
 
 mod client;
+mod context;
+mod duration;
 mod failure;
+mod jwt;
 mod output;
 mod perf;
 mod run;
 mod settings;
 #[cfg(test)]
 mod test;
+mod users;
 mod verbs;
 
 use std::error::Error;
@@ -112,8 +116,28 @@ enum ClientCommand {
     Get(Verb<Get>),
     /// Change a volume
     Update(Verb<Update>),
-    /// Delete a volume or a credential
+    /// Delete a volume, a credential or a user
     Delete(Verb<Delete>),
+    /// Show what a token says
+    #[command(subcommand)]
+    Parse(jwt::Parse),
+    /// Take a token back before it expires
+    Revoke(Verb<users::Revoke>),
+    /// Make an Ed25519 key pair for the server's environment file
+    #[command(after_help = jwt::GEN_KEYPAIR_HELP)]
+    GenKeypair,
+    /// Make a user, or change one: NAME:ROLES:PASSWORD
+    #[command(after_help = users::ADD_USER_HELP)]
+    AddUser(users::AddUser),
+    /// Issue a token for a user, signed with the server's key pair
+    #[command(after_help = users::JWT_HELP)]
+    Jwt(users::UserJwt),
+    /// Make tokens from a file that describes a person
+    #[command(subcommand)]
+    Auth(jwt::Auth),
+    /// Keep tokens by name, and choose the one to use
+    #[command(subcommand)]
+    Context(context::Context),
 }
 
 impl ClientCommand {
@@ -125,6 +149,13 @@ impl ClientCommand {
             Self::Get(verb) => run::get(verb, environment),
             Self::Update(verb) => run::update(verb, environment),
             Self::Delete(verb) => run::delete(verb, environment),
+            Self::Parse(parse) => parse.run(),
+            Self::Revoke(verb) => users::revoke(verb, environment),
+            Self::GenKeypair => jwt::gen_keypair(),
+            Self::AddUser(user) => user.run(environment),
+            Self::Jwt(user) => user.run(environment),
+            Self::Auth(auth) => auth.run(),
+            Self::Context(command) => command.run(environment),
         }
     }
 }

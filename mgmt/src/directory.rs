@@ -1,6 +1,6 @@
 //! Projects and credentials: held in memory for every request, changed through the metadata store.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::Mutex;
 
-use crate::auth::SYSTEM;
+use crate::auth::algorithm::{Algorithm, Family};
 use crate::auth::key::{KeyError, VerifyingKey};
+use crate::auth::{SYSTEM, Trusted};
 use crate::metadata::{Change, Expect, Kind, Store, StoreError};
 
 /// All projects and credentials.
@@ -21,6 +22,8 @@ pub(crate) struct Directory {
     entries: RefCell<Entries>,
     /// One change at a time, so that memory follows the store in order.
     changing: Mutex<()>,
+    /// Counts changes of credentials, so that nothing verified with one outlives it.
+    generation: Cell<u64>,
 }
 
 /// A project.
@@ -55,13 +58,78 @@ pub(crate) struct CredentialRecord {
     pub(crate) kind: CredentialKind,
     /// The payload in base64, as the client sent it.
     pub(crate) payload: String,
+    /// What its tokens have as `iss`; those without a `kid` are found by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) issuer: Option<String>,
+    /// What its tokens have as `aud`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) audience: Option<String>,
 }
 
-/// What a credential's payload is.
+/// What a credential's payload is: a public key in PEM form or a secret, and the algorithm that it is for.
+///
+/// The contract knows the first; the others are types of this server's own.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 pub(crate) enum CredentialKind {
-    /// A public RSA key in PEM form that verifies RS256 tokens.
+    /// A public RSA key for RS256.
     RS256PubKey,
+    /// A public RSA key for RS384.
+    RS384PubKey,
+    /// A public RSA key for RS512.
+    RS512PubKey,
+    /// A public key on P-256.
+    ES256PubKey,
+    /// A public key on P-384.
+    ES384PubKey,
+    /// A public key on P-521.
+    ES512PubKey,
+    /// A public Ed25519 key.
+    EdDSAPubKey,
+    /// A secret for HS256.
+    HS256Secret,
+    /// A secret for HS384.
+    HS384Secret,
+    /// A secret for HS512.
+    HS512Secret,
+}
+
+impl CredentialKind {
+    /// Every kind with its algorithm.
+    pub(crate) const ALL: [(Self, Algorithm); 10] = [
+        (Self::RS256PubKey, Algorithm::RS256),
+        (Self::RS384PubKey, Algorithm::RS384),
+        (Self::RS512PubKey, Algorithm::RS512),
+        (Self::ES256PubKey, Algorithm::ES256),
+        (Self::ES384PubKey, Algorithm::ES384),
+        (Self::ES512PubKey, Algorithm::ES512),
+        (Self::EdDSAPubKey, Algorithm::EdDSA),
+        (Self::HS256Secret, Algorithm::HS256),
+        (Self::HS384Secret, Algorithm::HS384),
+        (Self::HS512Secret, Algorithm::HS512),
+    ];
+
+    /// Its name in requests and answers.
+    pub(crate) fn name(self) -> String {
+        let algorithm = self.algorithm();
+        let suffix = if algorithm.family() == Family::Hmac { "Secret" } else { "PubKey" };
+        format!("{}{suffix}", algorithm.name())
+    }
+
+    /// The kind of that name.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().map(|(kind, _)| kind).find(|kind| kind.name() == name)
+    }
+
+    /// The algorithm that the payload is for.
+    pub(crate) fn algorithm(self) -> Algorithm {
+        let own = Self::ALL.into_iter().find(|(kind, _)| *kind == self);
+        own.map_or(Algorithm::RS256, |(_, algorithm)| algorithm)
+    }
+
+    /// Whether the payload must never be shown.
+    pub(crate) fn is_secret(self) -> bool {
+        self.algorithm().family() == Family::Hmac
+    }
 }
 
 /// Why a change was refused or failed.
@@ -99,7 +167,7 @@ impl Directory {
         let mut entries = Entries::default();
         for record in store.load().await? {
             match record.kind {
-                Kind::Cluster => {}
+                Kind::Cluster | Kind::IssuingRole | Kind::Revocation | Kind::User => {}
                 Kind::Project => {
                     let project: Project = record.parse()?;
                     entries.projects.insert(project.name.clone(), project);
@@ -111,7 +179,7 @@ impl Directory {
                 }
             }
         }
-        Ok(Self { store, entries: RefCell::new(entries), changing: Mutex::new(()) })
+        Ok(Self { store, entries: RefCell::new(entries), changing: Mutex::new(()), generation: Cell::new(0) })
     }
 
     /// Makes the projects of `names` that are missing, each with the identity that `identify` gives.
@@ -168,6 +236,7 @@ impl Directory {
         };
         credential.revision = self.store.commit(vec![change]).await?;
         self.entries.borrow_mut().credentials.insert(name, credential.clone());
+        self.generation.set(self.generation.get() + 1);
         Ok(credential)
     }
 
@@ -185,6 +254,7 @@ impl Directory {
         };
         // Its tokens are refused while the removal is being made durable, too.
         self.entries.borrow_mut().credentials.remove(&name);
+        self.generation.set(self.generation.get() + 1);
         let outcome = self.store.commit(vec![change]).await;
         if outcome.is_err() {
             self.entries.borrow_mut().credentials.insert(name, credential);
@@ -195,6 +265,26 @@ impl Directory {
     /// The key that verifies tokens of a credential.
     pub(crate) fn key(&self, project: &str, id: &str) -> Option<VerifyingKey> {
         self.credential(project, id)?.key
+    }
+
+    /// How often credentials have changed.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.get()
+    }
+
+    /// What a credential's tokens are verified with.
+    pub(crate) fn trusted(&self, project: &str, id: &str) -> Option<Trusted> {
+        self.credential(project, id)?.trusted()
+    }
+
+    /// The credentials of a registered issuer, those of the cluster first.
+    pub(crate) fn trusted_by_issuer(&self, issuer: &str) -> Vec<Trusted> {
+        let entries = self.entries.borrow();
+        let named = |credential: &&Credential| credential.record.issuer.as_deref() == Some(issuer);
+        let mut found: Vec<Trusted> =
+            entries.credentials.values().filter(named).filter_map(Credential::trusted).collect();
+        found.sort_by_key(|trusted| trusted.scope != SYSTEM);
+        found
     }
 
     /// One credential.
@@ -228,10 +318,17 @@ impl Directory {
 impl Credential {
     fn parse(record: CredentialRecord, revision: u64) -> Result<Self, DirectoryError> {
         let payload = STANDARD.decode(&record.payload).map_err(|_| DirectoryError::Base64)?;
-        let key = match record.kind {
-            CredentialKind::RS256PubKey => Some(VerifyingKey::parse_pem(&payload)?),
-        };
+        let key = Some(VerifyingKey::parse(record.kind.algorithm(), &payload)?);
         Ok(Self { record, key, revision })
+    }
+
+    fn trusted(&self) -> Option<Trusted> {
+        Some(Trusted {
+            key: self.key.clone()?,
+            scope: self.record.project.clone(),
+            issuer: self.record.issuer.clone(),
+            audience: self.record.audience.clone(),
+        })
     }
 }
 
@@ -243,6 +340,8 @@ impl CredentialRecord {
             id: id.to_owned(),
             kind: CredentialKind::RS256PubKey,
             payload: STANDARD.encode(public_pem),
+            issuer: None,
+            audience: None,
         }
     }
 }

@@ -33,8 +33,14 @@ pub(crate) enum Kind {
     Cluster,
     /// A key that verifies tokens; keyed by `<project>:<id>`.
     Credential,
+    /// A role that issues tokens; keyed by its name.
+    IssuingRole,
     /// A project; keyed by its name.
     Project,
+    /// A token taken back; keyed by `jti/<id>` or `sub/<subject>`.
+    Revocation,
+    /// A user with a password; keyed by its name.
+    User,
 }
 
 /// A record as it is kept.
@@ -119,13 +125,18 @@ impl Kind {
         match self {
             Self::Cluster => "cluster",
             Self::Credential => "credential",
+            Self::IssuingRole => "issuing-role",
             Self::Project => "project",
+            Self::Revocation => "revocation",
+            Self::User => "user",
         }
     }
 
     /// The kind of that name.
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        [Self::Cluster, Self::Credential, Self::Project].into_iter().find(|kind| kind.name() == name)
+        let all =
+            [Self::Cluster, Self::Credential, Self::IssuingRole, Self::Project, Self::Revocation, Self::User];
+        all.into_iter().find(|kind| kind.name() == name)
     }
 }
 

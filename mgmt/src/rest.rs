@@ -16,6 +16,8 @@ mod rules;
 mod server;
 #[cfg(test)]
 pub(crate) mod test;
+mod users;
+mod vault;
 mod volumes;
 
 use std::cell::Cell;
@@ -25,10 +27,11 @@ use std::rc::Rc;
 use dataplane::Identity;
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{CONTENT_TYPE, HeaderValue, SET_COOKIE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
+use crate::auth::Tokens;
 use crate::directory::Directory;
 use crate::plane::Plane;
 use crate::view::View;
@@ -46,6 +49,8 @@ pub(crate) struct Api {
     pub(crate) view: Rc<View>,
     /// Projects and credentials.
     pub(crate) directory: Directory,
+    /// Tokens, users, and who issues.
+    pub(crate) tokens: Tokens,
     /// Who this cluster and node are.
     pub(crate) site: Site,
     /// Answers by status class.
@@ -70,9 +75,15 @@ pub(crate) struct Site {
 
 impl Api {
     /// The interface over its parts.
-    pub(crate) fn new(plane: Plane, view: Rc<View>, directory: Directory, site: Site) -> Rc<Self> {
+    pub(crate) fn new(
+        plane: Plane,
+        view: Rc<View>,
+        directory: Directory,
+        tokens: Tokens,
+        site: Site,
+    ) -> Rc<Self> {
         let router = Router::new(routes::table());
-        Rc::new(Self { plane, view, directory, site, counters: Counters::default(), router })
+        Rc::new(Self { plane, view, directory, tokens, site, counters: Counters::default(), router })
     }
 }
 
@@ -96,32 +107,34 @@ pub(crate) struct Reply {
     status: StatusCode,
     content_type: &'static str,
     body: Bytes,
+    /// A cookie for a browser to keep.
+    cookie: Option<String>,
 }
 
 impl Reply {
     /// A JSON object.
     pub(crate) fn json(value: &impl Serialize) -> Result<Self, ApiError> {
-        Ok(Self { status: StatusCode::OK, content_type: JSON, body: json_bytes(value)? })
+        Ok(Self { status: StatusCode::OK, content_type: JSON, body: json_bytes(value)?, cookie: None })
     }
 
     /// `{}`: done.
     pub(crate) fn done() -> Self {
-        Self { status: StatusCode::OK, content_type: JSON, body: Bytes::from_static(b"{}") }
+        Self { status: StatusCode::OK, content_type: JSON, body: Bytes::from_static(b"{}"), cookie: None }
     }
 
     /// A text of some other type.
     pub(crate) fn text(content_type: &'static str, body: String) -> Self {
-        Self { status: StatusCode::OK, content_type, body: body.into() }
+        Self { status: StatusCode::OK, content_type, body: body.into(), cookie: None }
     }
 
     /// A line of plain text, as the contract has it for what no route answers.
     pub(crate) fn plain(status: StatusCode, body: &'static str) -> Self {
-        Self { status, content_type: PLAIN, body: Bytes::from_static(body.as_bytes()) }
+        Self { status, content_type: PLAIN, body: Bytes::from_static(body.as_bytes()), cookie: None }
     }
 
     fn error(error: &ApiError) -> Self {
         let body = json_bytes(&error.body()).unwrap_or_default();
-        Self { status: error.status, content_type: JSON, body }
+        Self { status: error.status, content_type: JSON, body, cookie: None }
     }
 
     fn status(&self) -> StatusCode {
@@ -136,6 +149,9 @@ impl Reply {
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if self.content_type == JSON {
             headers.insert("grpc-metadata-content-type", HeaderValue::from_static("application/grpc"));
+        }
+        if let Some(cookie) = self.cookie.and_then(|cookie| HeaderValue::from_str(&cookie).ok()) {
+            headers.insert(SET_COOKIE, cookie);
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -18,13 +18,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::auth::Tokens;
 use crate::directory::{Directory, DirectoryError};
 use crate::metadata::{Embedded, Store, StoreError};
 use crate::plane::Plane;
 use crate::rest::{Api, Server, Site};
 use crate::view::View;
-use options::Options;
-use state::{DEFAULT_PROJECT, DEFAULT_TOKEN, SYSTEM_TOKEN, StateError, StateFolder};
+use options::{EnvironmentFileError, Options};
+use state::{DEFAULT_PROJECT, DEFAULT_TOKEN, FreshToken, SYSTEM_TOKEN, StateError, StateFolder};
 use tls::TlsError;
 
 /// Why a server does not start, or ended.
@@ -64,6 +65,9 @@ pub(crate) enum ServeError {
     /// A reactor panicked.
     #[error("the data plane ended: a reactor panicked; what it served is as after a crash")]
     Panicked,
+    /// The environment file cannot be used.
+    #[error("the environment file cannot be used")]
+    Environment(#[from] EnvironmentFileError),
     /// The data plane refused what it must not refuse.
     #[error("the data plane failed")]
     Action(#[from] ActionError),
@@ -111,14 +115,18 @@ async fn manage(
     let mut signals = Signals::catch().map_err(ServeError::Runtime)?;
     let plane = Plane::new(handle);
     let api = assemble(options, folder, Rc::new(store), &listeners, plane.clone()).await?;
-    let tokens = folder.prepare_tokens(&api.directory, jsonwebtoken::get_current_timestamp()).await?;
+    let tokens = folder
+        .prepare_tokens(
+            &api.directory,
+            jsonwebtoken::get_current_timestamp(),
+            options.token_command.is_some(),
+        )
+        .await?;
     let addresses = certificate_addresses(options);
     let tls = tls::configure(folder, &addresses, &api.site.hostname)?;
     let server = Server::start(&api, to_async(listeners)?, tls);
-    for token in &tokens {
-        token.write()?;
-    }
-    announce(folder, &api.site);
+    deliver(tokens, options.token_command.clone()).await?;
+    announce(folder, &api.site, options.token_command.as_deref());
     tokio::select! {
         () = signals.wait() => {}
         outcome = &mut end => return outcome.unwrap_or(Err(ServeError::Panicked)),
@@ -136,6 +144,20 @@ async fn manage(
     Ok(())
 }
 
+/// Writes fresh tokens to their files, or hands them to the operator's command, off this thread.
+async fn deliver(tokens: Vec<FreshToken>, command: Option<Vec<String>>) -> Result<(), ServeError> {
+    let Some(command) = command else {
+        for token in &tokens {
+            token.write()?;
+        }
+        return Ok(());
+    };
+    let hand = move || tokens.iter().try_for_each(|token| token.hand_to(&command));
+    let outcome = tokio::task::spawn_blocking(hand).await;
+    outcome.map_err(|error| ServeError::Runtime(std::io::Error::other(error)))??;
+    Ok(())
+}
+
 /// Joins what the data plane knows with what the state folder knows.
 async fn assemble(
     options: &Options,
@@ -147,6 +169,7 @@ async fn assemble(
     let identity = plane.identity().await?;
     let view = View::load(plane.clone()).await?;
     folder.settle_cluster(store.as_ref(), &identity).await?;
+    let tokens = Tokens::load(store.clone(), options.environment()?).await?;
     let directory = Directory::load(store).await?;
     let mut projects: Vec<String> =
         view.after(None).iter().map(|volume| volume.spec.project.clone()).collect();
@@ -165,11 +188,11 @@ async fn assemble(
         nvme_endpoints: reachable(nvme, advertise),
         identity,
     };
-    Ok(Api::new(plane, view, directory, site))
+    Ok(Api::new(plane, view, directory, tokens, site))
 }
 
 /// Says where everything is. Standard output may be closed: the server serves all the same.
-fn announce(folder: &StateFolder, site: &Site) {
+fn announce(folder: &StateFolder, site: &Site, token_command: Option<&[String]>) {
     let (certificate, _) = folder.tls();
     let system = folder.token(SYSTEM_TOKEN);
     let nqn = &site.identity.subsystem_nqn;
@@ -177,9 +200,14 @@ fn announce(folder: &StateFolder, site: &Site) {
     for endpoint in &site.api_endpoints {
         text += &format!("REST interface   https://{endpoint}  (certificate: {})\n", certificate.display());
     }
-    text += &format!("Token, cluster   {}\n", system.display());
-    text += &format!("Token, default   {}\n", folder.token(DEFAULT_TOKEN).display());
-    text += &format!("Use it           export FERRULE_JWT=@{}\n", system.display());
+    if let Some(command) = token_command {
+        text += &format!("Tokens           were handed to {}\n", command.join(" "));
+        text += "Use one          export FERRULE_JWT=TOKEN\n";
+    } else {
+        text += &format!("Token, cluster   {}\n", system.display());
+        text += &format!("Token, default   {}\n", folder.token(DEFAULT_TOKEN).display());
+        text += &format!("Use it           export FERRULE_JWT=@{}\n", system.display());
+    }
     text += "Make a volume    ferrule create volume --name v1 --size 1GiB --acl ALLOW_ANY\n";
     for endpoint in &site.nvme_endpoints {
         if let Ok(address) = endpoint.parse::<SocketAddr>() {

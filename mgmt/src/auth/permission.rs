@@ -61,6 +61,8 @@ pub(crate) enum Resource {
     TrustedHostSecrets,
     /// Hosts that authenticate.
     TrustedHosts,
+    /// Users, roles that issue tokens, revocations.
+    Tokens,
     /// What this server does not do yet.
     Unsupported,
     /// Upgrades of the program.
@@ -97,6 +99,7 @@ pub(crate) enum Scope<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct Permit {
     project: Option<String>,
+    owner: Option<String>,
 }
 
 /// The caller's roles do not allow it.
@@ -105,7 +108,7 @@ pub(crate) struct Denied;
 
 impl Resource {
     /// Every resource.
-    pub(crate) const ALL: [Self; 30] = [
+    pub(crate) const ALL: [Self; 31] = [
         Self::AdminEndpoints,
         Self::Authentications,
         Self::AuthMapEntries,
@@ -133,6 +136,7 @@ impl Resource {
         Self::Snapshots,
         Self::TrustedHostSecrets,
         Self::TrustedHosts,
+        Self::Tokens,
         Self::Unsupported,
         Self::Upgrades,
         Self::Volumes,
@@ -168,6 +172,7 @@ impl Resource {
             Self::Snapshots => "snapshots",
             Self::TrustedHostSecrets => "trustedHostSecrets",
             Self::TrustedHosts => "trustedHosts",
+            Self::Tokens => "tokens",
             Self::Unsupported => "unsupported",
             Self::Upgrades => "upgrades",
             Self::Volumes => "volumes",
@@ -194,9 +199,15 @@ impl Permit {
         self.project.as_deref()
     }
 
-    /// Whether the permit covers what belongs to `project`.
+    /// Whether the permit covers what belongs to `project`, whoever owns it.
     pub(crate) fn covers(&self, project: &str) -> bool {
+        self.owner.is_none() && self.project.as_deref().is_none_or(|own| own == project)
+    }
+
+    /// Whether the permit covers what `owner` made in `project`.
+    pub(crate) fn covers_owned(&self, project: &str, owner: Option<&str>) -> bool {
         self.project.as_deref().is_none_or(|own| own == project)
+            && self.owner.as_deref().is_none_or(|own| owner == Some(own))
     }
 }
 
@@ -208,7 +219,20 @@ impl Caller {
             Scope::Cluster => None,
             Scope::Project(project) => Some(project.to_owned()),
         };
-        granted.then_some(Permit { project }).ok_or(Denied)
+        granted.then_some(Permit { project, owner: None }).ok_or(Denied)
+    }
+
+    /// Asks for a permit for volumes, which may be limited to those that the caller made.
+    ///
+    /// Only who checks owners may ask here: [`Self::permit`] refuses who may touch no more than their own.
+    pub(crate) fn permit_volumes(&self, verb: Verb, scope: Scope<'_>) -> Result<Permit, Denied> {
+        let all = self.permit(Resource::Volumes, verb, scope);
+        let Scope::Project(project) = scope else { return all };
+        let user = self.roles.iter().any(|role| matches!(role, Role::ProjectUser(own) if own == project));
+        all.or_else(|denied| {
+            let own = Permit { project: Some(project.to_owned()), owner: Some(self.subject.clone()) };
+            user.then_some(own).ok_or(denied)
+        })
     }
 
     /// The projects in which the caller may do it; none means in all.
@@ -216,8 +240,12 @@ impl Caller {
         let mut projects = Vec::new();
         for role in &self.roles {
             match role {
-                Role::ClusterAdmin => return None,
-                Role::ProjectAdmin(project) | Role::ProjectViewer(project) => {
+                Role::ClusterAdmin | Role::ClusterViewer | Role::ClusterUser => {
+                    if role.allows(resource, verb, Scope::Cluster) {
+                        return None;
+                    }
+                }
+                Role::ProjectAdmin(project) | Role::ProjectViewer(project) | Role::ProjectUser(project) => {
                     if role.allows(resource, verb, Scope::Project(project)) {
                         projects.push(project.as_str());
                     }
@@ -232,6 +260,9 @@ impl Role {
     fn allows(&self, resource: Resource, verb: Verb, scope: Scope<'_>) -> bool {
         let (own, rules) = match self {
             Self::ClusterAdmin => (SYSTEM, CLUSTER_ADMIN),
+            Self::ClusterViewer => (SYSTEM, CLUSTER_VIEWER),
+            Self::ClusterUser => (SYSTEM, CLUSTER_USER),
+            Self::ProjectUser(project) => (project.as_str(), PROJECT_USER),
             Self::ProjectAdmin(project) => (project.as_str(), PROJECT_ADMIN),
             Self::ProjectViewer(project) => (project.as_str(), PROJECT_VIEWER),
         };
@@ -256,7 +287,7 @@ pub(crate) struct Rule {
 
 /// The roles of a scope by their names, with their rules.
 pub(crate) fn roles_of(scope: &str) -> &'static [(&'static str, &'static [Rule])] {
-    if scope == SYSTEM { &[("cluster-admin", CLUSTER_ADMIN)] } else { PROJECT_ROLES }
+    if scope == SYSTEM { CLUSTER_ROLES } else { PROJECT_ROLES }
 }
 
 const READ: &[Verb] = &[Verb::Get, Verb::List];
@@ -268,7 +299,62 @@ const TENANT_VISIBLE: &[Resource] = &[Resource::ClusterInfos, Resource::Nodes, R
 /// The cluster's administrator.
 const CLUSTER_ADMIN: &[Rule] = &[Rule { resources: &Resource::ALL, verbs: ALL }];
 
-const PROJECT_ROLES: &[(&str, &[Rule])] = &[("admin", PROJECT_ADMIN), ("viewer", PROJECT_VIEWER)];
+/// Who sees everything but secrets, and changes nothing.
+const CLUSTER_VIEWER: &[Rule] = &[Rule {
+    resources: &[
+        Resource::AdminEndpoints,
+        Resource::Authentications,
+        Resource::AuthMapEntries,
+        Resource::ClusterConfigs,
+        Resource::ClusterFederations,
+        Resource::ClusterInfos,
+        Resource::Clusters,
+        Resource::Events,
+        Resource::FeatureFlags,
+        Resource::Hosts,
+        Resource::IdpClientConfs,
+        Resource::IdpConfigurations,
+        Resource::InBandAuths,
+        Resource::Metrics,
+        Resource::Nodes,
+        Resource::NvmeDevices,
+        Resource::Policies,
+        Resource::Projects,
+        Resource::Schedules,
+        Resource::Roles,
+        Resource::Servers,
+        Resource::Snapshots,
+        Resource::TrustedHosts,
+        Resource::Unsupported,
+        Resource::Upgrades,
+        Resource::Volumes,
+    ],
+    verbs: READ,
+}];
+
+/// A user of all projects' volumes and snapshots.
+const CLUSTER_USER: &[Rule] = &[
+    Rule { resources: &[Resource::Snapshots, Resource::Volumes], verbs: ALL },
+    Rule {
+        resources: &[Resource::ClusterInfos, Resource::Nodes, Resource::Policies, Resource::Projects],
+        verbs: READ,
+    },
+];
+
+const CLUSTER_ROLES: &[(&str, &[Rule])] = &[
+    ("cluster-admin", CLUSTER_ADMIN),
+    ("cluster-user", CLUSTER_USER),
+    ("cluster-viewer", CLUSTER_VIEWER),
+];
+
+const PROJECT_ROLES: &[(&str, &[Rule])] =
+    &[("admin", PROJECT_ADMIN), ("user", PROJECT_USER), ("viewer", PROJECT_VIEWER)];
+
+/// A user of a project: own volumes besides, by [`Caller::permit_volumes`].
+const PROJECT_USER: &[Rule] = &[Rule {
+    resources: &[Resource::ClusterInfos, Resource::Nodes, Resource::Policies, Resource::Projects],
+    verbs: READ,
+}];
 
 /// An administrator of a project.
 const PROJECT_ADMIN: &[Rule] = &[
@@ -356,13 +442,42 @@ mod test {
         }
     }
 
+    fn caller(roles: Vec<Role>) -> Caller {
+        Caller { subject: "me".to_owned(), roles, _verified: crate::auth::token::Verified::new() }
+    }
+
     #[test]
-    fn only_known_roles_are_read() {
-        assert_eq!(Role::parse("system:cluster-admin"), Some(Role::ClusterAdmin));
-        assert_eq!(Role::parse("p:admin"), Some(Role::ProjectAdmin("p".to_owned())));
-        assert_eq!(Role::parse("p:viewer"), Some(Role::ProjectViewer("p".to_owned())));
-        for text in ["", "admin", ":admin", "system:admin", "p:cluster-admin", "p:Admin", "p:admin "] {
-            assert_eq!(Role::parse(text), None, "{text}");
+    fn a_cluster_viewer_reads_everything_but_secrets() {
+        use Resource as R;
+        for resource in R::ALL {
+            let secret = matches!(
+                resource,
+                R::Credentials | R::Encryptions | R::Logs | R::Tokens | R::TrustedHostSecrets
+            );
+            for scope in [Scope::Cluster, Scope::Project("p")] {
+                assert_eq!(Role::ClusterViewer.allows(resource, Verb::List, scope), !secret, "{resource:?}");
+                assert!(!Role::ClusterViewer.allows(resource, Verb::Create, scope), "{resource:?}");
+            }
         }
+        assert!(Role::ClusterUser.allows(R::Volumes, Verb::Delete, Scope::Project("p")));
+        assert!(!Role::ClusterUser.allows(R::Clusters, Verb::Get, Scope::Cluster));
+    }
+
+    #[test]
+    fn a_user_gets_no_permit_that_reaches_others_volumes() {
+        let user = caller(vec![Role::ProjectUser("p".to_owned())]);
+        for verb in ALL.iter().copied() {
+            assert!(user.permit(Resource::Volumes, verb, Scope::Project("p")).is_err());
+            assert!(user.permit(Resource::Snapshots, verb, Scope::Project("p")).is_err());
+            let permit = user.permit_volumes(verb, Scope::Project("p")).unwrap();
+            assert!(permit.covers_owned("p", Some("me")));
+            assert!(!permit.covers_owned("p", Some("you")) && !permit.covers_owned("p", None));
+            assert!(!permit.covers_owned("q", Some("me")) && !permit.covers("p"));
+            assert!(user.permit_volumes(verb, Scope::Project("q")).is_err());
+            assert!(user.permit_volumes(verb, Scope::Cluster).is_err());
+        }
+        let admin = caller(vec![Role::ProjectAdmin("p".to_owned())]);
+        let permit = admin.permit_volumes(Verb::Get, Scope::Project("p")).unwrap();
+        assert!(permit.covers_owned("p", None) && permit.covers("p"));
     }
 }

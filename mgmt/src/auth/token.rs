@@ -1,23 +1,28 @@
-//! Tokens: made for the state folder, verified on every request.
+//! Tokens: signed for those who ask, verified on every request.
 //!
-//! Every rule is set here explicitly; the library's defaults are not relied on. A token is accepted if
-//! - its header names a credential (`kid` = `<project>:<credential id>`) that exists at this moment, has no critical
-//!   extension, and its algorithm is the one that the credential's key is for;
+//! Every rule is set here explicitly, none is left to a library's defaults. A token is accepted if
+//! - it has three parts, its header names one of ten algorithms and no critical extension;
+//! - a key is found: by `kid`, else by its registered issuer; and the algorithm is the one that the key is for;
 //! - the signature is right, `exp` is in the future, `nbf`, if there is one, is not, without leeway;
-//! - it has `sub` and `roles`, and no `aud`: a token meant for another service is not for this one.
+//! - it has `sub` and `roles`; `aud` is what the key's owner registered, or absent: a token meant for another service is
+//!   not for this one;
+//! - it has not been revoked.
 //!
-//! Roles that the credential's project may not give are dropped, so that such a token is right and permits nothing.
+//! Roles that the key's scope may not give are dropped, so that such a token is right and permits nothing.
 
-use jsonwebtoken::{Algorithm, Header, Validation};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::key::{SigningKey, VerifyingKey};
+use super::algorithm::Algorithm;
+use super::key::{KeyError, SigningKey, VerifyingKey};
+use super::role::RoleClaims;
 use super::{Caller, Role, SYSTEM};
 
 /// What a token of this server's own says.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Claims<'a> {
     /// When it ends, in seconds since 1970.
     pub(crate) exp: u64,
@@ -33,13 +38,44 @@ pub(crate) struct Claims<'a> {
     pub(crate) roles: &'a [&'a str],
 }
 
-/// What is read of a token that a client presents; times are the library's to check.
-#[derive(Debug, Deserialize)]
-struct Presented {
-    sub: String,
-    roles: Vec<String>,
-    #[serde(default)]
-    aud: Option<Value>,
+/// A key with what its owner registered beside it.
+#[derive(Clone, Debug)]
+pub(crate) struct Trusted {
+    /// The key.
+    pub(crate) key: VerifyingKey,
+    /// The project whose roles it may give; `system` may give any.
+    pub(crate) scope: String,
+    /// What `iss` must be.
+    pub(crate) issuer: Option<String>,
+    /// What `aud` must be; none means that there must be none.
+    pub(crate) audience: Option<String>,
+}
+
+/// Where keys are found.
+pub(crate) trait Keys {
+    /// The key that a `kid` names.
+    fn by_id(&self, kid: &str) -> Option<Trusted>;
+
+    /// The keys of a registered issuer.
+    fn by_issuer(&self, issuer: &str) -> Vec<Trusted>;
+
+    /// Whether a token was taken back.
+    fn is_revoked(&self, token: &Facts) -> bool;
+}
+
+/// What a verified token says that outlasts its verification.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Facts {
+    /// Whose it is.
+    pub(crate) subject: String,
+    /// Which one it is.
+    pub(crate) id: Option<String>,
+    /// Who made it.
+    pub(crate) issuer: Option<String>,
+    /// When it was made, in seconds since 1970.
+    pub(crate) issued: Option<f64>,
+    /// When it ends, in seconds since 1970.
+    pub(crate) expires: f64,
 }
 
 /// Why a token is not accepted. Its text goes to the log; clients hear only that the token is invalid.
@@ -54,8 +90,8 @@ pub(crate) enum TokenError {
     /// Its header asks for an extension.
     #[error("the token's header has a critical extension")]
     Critical,
-    /// Its header names no credential.
-    #[error("the token's header has no kid of the form <project>:<credential>")]
+    /// Its header names no credential, and its issuer is not registered.
+    #[error("the token has no kid of the form <project>:<credential>, and no registered issuer")]
     KeyId,
     /// There is no such credential.
     #[error("no credential {0:?}")]
@@ -66,97 +102,249 @@ pub(crate) enum TokenError {
     /// It is meant for someone else.
     #[error("the token is for another audience")]
     Audience,
+    /// It was taken back.
+    #[error("the token was revoked")]
+    Revoked,
 }
 
 /// Proof that the value beside it was made here.
 #[derive(Clone, Debug)]
 pub(crate) struct Verified(());
 
+impl Verified {
+    /// For this module's siblings alone.
+    pub(super) fn new() -> Self {
+        Self(())
+    }
+}
+
+/// A token taken apart, with nothing about it verified.
+#[derive(Clone, Debug)]
+pub(crate) struct Parsed<'a> {
+    /// The header.
+    pub(crate) header: Header,
+    /// The claims.
+    pub(crate) claims: Map<String, Value>,
+    /// The algorithm that the header names.
+    pub(crate) algorithm: Algorithm,
+    message: &'a str,
+    signature: &'a str,
+}
+
+/// What is read of a header.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Header {
+    alg: String,
+    /// The key's name.
+    pub(crate) kid: Option<String>,
+    crit: Option<Value>,
+}
+
+impl<'a> Parsed<'a> {
+    /// Takes `token` apart.
+    pub(crate) fn read(token: &'a str) -> Result<Self, TokenError> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(TokenError::TooLong);
+        }
+        let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Header)?;
+        let (header, payload) = message.split_once('.').ok_or(TokenError::Header)?;
+        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| TokenError::Header)?;
+        let header: Header = serde_json::from_slice(&header).map_err(|_| TokenError::Header)?;
+        // RFC 7515 section 4.1.11: who does not understand a critical extension must refuse, and we understand none.
+        if header.crit.is_some() {
+            return Err(TokenError::Critical);
+        }
+        let algorithm = Algorithm::of_header(&header.alg).ok_or(TokenError::Header)?;
+        let claims = URL_SAFE_NO_PAD.decode(payload).ok();
+        let claims = claims.and_then(|claims| serde_json::from_slice(&claims).ok());
+        let claims = claims.ok_or_else(|| rejected("the claims are no JSON object"))?;
+        Ok(Self { header, claims, algorithm, message, signature })
+    }
+
+    /// Whether `key` has signed it.
+    pub(crate) fn is_signed_by(&self, key: &VerifyingKey) -> bool {
+        key.algorithm() == self.algorithm && key.verify(self.message.as_bytes(), self.signature)
+    }
+
+    /// A claim that is a text.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.claims.get(name)?.as_str()
+    }
+
+    /// Checks times and subject.
+    pub(crate) fn check_times(&self, now: f64) -> Result<Facts, TokenError> {
+        let number = |name: &str| match self.claims.get(name) {
+            None => Ok(None),
+            Some(value) => value.as_f64().map(Some).ok_or_else(|| rejected(&format!("{name} is no number"))),
+        };
+        let expires = number("exp")?.ok_or_else(|| rejected("no exp"))?;
+        if expires <= now {
+            return Err(rejected("it has expired"));
+        }
+        if number("nbf")?.is_some_and(|begins| begins > now) {
+            return Err(rejected("it is not valid yet"));
+        }
+        let own = |name: &str| self.text(name).map(str::to_owned);
+        Ok(Facts {
+            subject: own("sub").ok_or_else(|| rejected("no sub"))?,
+            id: own("jti"),
+            issuer: own("iss"),
+            issued: self.claims.get("iat").and_then(Value::as_f64),
+            expires,
+        })
+    }
+
+    /// Whether `aud` is `expected`, or absent where nothing is. RFC 7519 section 4.1.3.
+    pub(crate) fn is_for(&self, expected: Option<&str>) -> bool {
+        match (self.claims.get("aud"), expected) {
+            (None | Some(Value::Null), expected) => expected.is_none(),
+            (Some(Value::String(audience)), Some(expected)) => audience == expected,
+            (Some(Value::Array(audiences)), Some(expected)) => {
+                audiences.iter().any(|audience| audience == expected)
+            }
+            _ => false,
+        }
+    }
+
+    /// A claim that is a list of texts, or one text.
+    pub(crate) fn texts(&self, name: &str) -> Result<Option<Vec<String>>, TokenError> {
+        let wrong = || rejected(&format!("{name} is no list of texts"));
+        match self.claims.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Array(values)) => {
+                let text = |value: &Value| value.as_str().map(str::to_owned).ok_or_else(wrong);
+                values.iter().map(text).collect::<Result<_, _>>().map(Some)
+            }
+            Some(_) => Err(wrong()),
+        }
+    }
+
+    /// The roles that it claims.
+    fn roles(&self) -> Result<Vec<Role>, TokenError> {
+        let roles = self.texts("roles")?.ok_or_else(|| rejected("no roles"))?;
+        let groups = self.texts("groups")?.unwrap_or_default();
+        let projects = self.texts("projects")?.unwrap_or_default();
+        Ok(Role::of_claims(RoleClaims { roles: &roles, groups: &groups, projects: &projects }))
+    }
+
+    fn accept(&self, trusted: &Trusted, now: f64) -> Result<(Caller, Facts), TokenError> {
+        if self.algorithm != trusted.key.algorithm() {
+            return Err(rejected("the algorithm is not the key's"));
+        }
+        if !self.is_signed_by(&trusted.key) {
+            return Err(rejected("the signature is wrong"));
+        }
+        let facts = self.check_times(now)?;
+        if !self.is_for(trusted.audience.as_deref()) {
+            return Err(TokenError::Audience);
+        }
+        if trusted.issuer.is_some() && trusted.issuer.as_deref() != self.text("iss") {
+            return Err(rejected("the issuer is not the key's"));
+        }
+        let mut roles = self.roles()?;
+        roles.retain(|role| {
+            let own = trusted.scope == SYSTEM || role.scope() == trusted.scope;
+            if !own {
+                tracing::warn!(
+                    scope = trusted.scope,
+                    ?role,
+                    "a token claims a role that its key may not give"
+                );
+            }
+            own
+        });
+        let caller = Caller { subject: facts.subject.clone(), roles, _verified: Verified(()) };
+        Ok((caller, facts))
+    }
+}
+
+/// Verifies a token with the keys that `keys` has, at `now` in seconds since 1970.
+pub(crate) fn verify_with(token: &str, keys: &dyn Keys, now: f64) -> Result<(Caller, Facts), TokenError> {
+    let parsed = Parsed::read(token)?;
+    let named = parsed.header.kid.as_deref();
+    let candidates = match named.and_then(|kid| keys.by_id(kid)) {
+        Some(trusted) => vec![trusted],
+        None => parsed.text("iss").map(|issuer| keys.by_issuer(issuer)).unwrap_or_default(),
+    };
+    let mut outcome = Err(match named {
+        Some(kid) if kid.contains(':') => TokenError::UnknownKey(kid.to_owned()),
+        _ => TokenError::KeyId,
+    });
+    for trusted in candidates.iter().take(CANDIDATES_MAX) {
+        outcome = parsed.accept(trusted, now);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    let (caller, facts) = outcome?;
+    if keys.is_revoked(&facts) { Err(TokenError::Revoked) } else { Ok((caller, facts)) }
+}
+
 /// Verifies a token with the key that `find` gives for `<project>` and `<credential id>`.
 pub(crate) fn verify(
     token: &str,
-    find: impl FnOnce(&str, &str) -> Option<VerifyingKey>,
+    find: impl Fn(&str, &str) -> Option<VerifyingKey>,
 ) -> Result<Caller, TokenError> {
-    if token.len() > TOKEN_BYTES_MAX {
-        return Err(TokenError::TooLong);
-    }
-    let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Header)?;
-    // RFC 7515 section 4.1.11: who does not understand a critical extension must refuse, and we understand none.
-    if header.crit.is_some() {
-        return Err(TokenError::Critical);
-    }
-    let kid = header.kid.ok_or(TokenError::KeyId)?;
-    let (project, id) = kid.split_once(':').ok_or(TokenError::KeyId)?;
-    let key = find(project, id).ok_or_else(|| TokenError::UnknownKey(kid.clone()))?;
-    let claims = jsonwebtoken::decode::<Presented>(token, &key.decoding, &rules(key.algorithm))
-        .map_err(|error| TokenError::Rejected(error.to_string()))?
-        .claims;
-    if claims.aud.is_some() {
-        return Err(TokenError::Audience);
-    }
-    let mut roles = Vec::new();
-    for text in claims.roles.iter().take(ROLES_MAX) {
-        match Role::parse(text) {
-            Some(role) if project == SYSTEM || role.scope() == project => roles.push(role),
-            Some(_) => {
-                tracing::warn!(kid, role = text, "a token claims a role that its credential may not give")
-            }
-            None => tracing::debug!(kid, role = text, "a token claims an unknown role"),
+    struct Credentials<F>(F);
+    impl<F: Fn(&str, &str) -> Option<VerifyingKey>> Keys for Credentials<F> {
+        fn by_id(&self, kid: &str) -> Option<Trusted> {
+            let (project, id) = kid.split_once(':')?;
+            let key = (self.0)(project, id)?;
+            Some(Trusted { key, scope: project.to_owned(), issuer: None, audience: None })
+        }
+        fn by_issuer(&self, _: &str) -> Vec<Trusted> {
+            Vec::new()
+        }
+        fn is_revoked(&self, _: &Facts) -> bool {
+            false
         }
     }
-    Ok(Caller { subject: claims.sub, roles, _verified: Verified(()) })
+    verify_with(token, &Credentials(find), now()).map(|(caller, _)| caller)
 }
 
-/// Signs a token.
-pub(crate) fn mint(
-    key: &SigningKey,
-    kid: &str,
-    claims: &Claims,
-) -> Result<String, jsonwebtoken::errors::Error> {
-    let mut header = Header::new(key.algorithm);
-    header.typ = Some("JWT".to_owned());
-    header.kid = Some(kid.to_owned());
-    jsonwebtoken::encode(&header, claims, &key.encoding)
+/// Signs a token; an empty `kid` is left out.
+pub(crate) fn mint(key: &SigningKey, kid: &str, claims: &impl Serialize) -> Result<String, KeyError> {
+    #[derive(Serialize)]
+    struct MintedHeader<'a> {
+        alg: &'a str,
+        typ: &'a str,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        kid: &'a str,
+    }
+    let part = |text: Result<Vec<u8>, serde_json::Error>| {
+        text.map(|text| URL_SAFE_NO_PAD.encode(text)).map_err(|_| KeyError::Failed)
+    };
+    let header = MintedHeader { alg: key.algorithm().name(), typ: "JWT", kid };
+    let message = format!("{}.{}", part(serde_json::to_vec(&header))?, part(serde_json::to_vec(claims))?);
+    let signature = key.sign(message.as_bytes())?;
+    Ok(format!("{message}.{signature}"))
 }
 
 /// The roles that a token claims, without verifying anything: for a client that chooses a project by its own token.
 pub(crate) fn claimed_roles(token: &str) -> Option<Vec<Role>> {
-    if token.len() > TOKEN_BYTES_MAX {
-        return None;
-    }
-    let claims = jsonwebtoken::dangerous::insecure_decode::<Presented>(token).ok()?.claims;
-    Some(claims.roles.iter().filter_map(|text| Role::parse(text)).collect())
+    Parsed::read(token).ok()?.roles().ok()
 }
 
-/// When a token ends, without verifying anything: for a server that renews its own.
+/// When a token ends, without verifying anything: for a server that renews its own, and a client that warns.
 pub(crate) fn expiry(token: &str) -> Option<u64> {
-    #[derive(Deserialize)]
-    struct Expiry {
-        exp: u64,
-    }
-    Some(jsonwebtoken::dangerous::insecure_decode::<Expiry>(token).ok()?.claims.exp)
+    Parsed::read(token).ok()?.claims.get("exp")?.as_u64()
 }
 
-fn rules(algorithm: Algorithm) -> Validation {
-    let mut rules = Validation::new(algorithm);
-    rules.algorithms = vec![algorithm];
-    rules.set_required_spec_claims(&["exp", "sub"]);
-    rules.leeway = 0;
-    rules.reject_tokens_expiring_in_less_than = 0;
-    rules.validate_exp = true;
-    rules.validate_nbf = true;
-    // With no audience of our own, any that the token has is wrong. RFC 7519 section 4.1.3.
-    rules.validate_aud = true;
-    rules.aud = None;
-    rules.iss = None;
-    rules.sub = None;
-    rules
+/// The time as tokens count it.
+pub(crate) fn now() -> f64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0.0, |time| time.as_secs_f64())
+}
+
+fn rejected(reason: &str) -> TokenError {
+    TokenError::Rejected(reason.to_owned())
 }
 
 /// Longer than any token with a reasonable list of roles.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
-/// Roles beyond these are not read.
-const ROLES_MAX: usize = 64;
+/// Keys of one issuer that are tried: work for a stranger is bounded.
+const CANDIDATES_MAX: usize = 8;
 
 #[cfg(test)]
 mod test;

@@ -60,6 +60,14 @@ pub(super) enum Failure {
     /// The answer is none that this client knows.
     #[error("the server's answer cannot be read: {0}")]
     Unreadable(String),
+    /// Something that was given is none of its kind.
+    #[error("{what}: {reason}")]
+    Wrong {
+        /// What.
+        what: String,
+        /// Why.
+        reason: String,
+    },
     /// A file cannot be read.
     #[error("{path}: {reason}")]
     File {
@@ -75,7 +83,7 @@ impl Failure {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Refused { .. } | Self::Unreadable(_) => REFUSED,
-            Self::Usage(_) | Self::File { .. } => USAGE,
+            Self::Usage(_) | Self::Wrong { .. } | Self::File { .. } => USAGE,
             Self::Unauthenticated { .. }
             | Self::NoToken(_)
             | Self::Connect { .. }

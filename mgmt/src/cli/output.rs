@@ -86,6 +86,13 @@ pub(super) const CREDENTIALS: &[Column] = &[
     Column { head: "Type", cell: |credential| text(&credential["type"]) },
 ];
 
+/// Columns of users.
+pub(super) const USERS: &[Column] = &[
+    Column { head: "Name", cell: |user| text(&user["name"]) },
+    Column { head: "Roles", cell: |user| joined(&user["roles"], ",") },
+    Column { head: "Projects", cell: |user| joined(&user["projects"], ",") },
+];
+
 /// Columns of connected hosts.
 pub(super) const HOSTS: &[Column] = &[
     Column { head: "Host NQN", cell: |host| text(&host["hostNQN"]) },
@@ -107,7 +114,8 @@ fn table(columns: &[Column], objects: &[Value]) -> String {
     text
 }
 
-fn fields(object: &Value) -> String {
+/// A line for each field of an object.
+pub(super) fn fields(object: &Value) -> String {
     let mut lines = Vec::new();
     flatten("", object, &mut lines);
     let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);

@@ -9,6 +9,7 @@ use super::Environment;
 use super::client::{Call, Client, encode};
 use super::failure::Failure;
 use super::output::{self, Shape, render};
+use super::settings::ClientArgs;
 use super::verbs::{
     Create, CreateCredential, CreateVolume, Delete, DeleteVolume, Get, List, ListVolumes, SectorSize, Update,
     UpdateVolume, Verb, WhichNode, WhichVolume,
@@ -16,9 +17,13 @@ use super::verbs::{
 
 /// Runs `create`.
 pub(super) fn create(verb: Verb<Create>, environment: Environment<'_>) -> Result<String, Failure> {
+    if let Create::Jwt(jwt) = verb.noun {
+        return jwt.run();
+    }
     run(verb, environment, async |client, noun| match noun {
         Create::Volume(volume) => create_volume(client, volume).await,
         Create::Credential(credential) => create_credential(client, credential).await,
+        Create::Jwt(jwt) => jwt.run(),
     })
 }
 
@@ -32,6 +37,7 @@ pub(super) fn list(verb: Verb<List>, environment: Environment<'_>) -> Result<Str
             let path = credentials(client);
             show(client, &path, Shape::List("credentials", output::CREDENTIALS)).await
         }
+        List::Users => show(client, "/auth/users", Shape::List("users", output::USERS)).await,
         List::ConnectedHosts(which) => {
             let filter = which.volume_uuid.map(|uuid| format!("?volumeUUID={}", encode(&uuid)));
             let path = format!("/api/v2/connectedHosts{}", filter.unwrap_or_default());
@@ -84,6 +90,11 @@ pub(super) fn delete(verb: Verb<Delete>, environment: Environment<'_>) -> Result
             client.send(Call::new(Method::DELETE, path)).await?;
             Ok(String::new())
         }
+        Delete::User(which) => {
+            let path = format!("/auth/users/{}", encode(&which.name));
+            client.send(Call::new(Method::DELETE, path)).await?;
+            Ok(String::new())
+        }
     })
 }
 
@@ -93,16 +104,25 @@ fn run<N: clap::Subcommand>(
     environment: Environment<'_>,
     command: impl AsyncFnOnce(&Client, N) -> Result<String, Failure>,
 ) -> Result<String, Failure> {
-    let client = Client::new(verb.client.settle(environment)?)?;
+    with_client(verb.client, environment, async |client| command(client, verb.noun).await)
+}
+
+/// Settles where the server is, and runs `command` against it.
+pub(super) fn with_client(
+    client: ClientArgs,
+    environment: Environment<'_>,
+    command: impl AsyncFnOnce(&Client) -> Result<String, Failure>,
+) -> Result<String, Failure> {
+    let client = Client::new(client.settle(environment)?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::NoAnswer {
         endpoint: client.settings.endpoint.clone(),
         reason: error.to_string(),
     })?;
-    runtime.block_on(command(&client, verb.noun))
+    runtime.block_on(command(&client))
 }
 
-async fn show(client: &Client, path: &str, shape: Shape) -> Result<String, Failure> {
+pub(super) async fn show(client: &Client, path: &str, shape: Shape) -> Result<String, Failure> {
     let answer = client.send(Call::new(Method::GET, path.to_owned())).await?;
     render(&answer, client.settings.output, shape)
 }
@@ -196,9 +216,11 @@ async fn create_credential(client: &Client, credential: CreateCredential) -> Res
         path: credential.file.display().to_string(),
         reason: error.to_string(),
     })?;
-    let super::verbs::CredentialType::Rs256PubKey = credential.kind;
+    let kind = credential.kind.name();
     let mut call = Call::new(Method::POST, credentials(client));
-    call.body = Some(json!({"ID": credential.id, "type": "RS256PubKey", "payload": STANDARD.encode(pem)}));
+    call.body = Some(
+        json!({"ID": credential.id, "type": kind, "payload": STANDARD.encode(pem), "issuer": credential.issuer, "audience": credential.audience}),
+    );
     let answer = client.send(call).await?;
     render(&answer, client.settings.output, Shape::One(output::CREDENTIALS))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::Environment;
+use super::context::Contexts;
 use super::failure::Failure;
 use crate::auth::{Role, claimed_roles};
 use crate::config_file;
@@ -19,7 +20,7 @@ pub(super) struct ClientArgs {
     config: Option<PathBuf>,
     /// The server's REST interface [default: https://127.0.0.1:8443]
     #[arg(long, global = true, value_name = "URL", help_heading = HEADING)]
-    endpoint: Option<String>,
+    pub(super) endpoint: Option<String>,
     /// The token, or @FILE to read it from; else $FERRULE_JWT or $LIGHTOS_JWT, which take both forms too
     #[arg(short = 'J', long, global = true, value_name = "TOKEN", help_heading = HEADING)]
     jwt: Option<String>,
@@ -85,7 +86,10 @@ impl ClientArgs {
                 .map_or_else(|| Ok(Self::default()), |path| config_file::read::<Self>(&path))?,
         };
         let named = |name: &str| environment(name).filter(|text| !text.is_empty());
-        let jwt = self.jwt.or_else(|| named("FERRULE_JWT")).or_else(|| named("LIGHTOS_JWT")).or(file.jwt);
+        let context = Contexts::read(environment)?.current();
+        let jwt = self.jwt.or_else(|| named("FERRULE_JWT")).or_else(|| named("LIGHTOS_JWT"));
+        let jwt = jwt.or_else(|| context.as_ref().map(|context| context.token.clone())).or(file.jwt);
+        let chosen = context.and_then(|context| context.endpoint);
         let mut trusted: Vec<PathBuf> = self.ca_cert.or(file.ca_cert).into_iter().collect();
         let token = match jwt.as_deref().map(|text| (text, text.strip_prefix('@'))) {
             None => None,
@@ -99,7 +103,11 @@ impl ClientArgs {
         };
         trusted.extend(Some(default_state().join("tls/cert.pem")).filter(|path| is_readable(path)));
         Ok(Settings {
-            endpoint: self.endpoint.or(file.endpoint).unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned()),
+            endpoint: self
+                .endpoint
+                .or(chosen)
+                .or(file.endpoint)
+                .unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned()),
             token,
             project: self.project_name.or(file.project_name),
             output: self.output.or(file.output).unwrap_or(Output::HumanReadable),
@@ -139,8 +147,10 @@ impl Settings {
     fn own_project(&self) -> Option<String> {
         let roles = claimed_roles(self.token.as_deref()?)?;
         let mut projects = roles.iter().map(|role| match role {
-            Role::ClusterAdmin => None,
-            Role::ProjectAdmin(project) | Role::ProjectViewer(project) => Some(project),
+            Role::ClusterAdmin | Role::ClusterViewer | Role::ClusterUser => None,
+            Role::ProjectAdmin(project) | Role::ProjectViewer(project) | Role::ProjectUser(project) => {
+                Some(project)
+            }
         });
         let first = projects.next()??;
         projects.all(|project| project == Some(first)).then(|| first.clone())
@@ -148,9 +158,14 @@ impl Settings {
 }
 
 fn default_file(environment: Environment<'_>) -> Option<PathBuf> {
+    Some(own_folder(environment)?.join("ferrule.yaml"))
+}
+
+/// The folder of a person's own files.
+pub(super) fn own_folder(environment: Environment<'_>) -> Option<PathBuf> {
     let base = environment("XDG_CONFIG_HOME").map(PathBuf::from);
     let base = base.or_else(|| environment("HOME").map(|home| PathBuf::from(home).join(".config")))?;
-    Some(base.join("ferrule/ferrule.yaml"))
+    Some(base.join("ferrule"))
 }
 
 fn read_token(path: &Path) -> Result<String, Failure> {

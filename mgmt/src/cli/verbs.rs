@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::settings::ClientArgs;
+use crate::directory::CredentialKind;
 
 /// A verb: where the server is, and what it shall do.
 #[derive(Args, Debug)]
@@ -20,8 +21,11 @@ pub(super) struct Verb<Noun: Subcommand> {
 pub(super) enum Create {
     /// Make a volume
     Volume(CreateVolume),
-    /// Register a public key whose tokens the server shall accept
+    /// Register a public key or a secret whose tokens the server shall accept
     Credential(CreateCredential),
+    /// Make a token with a private key of your own; asks no server
+    #[command(after_help = super::jwt::CREATE_JWT_HELP)]
+    Jwt(super::jwt::CreateJwt),
 }
 
 /// Nouns of `list`.
@@ -39,6 +43,9 @@ pub(super) enum List {
     /// Credentials of a project
     #[command(alias = "credential")]
     Credentials,
+    /// Users with passwords
+    #[command(alias = "user")]
+    Users,
     /// Hosts that are connected now
     #[command(aliases = ["connected-host", "hosts", "connectedhosts"])]
     ConnectedHosts(ListHosts),
@@ -81,6 +88,8 @@ pub(super) enum Delete {
     Volume(DeleteVolume),
     /// Remove a credential: its tokens are refused at once
     Credential(WhichCredential),
+    /// Remove a user: the user's tokens and logins end at once
+    User(super::users::WhichUser),
 }
 
 /// What a new volume shall be.
@@ -238,18 +247,27 @@ pub(super) struct CreateCredential {
     #[arg(long)]
     pub(super) id: String,
     /// What the key is
-    #[arg(long = "type", default_value = "rs256pubkey", ignore_case = true)]
-    pub(super) kind: CredentialType,
-    /// File with the public key in PEM form
+    #[arg(long = "type", default_value = "rs256pubkey", value_parser = parse_credential_type)]
+    pub(super) kind: CredentialKind,
+    /// What its tokens have as iss: those without a kid are found by it
+    #[arg(long)]
+    pub(super) issuer: Option<String>,
+    /// What its tokens have as aud; without it, tokens that have one are refused
+    #[arg(long)]
+    pub(super) audience: Option<String>,
+    /// File with the public key in PEM form, or with a secret
     pub(super) file: PathBuf,
 }
 
-/// Types of credentials.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum CredentialType {
-    /// A public RSA key that verifies RS256 tokens.
-    #[value(name = "rs256pubkey", alias = "rsa256pubkey")]
-    Rs256PubKey,
+/// `rs256pubkey`, in any case, and `rsa256pubkey` for the same.
+fn parse_credential_type(text: &str) -> Result<CredentialKind, String> {
+    let wanted = text.to_ascii_lowercase().replace("rsa", "rs").replace("ed25519", "eddsa");
+    let mut known = CredentialKind::ALL.iter().map(|(kind, _)| *kind);
+    known.find(|kind| kind.name().to_ascii_lowercase() == wanted).ok_or_else(|| {
+        let names: Vec<String> =
+            CredentialKind::ALL.iter().map(|(kind, _)| kind.name().to_ascii_lowercase()).collect();
+        format!("expected one of {}", names.join(", "))
+    })
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {

@@ -2,11 +2,12 @@
 
 use std::rc::Rc;
 
-use serde::de::Deserializer;
+use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::error::ApiError;
-use super::json::{named, or_default};
+use super::json::or_default;
 use super::request::Request;
 use super::{Api, Reply, rules};
 use crate::auth::{Caller, Resource, SYSTEM, Scope, Verb};
@@ -41,17 +42,21 @@ pub(super) async fn create_credential(
 ) -> Result<Reply, ApiError> {
     let project = permit(&api, &caller, &request, Verb::Create)?;
     let body: CreateCredential = request.json()?;
-    if body.kind != Some(CredentialType::RS256PubKey) {
-        return Err(ApiError::invalid("type: RS256PubKey is the only type that this server supports yet"));
-    }
+    let kind = body.kind.ok_or_else(|| {
+        let names: Vec<String> = CredentialKind::ALL.iter().map(|(kind, _)| kind.name()).collect();
+        ApiError::invalid(format!("type: this server supports {}", names.join(", ")))
+    })?;
     if body.payload.is_empty() {
-        return Err(ApiError::invalid("payload: required, a public key in PEM form, in base64"));
+        let hint = "payload: required, a public key in PEM form or a secret, in base64";
+        return Err(ApiError::invalid(hint));
     }
     let record = CredentialRecord {
         project: project.to_owned(),
         id: rules::name("ID", &body.id)?,
-        kind: CredentialKind::RS256PubKey,
+        kind,
         payload: body.payload,
+        issuer: short("issuer", body.issuer)?,
+        audience: short("audience", body.audience)?,
     };
     tracing::info!(subject = caller.subject(), project, id = record.id, "create credential");
     let credential = api.directory.create_credential(record).await?;
@@ -118,27 +123,36 @@ struct CreateCredential {
     #[serde(rename = "ID", deserialize_with = "or_default")]
     id: String,
     #[serde(rename = "type", deserialize_with = "credential_type")]
-    kind: Option<CredentialType>,
+    kind: Option<CredentialKind>,
     #[serde(deserialize_with = "or_default")]
     payload: String,
+    #[serde(deserialize_with = "or_default")]
+    issuer: String,
+    #[serde(deserialize_with = "or_default")]
+    audience: String,
 }
 
-/// The contract's types of credentials.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CredentialType {
-    RS256PubKey,
-    TlsCertChainPem,
-    TlsPrivKeyPem,
+/// The contract's types have numbers too; `TlsCertChainPem` and `TlsPrivKeyPem` verify no tokens.
+fn credential_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<CredentialKind>, D::Error> {
+    let text = match Value::deserialize(deserializer)? {
+        Value::String(name) => name,
+        Value::Number(number) if number.as_u64() == Some(1) => "RS256PubKey".to_owned(),
+        Value::Null | Value::Number(_) => return Ok(None),
+        _ => return Err(D::Error::custom("type: expected a name")),
+    };
+    let known = CredentialKind::parse(&text);
+    if known.is_none() && !["UnknownType", "TlsCertChainPem", "TlsPrivKeyPem"].contains(&text.as_str()) {
+        return Err(D::Error::custom(format!("type: unknown credential type {text:?}")));
+    }
+    Ok(known)
 }
 
-fn credential_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<CredentialType>, D::Error> {
-    let table = [
-        ("UnknownType", 0, None),
-        ("RS256PubKey", 1, Some(CredentialType::RS256PubKey)),
-        ("TlsCertChainPem", 2, Some(CredentialType::TlsCertChainPem)),
-        ("TlsPrivKeyPem", 3, Some(CredentialType::TlsPrivKeyPem)),
-    ];
-    named(deserializer, &table)
+/// An issuer or an audience; none if it is empty.
+fn short(field: &str, text: String) -> Result<Option<String>, ApiError> {
+    if text.len() > 256 {
+        return Err(ApiError::invalid(format!("{field}: at most 256 bytes")));
+    }
+    Ok(Some(text).filter(|text| !text.is_empty()))
 }
 
 #[derive(Debug, Serialize)]
@@ -179,22 +193,29 @@ struct CredentialBody {
     #[serde(rename = "ID")]
     id: String,
     #[serde(rename = "type")]
-    kind: &'static str,
+    kind: String,
     payload: String,
     #[serde(rename = "kind")]
     owner: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audience: Option<String>,
 }
 
 impl CredentialBody {
     fn of(credential: Credential) -> Self {
         let record = credential.record;
-        let CredentialKind::RS256PubKey = record.kind;
+        // A secret is written and never read.
+        let payload = if record.kind.is_secret() { String::new() } else { record.payload };
         Self {
             project_name: record.project,
             id: record.id,
-            kind: "RS256PubKey",
-            payload: record.payload,
+            kind: record.kind.name(),
+            payload,
             owner: "UserCreds",
+            issuer: record.issuer,
+            audience: record.audience,
         }
     }
 }

@@ -15,6 +15,8 @@ pub(crate) struct Request {
     pub(crate) query: Query,
     /// The ETag that the client wants to change; empty if any.
     pub(crate) if_match: String,
+    /// The cookie of a browser's login; empty if there is none.
+    pub(crate) login: String,
     /// The body of a POST or PUT.
     pub(crate) body: Bytes,
 }

@@ -3,11 +3,11 @@
 use hyper::Method;
 
 use super::router::{Handler, Route};
-use super::{access, cluster, hosts, metrics, roles, volumes};
+use super::{access, cluster, hosts, metrics, roles, users, vault, volumes};
 
 /// Every route that this server serves.
 pub(super) fn table() -> Vec<Route> {
-    [open(), site(), tenants(), volume_routes()].into_iter().flatten().collect()
+    [open(), site(), tenants(), volume_routes(), token_routes()].into_iter().flatten().collect()
 }
 
 /// A row for whoever shows a token.
@@ -76,5 +76,33 @@ fn volume_routes() -> Vec<Route> {
         token!(GET "/api/v2/projects/{projectName}/volumes/{UUID}" => volumes::get),
         token!(PUT "/api/v2/projects/{projectName}/volumes/{UUID}" => volumes::update),
         token!(DELETE "/api/v2/projects/{projectName}/volumes/{UUID}" => volumes::delete),
+    ]
+}
+
+/// Outside the contract: users, logins, roles that issue tokens.
+fn token_routes() -> Vec<Route> {
+    vec![
+        open!(GET "/login" => users::login_page),
+        open!(POST "/login" => users::log_in),
+        open!(POST "/logout" => users::log_out),
+        token!(GET "/auth/users" => users::list),
+        token!(POST "/auth/users/{name}" => users::put),
+        token!(DELETE "/auth/users/{name}" => users::delete),
+        token!(POST "/auth/users/{name}/jwt" => users::issue),
+        token!(POST "/auth/revocations" => users::revoke),
+        token!(GET "/v1/jwt/roles" => vault::list),
+        token!(GET "/v1/jwt/roles/{name}" => vault::read),
+        token!(POST "/v1/jwt/roles/{name}" => vault::write),
+        token!(PUT "/v1/jwt/roles/{name}" => vault::write),
+        token!(DELETE "/v1/jwt/roles/{name}" => vault::delete),
+        token!(POST "/v1/jwt/issue/{name}" => vault::issue),
+        token!(PUT "/v1/jwt/issue/{name}" => vault::issue),
+        token!(GET "/jwt/roles" => vault::list),
+        token!(GET "/jwt/roles/{name}" => vault::read),
+        token!(POST "/jwt/roles/{name}" => vault::write),
+        token!(PUT "/jwt/roles/{name}" => vault::write),
+        token!(DELETE "/jwt/roles/{name}" => vault::delete),
+        token!(POST "/jwt/issue/{name}" => vault::issue),
+        token!(PUT "/jwt/issue/{name}" => vault::issue),
     ]
 }

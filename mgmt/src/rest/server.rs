@@ -24,8 +24,8 @@ use super::deadline::Deadline;
 use super::error::{ApiError, Code};
 use super::request::{Query, Request};
 use super::router::{Handler, NoMatch};
-use super::{Api, Reply};
-use crate::auth::{self, Caller};
+use super::{Api, Reply, users, vault};
+use crate::auth::Caller;
 
 /// A server that runs until it is told to stop.
 #[derive(Debug)]
@@ -140,7 +140,10 @@ async fn respond(api: Rc<Api>, request: hyper::Request<Incoming>) -> Response<Fu
         let message = "the request took too long; a change may still be made";
         Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded, message))
     });
-    let reply = answer.unwrap_or_else(|error| Reply::error(&error));
+    let reply = answer.unwrap_or_else(|error| match vault::owns(&path) {
+        true => vault::error_reply(&error),
+        false => Reply::error(&error),
+    });
     api.counters.count(reply.status());
     if method != Method::GET {
         tracing::info!(%method, path, status = reply.status().as_u16(), "request");
@@ -166,8 +169,13 @@ async fn answer(api: &Rc<Api>, request: hyper::Request<Incoming>) -> Result<Repl
     };
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
     let if_match = request.headers().get(IF_MATCH).and_then(|tag| tag.to_str().ok()).unwrap_or_default();
-    let mut parsed =
-        Request { variables: found.variables, query, if_match: if_match.to_owned(), body: Bytes::new() };
+    let mut parsed = Request {
+        variables: found.variables,
+        query,
+        if_match: if_match.to_owned(),
+        login: users::cookie_of(request.headers()).to_owned(),
+        body: Bytes::new(),
+    };
     if matches!(*request.method(), Method::POST | Method::PUT) {
         parsed.body = read_body(request.into_body()).await?;
     }
@@ -180,16 +188,29 @@ async fn answer(api: &Rc<Api>, request: hyper::Request<Incoming>) -> Result<Repl
 }
 
 fn authenticate(api: &Api, headers: &HeaderMap) -> Result<Caller, ApiError> {
-    let value = headers
-        .get(AUTHORIZATION)
-        .ok_or_else(|| ApiError::unauthenticated("no token: send it as Authorization: Bearer <token>"))?;
+    let vault = headers.get("x-vault-token").and_then(|token| token.to_str().ok());
+    let Some(value) = headers.get(AUTHORIZATION) else {
+        if let Some(token) = vault {
+            return verify(api, token.trim());
+        }
+        let login = users::cookie_of(headers);
+        let hint = match login {
+            "" => "no token: send it as Authorization: Bearer <token>",
+            _ => "the login has ended: log in again",
+        };
+        return api.tokens.logged_in(login).ok_or_else(|| ApiError::unauthenticated(hint));
+    };
     let token = value.to_str().ok().and_then(|text| {
         let (scheme, token) = text.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
     });
     let token =
         token.ok_or_else(|| ApiError::unauthenticated("Authorization is not of the form Bearer <token>"))?;
-    auth::verify(token, |project, id| api.directory.key(project, id)).map_err(|error| {
+    verify(api, token)
+}
+
+fn verify(api: &Api, token: &str) -> Result<Caller, ApiError> {
+    api.tokens.verify(token, &api.directory).map_err(|error| {
         tracing::info!(%error, "a token was refused");
         error.into()
     })

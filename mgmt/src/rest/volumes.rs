@@ -14,7 +14,7 @@ use super::error::{ApiError, Code};
 use super::json::StringList;
 use super::request::Request;
 use super::{Api, Reply, rules};
-use crate::auth::{Caller, Permit, Resource, Scope, Verb};
+use crate::auth::{Caller, Permit, Scope, Verb};
 pub(super) use wire::compression_ratio;
 use wire::{Attributes, CreateVolume, UpdateVolume, VolumeBody, VolumeList};
 
@@ -22,8 +22,8 @@ use wire::{Attributes, CreateVolume, UpdateVolume, VolumeBody, VolumeList};
 pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
     let body: CreateVolume = request.json()?;
     let project = project_of(&request, &body.project_name)?;
-    let permit = caller.permit(Resource::Volumes, Verb::Create, Scope::Project(project))?;
-    let spec = specify(&api, &permit, &body)?;
+    let permit = caller.permit_volumes(Verb::Create, Scope::Project(project))?;
+    let spec = specify(&api, &caller, &permit, &body)?;
     tracing::info!(subject = caller.subject(), project = spec.project, name = spec.name, "create volume");
     let volume = api.view.create(spec).await?;
     Reply::json(&VolumeBody::of(&volume, &api.site))
@@ -33,17 +33,17 @@ pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
 pub(super) async fn list(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
     let scope = match project_of(&request, request.query.text("projectName")) {
         Ok(project) => Scope::Project(project),
-        Err(_) if caller.is_cluster_admin() => Scope::Cluster,
+        Err(_) if caller.spans_projects() => Scope::Cluster,
         Err(error) => return Err(error),
     };
-    let permit = caller.permit(Resource::Volumes, Verb::List, scope)?;
+    let permit = caller.permit_volumes(Verb::List, scope)?;
     if let Scope::Project(project) = scope {
         known_project(&api, project)?;
     }
     let filter = Filter::read(&api, &request)?;
     api.view.freshen().await?;
     let volumes = api.view.after(filter.offset);
-    let wanted = volumes.iter().filter(|volume| permit.covers(&volume.spec.project) && filter.admits(volume));
+    let wanted = volumes.iter().filter(|volume| covers(&permit, volume) && filter.admits(volume));
     let volumes = wanted.take(filter.limit).map(|volume| VolumeBody::of(volume, &api.site)).collect();
     Reply::json(&VolumeList { volumes })
 }
@@ -143,10 +143,10 @@ fn project_of<'a>(request: &'a Request, given: &'a str) -> Result<&'a str, ApiEr
 fn permit_one(caller: &Caller, request: &Request, verb: Verb, given: &str) -> Result<Permit, ApiError> {
     let scope = match project_of(request, given) {
         Ok(project) => Scope::Project(project),
-        Err(_) if caller.is_cluster_admin() && !request.variable("UUID").is_empty() => Scope::Cluster,
+        Err(_) if caller.spans_projects() && !request.variable("UUID").is_empty() => Scope::Cluster,
         Err(error) => return Err(error),
     };
-    Ok(caller.permit(Resource::Volumes, verb, scope)?)
+    Ok(caller.permit_volumes(verb, scope)?)
 }
 
 /// The volume of the path's UUID or, if that is empty, of the name.
@@ -154,15 +154,20 @@ fn find(api: &Api, permit: &Permit, request: &Request, name: &str) -> Result<Rc<
     let found = match (request.variable("UUID"), permit.project()) {
         ("", Some(project)) if !name.is_empty() => api.view.find_name(project, name),
         ("", _) => return Err(ApiError::invalid("UUID or name: one of them is required")),
-        (text, _) => {
-            let volume = api.view.find(rules::volume_uuid(text)?);
-            volume.filter(|volume| permit.covers(&volume.spec.project))
-        }
+        (text, _) => api.view.find(rules::volume_uuid(text)?),
     };
+    let found = found.filter(|volume| covers(permit, volume));
     found.ok_or_else(|| {
         let which = if request.variable("UUID").is_empty() { name } else { request.variable("UUID") };
         ApiError::not_found(format!("volume {which} does not exist"))
     })
+}
+
+/// Whether a permit, which may be limited to the caller's own volumes, is good for this one.
+fn covers(permit: &Permit, volume: &Volume) -> bool {
+    let project = &volume.spec.project;
+    permit.covers(project)
+        || permit.covers_owned(project, Attributes::parse(&volume.spec.attributes).owner.as_deref())
 }
 
 fn known_project(api: &Api, project: &str) -> Result<(), ApiError> {
@@ -170,7 +175,7 @@ fn known_project(api: &Api, project: &str) -> Result<(), ApiError> {
     known.then_some(()).ok_or_else(|| ApiError::invalid(format!("project {project} does not exist")))
 }
 
-fn specify(api: &Api, permit: &Permit, body: &CreateVolume) -> Result<VolumeSpec, ApiError> {
+fn specify(api: &Api, caller: &Caller, permit: &Permit, body: &CreateVolume) -> Result<VolumeSpec, ApiError> {
     let project = permit.project().ok_or_else(|| ApiError::invalid("projectName: required"))?;
     known_project(api, project)?;
     if body.replica_count > REPLICAS_MAX {
@@ -199,7 +204,7 @@ fn specify(api: &Api, permit: &Permit, body: &CreateVolume) -> Result<VolumeSpec
         ip_acl: body.ip_acl.as_ref().filter(given).map_or(Ok(IpAcl::Any), rules::ip_acl)?,
         compression: rules::compression(&body.compression)?.unwrap_or(false),
         limits: dataplane::Limits::default(),
-        attributes: Attributes::with_labels(body.labels.clone()).text()?,
+        attributes: Attributes::with_labels(body.labels.clone()).owned_by(caller.subject()).text()?,
     })
 }
 

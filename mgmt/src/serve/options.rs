@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use dataplane::{Bench, Config, PoolDrive, Reactors};
 
+use thiserror::Error;
+
 use super::values;
+use crate::auth::environment::{self, EnvironmentKeys};
 use crate::config_file;
 
 /// Arguments of `ferrule serve`; every one is also a key of its configuration file.
@@ -42,6 +45,14 @@ pub(crate) struct ServeArgs {
     /// be repeated
     #[arg(long, value_name = "null:SIZE|ram:SIZE", value_parser = values::bench)]
     bench: Vec<Bench>,
+    /// File with the key pair of users' tokens, as ferrule gen-keypair prints it; else $JWT_PRIVATE_KEY and
+    /// $JWT_PUBLIC_KEY [default: STATE/env, if it is there]
+    #[arg(long, value_name = "FILE", verbatim_doc_comment)]
+    env_file: Option<PathBuf>,
+    /// Program that takes each first-start token on its standard input, with the token's name as an argument; the token
+    /// is then in no file. Words are separated by spaces
+    #[arg(long, alias = "token_command", value_name = "COMMAND")]
+    token_command: Option<String>,
     /// How the log is written [default: human]
     #[arg(long, value_enum, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
@@ -71,6 +82,10 @@ pub(crate) struct Options {
     pub(crate) data_plane: Config,
     /// Addresses of the REST interface.
     pub(crate) api: Vec<SocketAddr>,
+    /// The environment file.
+    env_file: Option<PathBuf>,
+    /// What takes the first tokens, if no file shall.
+    pub(crate) token_command: Option<Vec<String>>,
     /// How the log is written.
     pub(crate) log_format: LogFormat,
     /// What is logged.
@@ -101,10 +116,14 @@ impl ServeArgs {
             bench: args.bench,
             ring_features_off: args.ring_feature_off,
         };
+        let token_command =
+            args.token_command.map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
         Ok(Options {
             state,
             data_plane,
             api: or_loopback(args.api, values::API_PORT),
+            env_file: args.env_file,
+            token_command: token_command.filter(|words| !words.is_empty()),
             log_format: args.log_format.unwrap_or(LogFormat::Human),
             log_level: args.log_level.unwrap_or(tracing::Level::INFO),
         })
@@ -122,10 +141,40 @@ impl ServeArgs {
             discovery: either(self.discovery, file.discovery),
             api: either(self.api, file.api),
             bench: either(self.bench, file.bench),
+            env_file: self.env_file.or(file.env_file),
+            token_command: self.token_command.or(file.token_command),
             log_format: self.log_format.or(file.log_format),
             log_level: self.log_level.or(file.log_level),
             ring_feature_off: either(self.ring_feature_off, file.ring_feature_off),
         }
+    }
+}
+
+/// Why the environment file cannot be used.
+#[derive(Debug, Error)]
+#[error("{path}")]
+pub(crate) struct EnvironmentFileError {
+    path: String,
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl Options {
+    /// The key pair of users' tokens: from the process's environment, else from the file.
+    pub(crate) fn environment(&self) -> Result<Option<EnvironmentKeys>, EnvironmentFileError> {
+        let default = self.state.join("env");
+        let path = self.env_file.as_ref().or_else(|| Some(&default).filter(|path| path.exists()));
+        let shown = path.map_or_else(|| "the environment".to_owned(), |path| path.display().to_string());
+        let wrong = |source: Box<dyn std::error::Error + Send + Sync>| EnvironmentFileError {
+            path: shown.clone(),
+            source,
+        };
+        let text = path.map(std::fs::read_to_string).transpose().map_err(|error| wrong(error.into()))?;
+        let file = environment::parse_file(&text.unwrap_or_default()).map_err(|error| wrong(error.into()))?;
+        let find = |name: &str| {
+            let own = std::env::var(name).ok().filter(|value| !value.is_empty());
+            own.or_else(|| file.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()))
+        };
+        EnvironmentKeys::read(find).map_err(|error| wrong(error.into()))
     }
 }
 

@@ -3,8 +3,9 @@
 //! Nothing here is precious: with the folder lost, the next start makes keys, credentials and tokens anew, and the pool
 //! knows the volumes.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use dataplane::Identity;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::files;
-use crate::auth::key::{KeyError, SigningKey, VerifyingKey};
+use crate::auth::key::{KeyError, SigningKey};
 use crate::auth::{self, Claims, SYSTEM};
 use crate::directory::{CredentialRecord, Directory, DirectoryError};
 use crate::metadata::{Change, Expect, Kind, Store, StoreError};
@@ -35,8 +36,11 @@ pub(crate) struct TokenFile {
 /// A token to be written once the server is ready.
 #[derive(Debug)]
 pub(crate) struct FreshToken {
+    name: &'static str,
     path: PathBuf,
     text: String,
+    /// Where it is noted that the token was handed to a command, and what is noted then.
+    note: (PathBuf, String),
 }
 
 /// Why the state folder cannot be used.
@@ -54,8 +58,16 @@ pub(crate) enum StateError {
     #[error("a key for tokens: {0}")]
     Key(#[from] KeyError),
     /// A token cannot be made.
-    #[error("a token: {0}")]
-    Token(#[from] jsonwebtoken::errors::Error),
+    #[error("a token cannot be made")]
+    Token(#[source] KeyError),
+    /// The command that takes tokens failed.
+    #[error("the token command {command:?} failed: {reason}")]
+    Command {
+        /// Its first word.
+        command: String,
+        /// How it failed.
+        reason: String,
+    },
     /// The metadata failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -140,12 +152,20 @@ impl StateFolder {
         &self,
         directory: &Directory,
         now: u64,
+        with_command: bool,
     ) -> Result<Vec<FreshToken>, StateError> {
         let mut fresh = Vec::new();
         for token in TOKENS {
             let key = self.settle_key(token, directory).await?;
             let path = self.token(token);
-            if self.is_good(&path, directory, now) {
+            if !with_command && self.is_good(&path, directory, now) {
+                continue;
+            }
+            let note = self.path.join(format!("{}.handed", token.file));
+            let handed = with_command.then(|| std::fs::read_to_string(&note).unwrap_or_default());
+            if let (Some(handed), Some(key)) = (handed, &key)
+                && is_note_of(&handed, key, now)
+            {
                 continue;
             }
             match std::fs::remove_file(&path) {
@@ -154,7 +174,9 @@ impl StateFolder {
                 Err(source) => return Err(failed(&path, source)),
             }
             if let Some(key) = key {
-                fresh.push(FreshToken { path, text: token.mint(&key, now)? });
+                let text = token.mint(&key, now)?;
+                let noted = format!("{} {}", now + LIFETIME_S, fingerprint(&key));
+                fresh.push(FreshToken { name: token.file, path, text, note: (note, noted) });
             }
         }
         Ok(fresh)
@@ -172,13 +194,13 @@ impl StateFolder {
             // The key first: a crash in between leaves a key that the next start replaces.
             files::replace(&path, key.private_pem().as_bytes(), 0o600)
                 .map_err(|source| failed(&path, source))?;
-            let record = CredentialRecord::of_pem(token.project, CREDENTIAL, key.public_pem());
+            let record = CredentialRecord::of_pem(token.project, CREDENTIAL, &key.public_pem());
             directory.create_credential(record).await?;
             return Ok(Some(key));
         }
         let Ok(text) = std::fs::read(&path) else { return Ok(None) };
         let key = SigningKey::parse_pem(&text)?;
-        let own = VerifyingKey::parse_pem(key.public_pem().as_bytes())?;
+        let own = key.verifying()?;
         let stored = directory.key(token.project, CREDENTIAL);
         Ok(stored.is_some_and(|stored| stored.is(&own)).then_some(key))
     }
@@ -201,16 +223,53 @@ impl TokenFile {
             jti: &Uuid::new_v4().to_string(),
             roles: &[self.role],
         };
-        Ok(auth::mint(key, &format!("{}:{CREDENTIAL}", self.project), &claims)?)
+        auth::mint(key, &format!("{}:{CREDENTIAL}", self.project), &claims).map_err(StateError::Token)
     }
 }
 
 impl FreshToken {
+    /// Hands the token to a command on its standard input, with the token's name as the last argument; waits for it.
+    pub(crate) fn hand_to(&self, command: &[String]) -> Result<(), StateError> {
+        let program = command.first().cloned().unwrap_or_default();
+        let failed_with = |reason: String| StateError::Command { command: program.clone(), reason };
+        let name = self.name.trim_end_matches(".jwt");
+        let mut child = Command::new(&program)
+            .args(command.iter().skip(1))
+            .arg(name)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(|error| failed_with(error.to_string()))?;
+        if let Some(mut input) = child.stdin.take() {
+            // Who does not read its input says by its exit code how that ended.
+            drop(input.write_all(self.text.as_bytes()));
+        }
+        let status = child.wait().map_err(|error| failed_with(error.to_string()))?;
+        if !status.success() {
+            return Err(failed_with(format!("{status} for {name}")));
+        }
+        let (note, text) = &self.note;
+        files::replace(note, text.as_bytes(), 0o600).map_err(|source| failed(note, source))
+    }
+
     /// Writes the token's file.
     pub(crate) fn write(&self) -> Result<(), StateError> {
         let text = format!("{}\n", self.text);
         files::replace(&self.path, text.as_bytes(), 0o600).map_err(|source| failed(&self.path, source))
     }
+}
+
+/// Whether a note says that a token of `key` was handed over that lasts for another month.
+fn is_note_of(note: &str, key: &SigningKey, now: u64) -> bool {
+    let mut words = note.split_whitespace();
+    let lasts =
+        words.next().and_then(|exp| exp.parse::<u64>().ok()).is_some_and(|exp| exp > now + RENEW_BEFORE_S);
+    lasts && words.next() == Some(&fingerprint(key))
+}
+
+fn fingerprint(key: &SigningKey) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.public_pem().as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn failed(path: &Path, source: io::Error) -> StateError {
@@ -247,7 +306,7 @@ mod test {
         let store = Rc::new(Embedded::open(&folder.metadata()).unwrap());
         let directory = Directory::load(store).await.unwrap();
         directory.ensure_projects([DEFAULT_PROJECT.to_owned()], |_| String::new()).await.unwrap();
-        let fresh = folder.prepare_tokens(&directory, now).await.unwrap();
+        let fresh = folder.prepare_tokens(&directory, now, false).await.unwrap();
         for token in &fresh {
             token.write().unwrap();
         }
@@ -315,7 +374,7 @@ mod test {
             {
                 let (_, directory, _) = start(&path, now()).await;
                 let other = SigningKey::generate().unwrap();
-                let record = CredentialRecord::of_pem(SYSTEM, "mine", other.public_pem());
+                let record = CredentialRecord::of_pem(SYSTEM, "mine", &other.public_pem());
                 directory.create_credential(record).await.unwrap();
                 directory.delete_credential(SYSTEM, CREDENTIAL).await.unwrap();
             }

@@ -4,12 +4,16 @@ use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
 
 use super::*;
 use crate::auth::{Denied, Resource, Scope, Verb};
 
 static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate().unwrap());
+/// The same for a library that is not under test.
+static ENCODING: LazyLock<EncodingKey> =
+    LazyLock::new(|| EncodingKey::from_rsa_pem(KEY.private_pem().as_bytes()).unwrap());
 
 fn public() -> VerifyingKey {
     VerifyingKey::parse_pem(KEY.public_pem().as_bytes()).unwrap()
@@ -24,7 +28,7 @@ fn claims() -> Value {
 }
 
 fn signed(header: &Header, claims: &Value) -> String {
-    jsonwebtoken::encode(header, claims, &KEY.encoding).unwrap()
+    jsonwebtoken::encode(header, claims, &ENCODING).unwrap()
 }
 
 fn with_kid(kid: &str) -> Header {
@@ -82,7 +86,7 @@ fn hs256_with_the_public_key_as_secret_is_refused() {
     header.kid = Some("system:root".to_owned());
     let der = pem::parse(KEY.public_pem()).unwrap().into_contents();
     for secret in [KEY.public_pem().as_bytes(), KEY.public_pem().trim().as_bytes(), &der] {
-        let key = jsonwebtoken::EncodingKey::from_secret(secret);
+        let key = EncodingKey::from_secret(secret);
         let token = jsonwebtoken::encode(&header, &claims(), &key).unwrap();
         assert!(matches!(check(&token), Err(TokenError::Rejected(_))));
     }
@@ -90,11 +94,14 @@ fn hs256_with_the_public_key_as_secret_is_refused() {
 
 #[test]
 fn another_algorithm_of_the_same_key_is_refused() {
-    for algorithm in [Algorithm::RS384, Algorithm::RS512, Algorithm::PS256] {
+    for algorithm in [Algorithm::RS384, Algorithm::RS512] {
         let mut header = Header::new(algorithm);
         header.kid = Some("system:root".to_owned());
         assert!(matches!(check(&signed(&header, &claims())), Err(TokenError::Rejected(_))), "{algorithm:?}");
     }
+    let mut header = with_kid("system:root");
+    header.alg = Algorithm::PS256;
+    assert_eq!(check(&signed(&header, &claims())).unwrap_err(), TokenError::Header);
 }
 
 #[test]
@@ -137,8 +144,9 @@ fn kid_must_name_a_stored_credential() {
 
 #[test]
 fn another_key_and_a_changed_text_are_refused() {
-    let other = SigningKey::generate().unwrap();
-    let token = jsonwebtoken::encode(&with_kid("system:root"), &claims(), &other.encoding).unwrap();
+    let other = SigningKey::generate().unwrap().private_pem();
+    let other = EncodingKey::from_rsa_pem(other.as_bytes()).unwrap();
+    let token = jsonwebtoken::encode(&with_kid("system:root"), &claims(), &other).unwrap();
     assert!(matches!(check(&token), Err(TokenError::Rejected(_))));
     let token = signed(&with_kid("p:a"), &json!({"exp": now() + 60, "sub": "s", "roles": ["p:viewer"]}));
     let parts: Vec<&str> = token.split('.').collect();
@@ -182,4 +190,97 @@ fn garbage_is_refused_without_a_panic() {
         assert!(check(text).is_err(), "{text}");
         assert!(claimed_roles(text).is_none());
     }
+}
+
+/// Keys as a server has them: one by `kid`, others by their issuers.
+struct Table(Vec<(Option<&'static str>, Trusted)>, Vec<&'static str>);
+
+impl Keys for Table {
+    fn by_id(&self, kid: &str) -> Option<Trusted> {
+        self.0.iter().find(|(known, _)| *known == Some(kid)).map(|(_, trusted)| trusted.clone())
+    }
+
+    fn by_issuer(&self, issuer: &str) -> Vec<Trusted> {
+        let named = |trusted: &Trusted| trusted.issuer.as_deref() == Some(issuer);
+        self.0.iter().filter(|(_, trusted)| named(trusted)).map(|(_, trusted)| trusted.clone()).collect()
+    }
+
+    fn is_revoked(&self, token: &Facts) -> bool {
+        token.id.as_deref().is_some_and(|id| self.1.contains(&id))
+    }
+}
+
+fn trusted(key: &SigningKey, issuer: Option<&str>, audience: Option<&str>) -> Trusted {
+    Trusted {
+        key: key.verifying().unwrap(),
+        scope: "system".to_owned(),
+        issuer: issuer.map(str::to_owned),
+        audience: audience.map(str::to_owned),
+    }
+}
+
+fn accepted(keys: &Table, token: &str) -> Result<Caller, TokenError> {
+    #[expect(clippy::cast_precision_loss, reason = "a time of our days")]
+    verify_with(token, keys, now() as f64).map(|(caller, _)| caller)
+}
+
+#[test]
+fn a_token_without_kid_is_found_by_its_registered_issuer() {
+    use crate::auth::algorithm::Algorithm as Own;
+    for algorithm in Own::ALL {
+        let key = SigningKey::generate_for(algorithm).unwrap();
+        let keys = Table(vec![(None, trusted(&key, Some("them"), None))], vec![]);
+        let mut claims = claims();
+        claims["iss"] = json!("them");
+        assert!(accepted(&keys, &mint(&key, "", &claims).unwrap()).unwrap().is_cluster_admin());
+        assert!(accepted(&keys, &mint(&key, "their-own-name", &claims).unwrap()).is_ok());
+        claims["iss"] = json!("others");
+        assert_eq!(accepted(&keys, &mint(&key, "", &claims).unwrap()).unwrap_err(), TokenError::KeyId);
+        // A key that a kid names is for its registered issuer alone, too.
+        let keys = Table(vec![(Some("p:a"), trusted(&key, Some("them"), None))], vec![]);
+        assert!(accepted(&keys, &mint(&key, "p:a", &claims).unwrap()).is_err());
+    }
+}
+
+#[test]
+fn keys_of_one_issuer_are_told_apart_by_algorithm_and_signature() {
+    use crate::auth::algorithm::Algorithm as Own;
+    let keys: Vec<SigningKey> = [Own::RS256, Own::RS384, Own::ES256, Own::ES256, Own::HS256]
+        .into_iter()
+        .map(|algorithm| SigningKey::generate_for(algorithm).unwrap())
+        .collect();
+    let table = Table(keys.iter().map(|key| (None, trusted(key, Some("them"), None))).collect(), vec![]);
+    let mut claims = claims();
+    claims["iss"] = json!("them");
+    for key in &keys {
+        assert!(accepted(&table, &mint(key, "", &claims).unwrap()).is_ok(), "{key:?}");
+    }
+    let stranger = SigningKey::generate_for(Own::ES256).unwrap();
+    assert!(accepted(&table, &mint(&stranger, "", &claims).unwrap()).is_err());
+}
+
+#[test]
+fn a_registered_audience_is_required() {
+    let keys = Table(vec![(Some("p:a"), trusted(&KEY, None, Some("ours")))], vec![]);
+    let token = |audience: Value| {
+        let mut claims = claims();
+        claims["aud"] = audience;
+        signed(&with_kid("p:a"), &claims)
+    };
+    assert!(accepted(&keys, &token(json!("ours"))).is_ok());
+    assert!(accepted(&keys, &token(json!(["others", "ours"]))).is_ok());
+    for wrong in [json!("others"), json!(["others"]), json!([]), json!(7), Value::Null] {
+        assert_eq!(accepted(&keys, &token(wrong.clone())).unwrap_err(), TokenError::Audience, "{wrong}");
+    }
+    assert_eq!(accepted(&keys, &signed(&with_kid("p:a"), &claims())).unwrap_err(), TokenError::Audience);
+}
+
+#[test]
+fn a_revoked_token_is_refused() {
+    let keys = Table(vec![(Some("p:a"), trusted(&KEY, None, None))], vec!["7"]);
+    let mut claims = claims();
+    claims["jti"] = json!("6");
+    assert!(accepted(&keys, &signed(&with_kid("p:a"), &claims)).is_ok());
+    claims["jti"] = json!("7");
+    assert_eq!(accepted(&keys, &signed(&with_kid("p:a"), &claims)).unwrap_err(), TokenError::Revoked);
 }

@@ -18,6 +18,8 @@ use tokio_rustls::client::TlsStream;
 
 use super::super::{Api, Server, Site};
 use super::fake::{Fake, identity};
+use crate::auth::Tokens;
+use crate::auth::environment::{EnvironmentKeys, generate, parse_file};
 use crate::auth::key::SigningKey;
 use crate::directory::{CredentialRecord, Directory};
 use crate::metadata::{Embedded, Store};
@@ -82,7 +84,7 @@ impl Bench {
         let projects = ["default", "other"].map(str::to_owned);
         directory.ensure_projects(projects, |name| format!("uuid-of-{name}")).await.unwrap();
         for project in ["system", "default"] {
-            let record = CredentialRecord::of_pem(project, "root", KEY.public_pem());
+            let record = CredentialRecord::of_pem(project, "root", &KEY.public_pem());
             directory.create_credential(record).await.unwrap();
         }
         let site = Site {
@@ -92,7 +94,8 @@ impl Bench {
             discovery_endpoints: vec!["127.0.0.1:8009".to_owned()],
             nvme_endpoints: vec!["127.0.0.1:4420".to_owned()],
         };
-        let api = Api::new(plane, view, directory, site);
+        let tokens = Tokens::load(store.clone(), environment()).await.unwrap();
+        let api = Api::new(plane, view, directory, tokens, site);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = Server::start(&api, vec![listener], tls());
@@ -174,6 +177,13 @@ impl Answer {
         assert!(!self.json["message"].as_str().unwrap().is_empty());
         assert_eq!(self.headers["content-type"], "application/json");
     }
+}
+
+/// A key pair of an environment file.
+fn environment() -> Option<EnvironmentKeys> {
+    let variables = parse_file(&generate().unwrap()).unwrap();
+    let find = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    EnvironmentKeys::read(find).unwrap()
 }
 
 /// A token that lasts.

@@ -79,6 +79,9 @@ pub(super) struct Attributes {
     /// Labels in the order in which they were given.
     #[serde(default)]
     pub(super) labels: Vec<Label>,
+    /// The subject of the token that made the volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) owner: Option<String>,
     #[serde(flatten)]
     rest: serde_json::Map<String, Value>,
 }
@@ -157,6 +160,11 @@ impl Attributes {
     /// Attributes with these labels alone.
     pub(super) fn with_labels(labels: Vec<Label>) -> Self {
         Self { labels, ..Self::default() }
+    }
+
+    /// The same with an owner.
+    pub(super) fn owned_by(self, subject: &str) -> Self {
+        Self { owner: Some(subject.to_owned()), ..self }
     }
 }
 

@@ -1,0 +1,405 @@
+//! The one service of tokens: finds keys wherever they are registered, remembers what it has verified, and keeps users,
+//! issuing roles and revocations.
+//!
+//! A verified token is remembered under a generation. Whatever takes trust away (a credential, a role or a user deleted, a
+//! token revoked) begins a new generation, so that nothing remembered outlives it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::sync::{Mutex, Semaphore};
+
+use super::algorithm::Algorithm;
+use super::environment::EnvironmentKeys;
+use super::issuing::{self, Defaults, Issued, IssuingRole, Wanted};
+use super::key::KeyError;
+use super::password::{Hashed, PasswordError};
+use super::records::Records;
+use super::role::RoleClaims;
+use super::token::{Facts, Keys, TokenError, Trusted, Verified, mint, now, verify_with};
+use super::users::{Logins, User};
+use super::{Caller, Role, SYSTEM};
+use crate::directory::Directory;
+use crate::metadata::{Kind, Store, StoreError};
+
+/// Users, issuing roles, revocations, and what has been verified.
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    store: Rc<dyn Store>,
+    environment: Option<EnvironmentKeys>,
+    users: Records<User>,
+    roles: Records<IssuingRole>,
+    revocations: Records<Revocation>,
+    logins: Logins,
+    generation: Cell<u64>,
+    verified: RefCell<HashMap<[u8; 32], Remembered>>,
+    /// One change at a time, so that memory follows the store in order.
+    changing: Mutex<()>,
+    /// One password at a time: each takes memory and a core.
+    hashing: Semaphore,
+}
+
+/// A token taken back: by its `jti`, or all tokens of a subject that were issued before.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct Revocation {
+    /// When all that it speaks of has expired, in seconds since 1970.
+    until: f64,
+    /// For a subject: what was issued up to here is taken back.
+    #[serde(default)]
+    issued_until: Option<f64>,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    caller: Caller,
+    expires: f64,
+    generation: (u64, u64),
+}
+
+/// Why a change or a login was refused or failed.
+#[derive(Debug, Error)]
+pub(crate) enum TokensError {
+    /// There is none.
+    #[error("{0} does not exist")]
+    NotFound(String),
+    /// There are too many.
+    #[error("at most {0} are kept")]
+    Full(usize),
+    /// A key is none.
+    #[error("key: {0}")]
+    Key(#[from] KeyError),
+    /// A password cannot be kept.
+    #[error("{0}")]
+    Password(#[from] PasswordError),
+    /// A request makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// Name or password are wrong.
+    #[error("the name or the password is wrong")]
+    Login,
+    /// Too many wrong passwords.
+    #[error("too many wrong passwords; try again in {0} s")]
+    Slow(u64),
+    /// The server has no key to sign with.
+    #[error(
+        "this server has no key for users' tokens: put what ferrule gen-keypair prints into a file, and start the \
+         server with --env-file FILE"
+    )]
+    NoKey,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Tokens {
+    /// Reads everything from the store.
+    pub(crate) async fn load(
+        store: Rc<dyn Store>,
+        environment: Option<EnvironmentKeys>,
+    ) -> Result<Self, StoreError> {
+        let records = store.load().await?;
+        Ok(Self {
+            users: Records::read(Kind::User, &records)?,
+            roles: Records::read(Kind::IssuingRole, &records)?,
+            revocations: Records::read(Kind::Revocation, &records)?,
+            store,
+            environment,
+            logins: Logins::default(),
+            generation: Cell::new(0),
+            verified: RefCell::default(),
+            changing: Mutex::new(()),
+            hashing: Semaphore::new(1),
+        })
+    }
+
+    /// Verifies a token, or remembers that it has.
+    pub(crate) fn verify(&self, token: &str, directory: &Directory) -> Result<Caller, TokenError> {
+        let now = now();
+        let generation = (self.generation.get(), directory.generation());
+        let mut name = [0; 32];
+        name.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+        if let Some(known) = self.verified.borrow().get(&name)
+            && known.generation == generation
+            && known.expires > now
+        {
+            return Ok(known.caller.clone());
+        }
+        let (caller, facts) = verify_with(token, &All { tokens: self, directory }, now)?;
+        let mut verified = self.verified.borrow_mut();
+        if verified.len() >= REMEMBERED_MAX {
+            verified.retain(|_, known| known.generation == generation && known.expires > now);
+        }
+        if verified.len() >= REMEMBERED_MAX {
+            verified.clear();
+        }
+        verified.insert(name, Remembered { caller: caller.clone(), expires: facts.expires, generation });
+        Ok(caller)
+    }
+
+    /// Forgets everything that was verified.
+    fn begin_generation(&self) {
+        self.generation.set(self.generation.get() + 1);
+        self.verified.borrow_mut().clear();
+    }
+
+    /// Takes a token back by its `jti`. `until` is when it would have expired.
+    pub(crate) async fn revoke(&self, id: &str, until: f64) -> Result<(), TokensError> {
+        let _one = self.changing.lock().await;
+        self.put_revocation(format!("jti/{id}"), Revocation { until, issued_until: None }).await
+    }
+
+    async fn put_revocation(&self, key: String, revocation: Revocation) -> Result<(), TokensError> {
+        let now = now();
+        let over = self.revocations.all().into_iter().filter(|(_, revocation)| revocation.until <= now);
+        let over: Vec<String> = over.map(|(key, _)| key).collect();
+        if !over.is_empty() {
+            self.revocations.remove(self.store.as_ref(), over).await?;
+        }
+        if self.revocations.len() >= REVOCATIONS_MAX {
+            return Err(TokensError::Full(REVOCATIONS_MAX));
+        }
+        self.revocations.put(self.store.as_ref(), &key, revocation).await?;
+        self.begin_generation();
+        Ok(())
+    }
+
+    /// Makes a user, or changes one.
+    pub(crate) async fn put_user(
+        &self,
+        name: &str,
+        roles: Vec<String>,
+        projects: Vec<String>,
+        password: String,
+    ) -> Result<(), TokensError> {
+        let password = self.hash(move || Hashed::of(&password)).await??;
+        let _one = self.changing.lock().await;
+        if !self.users.has(name) && self.users.len() >= USERS_MAX {
+            return Err(TokensError::Full(USERS_MAX));
+        }
+        self.users.put(self.store.as_ref(), name, User { roles, projects, password }).await?;
+        self.logins.end_all_of(name);
+        Ok(())
+    }
+
+    /// All users.
+    pub(crate) fn users(&self) -> Vec<(String, User)> {
+        self.users.all()
+    }
+
+    /// Removes a user; the user's tokens and logins end.
+    pub(crate) async fn delete_user(&self, name: &str) -> Result<(), TokensError> {
+        let _one = self.changing.lock().await;
+        if !self.users.has(name) {
+            return Err(TokensError::NotFound(format!("user {name}")));
+        }
+        let now = now();
+        let revocation = Revocation { until: now + USER_LIFETIME_S as f64 * 2.0, issued_until: Some(now) };
+        self.put_revocation(format!("sub/{name}"), revocation).await?;
+        self.users.remove(self.store.as_ref(), vec![name.to_owned()]).await?;
+        self.logins.end_all_of(name);
+        Ok(())
+    }
+
+    /// Issues a token for a user, signed with the environment's key.
+    pub(crate) fn issue_for_user(&self, name: &str) -> Result<Issued, TokensError> {
+        #[derive(Serialize)]
+        struct UserClaims<'a> {
+            iss: &'a str,
+            sub: &'a str,
+            roles: &'a [String],
+            #[serde(skip_serializing_if = "<[String]>::is_empty")]
+            projects: &'a [String],
+            // A fraction tells a token made after a user was deleted from one made before.
+            iat: f64,
+            exp: u64,
+            jti: &'a str,
+        }
+        let user = self.users.get(name).ok_or_else(|| TokensError::NotFound(format!("user {name}")))?;
+        let environment = self.environment.as_ref();
+        let (key, issuer) = environment
+            .and_then(|keys| Some((keys.signing.as_ref()?, &keys.issuer)))
+            .ok_or(TokensError::NoKey)?;
+        let id = uuid::Uuid::new_v4().to_string();
+        let claims = UserClaims {
+            iss: issuer,
+            sub: name,
+            roles: &user.roles,
+            projects: &user.projects,
+            iat: now(),
+            exp: jsonwebtoken::get_current_timestamp() + USER_LIFETIME_S,
+            jti: &id,
+        };
+        let token = mint(key, "", &claims)?;
+        Ok(Issued { id, token })
+    }
+
+    /// Begins a login; the text is the cookie's value.
+    pub(crate) async fn log_in(&self, name: &str, password: String) -> Result<String, TokensError> {
+        let user = self.users.get(name);
+        if let Some(wait) = user.as_ref().and_then(|_| self.logins.wait_s(name, now())) {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 64")]
+            return Err(TokensError::Slow(wait.ceil() as u64));
+        }
+        let kept = user.as_ref().map(|user| user.password.clone());
+        let known = kept.is_some();
+        let right = self
+            .hash(move || match kept {
+                Some(kept) => kept.is(&password),
+                None => {
+                    drop(Hashed::decoy());
+                    false
+                }
+            })
+            .await?;
+        if known {
+            self.logins.note(name, right, now());
+        }
+        // The user may have been changed or deleted meanwhile.
+        if !right || !self.users.has(name) {
+            return Err(TokensError::Login);
+        }
+        self.logins.begin(name, now()).ok_or(TokensError::Password(PasswordError::Failed))
+    }
+
+    /// Ends a login.
+    pub(crate) fn log_out(&self, cookie: &str) {
+        self.logins.end(cookie);
+    }
+
+    /// Who a login's cookie is of, with the user's roles as they are now.
+    pub(crate) fn logged_in(&self, cookie: &str) -> Option<Caller> {
+        let name = self.logins.user_of(cookie, now())?;
+        let user = self.users.get(&name)?;
+        let claims = RoleClaims { roles: &user.roles, groups: &[], projects: &user.projects };
+        Some(Caller { subject: name, roles: Role::of_claims(claims), _verified: Verified::new() })
+    }
+
+    /// Runs `work` where it may take its time, one at a time.
+    async fn hash<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, TokensError> {
+        let failed = || TokensError::Password(PasswordError::Failed);
+        let _one = self.hashing.acquire().await.map_err(|_| failed())?;
+        tokio::task::spawn_blocking(work).await.map_err(|_| failed())
+    }
+
+    /// Makes an issuing role or changes one. Without a key the role's own stays, and with it its algorithm.
+    pub(crate) async fn put_role(
+        &self,
+        name: &str,
+        algorithm: Option<Algorithm>,
+        key: Option<&str>,
+        defaults: impl FnOnce(Defaults) -> Defaults,
+    ) -> Result<(), TokensError> {
+        let _one = self.changing.lock().await;
+        let before = self.roles.get(name);
+        if before.is_none() && self.roles.len() >= ROLES_MAX {
+            return Err(TokensError::Full(ROLES_MAX));
+        }
+        let kept = before.as_ref().map(|role| role.defaults.clone()).unwrap_or_default();
+        let role = match (key, before) {
+            (Some(key), before) => {
+                let own = before.and_then(|role| Algorithm::of_header(role.algorithm()));
+                let algorithm = algorithm.or(own).unwrap_or(Algorithm::RS256);
+                IssuingRole::new(algorithm, key, defaults(kept))?
+            }
+            (None, Some(before))
+                if algorithm.is_none_or(|algorithm| algorithm.name() == before.algorithm()) =>
+            {
+                before.with(defaults(kept))
+            }
+            (None, Some(_)) => {
+                return Err(TokensError::Invalid("algorithm: another one needs another key".to_owned()));
+            }
+            (None, None) => {
+                let hint = "key: required: a private key in PEM form, or a secret for HS256, HS384 and HS512";
+                return Err(TokensError::Invalid(hint.to_owned()));
+            }
+        };
+        self.roles.put(self.store.as_ref(), name, role).await?;
+        self.begin_generation();
+        Ok(())
+    }
+
+    /// One issuing role.
+    pub(crate) fn role(&self, name: &str) -> Option<IssuingRole> {
+        self.roles.get(name)
+    }
+
+    /// The names of all issuing roles.
+    pub(crate) fn role_names(&self) -> Vec<String> {
+        self.roles.all().into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// Removes an issuing role; its tokens are refused from here on.
+    pub(crate) async fn delete_role(&self, name: &str) -> Result<(), TokensError> {
+        let _one = self.changing.lock().await;
+        self.roles.remove(self.store.as_ref(), vec![name.to_owned()]).await?;
+        self.begin_generation();
+        Ok(())
+    }
+
+    /// Issues a token of a role.
+    pub(crate) fn issue(&self, name: &str, wanted: Wanted) -> Result<Issued, TokensError> {
+        let role = self.roles.get(name).ok_or_else(|| TokensError::NotFound(format!("role {name}")))?;
+        Ok(role.issue(name, wanted, jsonwebtoken::get_current_timestamp())?)
+    }
+}
+
+/// Keys from everywhere.
+struct All<'a> {
+    tokens: &'a Tokens,
+    directory: &'a Directory,
+}
+
+impl Keys for All<'_> {
+    fn by_id(&self, kid: &str) -> Option<Trusted> {
+        if let Some(name) = issuing::role_of(kid) {
+            let role = self.tokens.roles.get(name)?;
+            let key = role.signing().and_then(|key| key.verifying()).ok()?;
+            let audience = role.defaults.audience;
+            return Some(Trusted { key, scope: SYSTEM.to_owned(), issuer: None, audience });
+        }
+        let (project, id) = kid.split_once(':')?;
+        self.directory.trusted(project, id)
+    }
+
+    fn by_issuer(&self, issuer: &str) -> Vec<Trusted> {
+        let mut found = self.directory.trusted_by_issuer(issuer);
+        if let Some(keys) = self.tokens.environment.as_ref().filter(|keys| keys.issuer == issuer) {
+            let own = Trusted {
+                key: keys.verifying.clone(),
+                scope: SYSTEM.to_owned(),
+                issuer: Some(issuer.to_owned()),
+                audience: None,
+            };
+            found.insert(0, own);
+        }
+        found
+    }
+
+    fn is_revoked(&self, token: &Facts) -> bool {
+        let revocations = &self.tokens.revocations;
+        let own = token.id.as_ref().is_some_and(|id| revocations.has(&format!("jti/{id}")));
+        // Subjects are those of the environment's issuer: others' have nothing to do with our users.
+        let users = self.tokens.environment.as_ref().map(|keys| keys.issuer.as_str());
+        let subject = revocations.get(&format!("sub/{}", token.subject));
+        let earlier = subject.and_then(|revocation| revocation.issued_until);
+        own || users.is_some()
+            && users == token.issuer.as_deref()
+            && earlier.is_some_and(|until| token.issued.is_none_or(|issued| issued <= until))
+    }
+}
+
+/// A minute's worth of distinct callers on a busy cluster, in a few MiB.
+const REMEMBERED_MAX: usize = 4096;
+const REVOCATIONS_MAX: usize = 16_384;
+const USERS_MAX: usize = 1024;
+const ROLES_MAX: usize = 256;
+/// How long a user's token lasts: a year.
+const USER_LIFETIME_S: u64 = 365 * 24 * 3600;

@@ -1,0 +1,160 @@
+//! Users with passwords, and their logins.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+
+use super::password::Hashed;
+
+/// A user as kept.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct User {
+    /// `admin`, `api`, `user`.
+    pub(crate) roles: Vec<String>,
+    /// The projects in which `api` and `user` count; none means the default one.
+    #[serde(default)]
+    pub(crate) projects: Vec<String>,
+    /// The password.
+    pub(crate) password: Hashed,
+}
+
+/// Roles that a user may have.
+pub(crate) const USER_ROLES: [&str; 3] = ["admin", "api", "user"];
+
+/// Logins of browsers: a cookie's digest, and whose it is. Held in memory: a restart ends them.
+#[derive(Debug, Default)]
+pub(super) struct Logins {
+    open: RefCell<BTreeMap<[u8; 32], Login>>,
+    /// Wrong passwords in a row by known user, and when the next try is heard.
+    failures: RefCell<BTreeMap<String, (u32, f64)>>,
+}
+
+#[derive(Clone, Debug)]
+struct Login {
+    user: String,
+    expires: f64,
+}
+
+impl Logins {
+    /// Begins a login; the text is the cookie's value.
+    pub(super) fn begin(&self, user: &str, now: f64) -> Option<String> {
+        let mut secret = [0; SECRET_BYTES];
+        SystemRandom::new().fill(&mut secret).ok()?;
+        let cookie = URL_SAFE_NO_PAD.encode(secret);
+        let mut open = self.open.borrow_mut();
+        open.retain(|_, login| login.expires > now);
+        if open.len() >= LOGINS_MAX {
+            // The one that would end first makes room.
+            let first = open.iter().min_by(|one, other| one.1.expires.total_cmp(&other.1.expires));
+            let first = first.map(|(key, _)| *key);
+            first.and_then(|key| open.remove(&key));
+        }
+        open.insert(fingerprint(&cookie), Login { user: user.to_owned(), expires: now + LIFETIME_S });
+        Some(cookie)
+    }
+
+    /// Whose login a cookie is.
+    pub(super) fn user_of(&self, cookie: &str, now: f64) -> Option<String> {
+        let open = self.open.borrow();
+        let login = open.get(&fingerprint(cookie)).filter(|login| login.expires > now)?;
+        Some(login.user.clone())
+    }
+
+    /// Ends a login.
+    pub(super) fn end(&self, cookie: &str) {
+        self.open.borrow_mut().remove(&fingerprint(cookie));
+    }
+
+    /// Ends all logins of a user.
+    pub(super) fn end_all_of(&self, user: &str) {
+        self.open.borrow_mut().retain(|_, login| login.user != user);
+        self.failures.borrow_mut().remove(user);
+    }
+
+    /// How long a known user must wait before the next try is heard.
+    pub(super) fn wait_s(&self, user: &str, now: f64) -> Option<f64> {
+        let failures = self.failures.borrow();
+        failures.get(user).map(|(_, heard)| heard - now).filter(|wait| *wait > 0.0)
+    }
+
+    /// Notes how a known user's try ended.
+    pub(super) fn note(&self, user: &str, right: bool, now: f64) {
+        let mut failures = self.failures.borrow_mut();
+        if right {
+            failures.remove(user);
+            return;
+        }
+        let entry = failures.entry(user.to_owned()).or_insert((0, now));
+        entry.0 = entry.0.saturating_add(1);
+        if entry.0 >= FREE_TRIES {
+            entry.1 = now + f64::from(2_u32.pow((entry.0 - FREE_TRIES).min(6)));
+        }
+    }
+}
+
+/// What is kept of a cookie: who reads the memory cannot use it.
+fn fingerprint(cookie: &str) -> [u8; 32] {
+    let mut key = [0; 32];
+    key.copy_from_slice(digest(&SHA256, cookie.as_bytes()).as_ref());
+    key
+}
+
+const SECRET_BYTES: usize = 32;
+const LOGINS_MAX: usize = 1024;
+/// A working day.
+pub(crate) const LIFETIME_S: f64 = 12.0 * 3600.0;
+/// Wrong passwords before tries are slowed down.
+const FREE_TRIES: u32 = 5;
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn a_login_lasts_a_working_day_and_no_longer() {
+        let logins = Logins::default();
+        let cookie = logins.begin("a", 0.0).unwrap();
+        assert_eq!(logins.user_of(&cookie, LIFETIME_S - 1.0).as_deref(), Some("a"));
+        assert_eq!(logins.user_of(&cookie, LIFETIME_S), None);
+        assert_eq!(logins.user_of("guess", 1.0), None);
+        logins.end(&cookie);
+        assert_eq!(logins.user_of(&cookie, 1.0), None);
+    }
+
+    #[test]
+    fn logins_do_not_grow_without_bound() {
+        let logins = Logins::default();
+        let first = logins.begin("first", 0.0).unwrap();
+        for number in 1..=LOGINS_MAX {
+            #[expect(clippy::cast_precision_loss, reason = "a small number")]
+            let cookie = logins.begin("more", number as f64).unwrap();
+            assert_eq!(logins.user_of(&cookie, 1.0).as_deref(), Some("more"));
+        }
+        assert_eq!(logins.open.borrow().len(), LOGINS_MAX);
+        assert_eq!(logins.user_of(&first, 1.0), None, "the oldest made room");
+    }
+
+    #[test]
+    fn wrong_passwords_slow_down_and_a_right_one_forgives() {
+        let logins = Logins::default();
+        for _ in 1..FREE_TRIES {
+            logins.note("a", false, 0.0);
+            assert_eq!(logins.wait_s("a", 0.0), None);
+        }
+        logins.note("a", false, 0.0);
+        assert_eq!(logins.wait_s("a", 0.0), Some(1.0));
+        logins.note("a", false, 1.0);
+        assert_eq!(logins.wait_s("a", 1.0), Some(2.0));
+        for _ in 0..100 {
+            logins.note("a", false, 5.0);
+        }
+        assert_eq!(logins.wait_s("a", 5.0), Some(64.0));
+        logins.note("a", true, 100.0);
+        assert_eq!(logins.wait_s("a", 100.0), None);
+    }
+}

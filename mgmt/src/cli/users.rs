@@ -1,0 +1,141 @@
+//! Users with passwords and their tokens, and tokens taken back.
+
+use std::io::{BufRead as _, IsTerminal as _};
+
+use clap::{Args, Subcommand};
+use hyper::Method;
+use serde_json::json;
+
+use super::Environment;
+use super::client::{Call, encode};
+use super::failure::Failure;
+use super::run::with_client;
+use super::settings::ClientArgs;
+use super::verbs::Verb;
+
+/// A user to be made.
+#[derive(Args, Debug)]
+pub(super) struct AddUser {
+    /// Name, roles (admin, api, user) and password; without the password it is read from the standard input
+    #[arg(value_name = "NAME:ROLES[:PASSWORD]")]
+    user: String,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// A user who shall have a token.
+#[derive(Args, Debug)]
+pub(super) struct UserJwt {
+    /// The user's name
+    name: String,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// A user.
+#[derive(Args, Debug)]
+pub(super) struct WhichUser {
+    /// The user's name
+    #[arg(long)]
+    pub(super) name: String,
+}
+
+/// Nouns of `revoke`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Revoke {
+    /// Take a token back: it is refused from here on
+    #[command(after_help = "Example:\n  ferrule revoke jwt --jti 4f7c9b1e-3e2b-4d0c-9a51-3f5d5a1f2b6e")]
+    Jwt(WhichJwt),
+}
+
+/// A token.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(super) struct WhichJwt {
+    /// Its jti
+    #[arg(long)]
+    jti: Option<String>,
+    /// The token itself, or @FILE
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
+}
+
+impl AddUser {
+    pub(super) fn run(self, environment: Environment<'_>) -> Result<String, Failure> {
+        let wrong = |reason: &str| Failure::Wrong { what: "the user".to_owned(), reason: reason.to_owned() };
+        let mut parts = self.user.splitn(3, ':');
+        let name = parts.next().filter(|name| !name.is_empty()).ok_or_else(|| wrong("a name is missing"))?;
+        let roles = parts
+            .next()
+            .ok_or_else(|| wrong("expected NAME:ROLES:PASSWORD, such as ann:admin,api:secret"))?;
+        let roles: Vec<&str> = roles.split(',').filter(|role| !role.is_empty()).collect();
+        let password = match parts.next() {
+            Some(password) => password.to_owned(),
+            None => read_password()?,
+        };
+        let path = format!("/auth/users/{}", encode(name));
+        with_client(self.client, environment, async |client| {
+            let projects: Vec<String> = client.settings.project.clone().into_iter().collect();
+            let mut call = Call::new(Method::POST, path);
+            call.body = Some(json!({"roles": roles, "password": password, "projects": projects}));
+            client.send(call).await?;
+            Ok(String::new())
+        })
+    }
+}
+
+impl UserJwt {
+    pub(super) fn run(self, environment: Environment<'_>) -> Result<String, Failure> {
+        let path = format!("/auth/users/{}/jwt", encode(&self.name));
+        with_client(self.client, environment, async |client| {
+            let answer = client.send(Call::new(Method::POST, path)).await?;
+            let token = answer["token"].as_str();
+            let token = token.ok_or_else(|| Failure::Unreadable("an answer without a token".to_owned()))?;
+            Ok(format!("{token}\n"))
+        })
+    }
+}
+
+/// Runs `revoke`.
+pub(super) fn revoke(verb: Verb<Revoke>, environment: Environment<'_>) -> Result<String, Failure> {
+    let Revoke::Jwt(which) = verb.noun;
+    let token = match which.token.as_deref().map(|text| (text, text.strip_prefix('@'))) {
+        None => String::new(),
+        Some((text, None)) => text.to_owned(),
+        Some((_, Some(path))) => std::fs::read_to_string(path)
+            .map_err(|error| Failure::File { path: path.to_owned(), reason: error.to_string() })?,
+    };
+    with_client(verb.client, environment, async |client| {
+        let mut call = Call::new(Method::POST, "/auth/revocations".to_owned());
+        call.body = Some(json!({"jti": which.jti, "token": token.trim()}));
+        client.send(call).await?;
+        Ok(String::new())
+    })
+}
+
+fn read_password() -> Result<String, Failure> {
+    if std::io::stdin().is_terminal() {
+        eprint!("Password (is shown while you type): ");
+    }
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).map_err(|error| Failure::File {
+        path: "the standard input".to_owned(),
+        reason: error.to_string(),
+    })?;
+    Ok(line.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+pub(super) const ADD_USER_HELP: &str = "\
+Roles:
+  admin   everything
+  api     the volumes of the project (--project-name, else default)
+  user    reads what the project has
+
+Example:
+  ferrule add-user ann:admin,api:a-long-password
+  ferrule jwt ann";
+
+pub(super) const JWT_HELP: &str = "\
+Example:
+  curl --insecure -H \"Authorization: Bearer $(ferrule jwt ann)\" https://127.0.0.1:8443/api/v2/volumes
+The server needs a key pair: ferrule gen-keypair > .env; ferrule serve --env-file .env";
