@@ -8,6 +8,8 @@ pub mod bystander;
 pub mod guest;
 #[path = "lib/linux.rs"]
 pub mod linux;
+#[path = "lib/person.rs"]
+pub mod person;
 #[path = "lib/proxy.rs"]
 pub mod proxy;
 #[path = "lib/rest.rs"]

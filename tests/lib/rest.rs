@@ -31,6 +31,12 @@ impl Client {
         Self { endpoint: endpoint.to_owned(), token: token.trim().to_owned() }
     }
 
+    /// The token that it sends.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     /// Sends a request; `headers` are whole lines.
     ///
     /// # Panics

@@ -40,6 +40,14 @@ impl Default for Setup {
     }
 }
 
+impl Setup {
+    /// A server for what volumes hold nothing of: a small pool, made at once.
+    #[must_use]
+    pub fn small() -> Self {
+        Self { pool_mib: 256, reactors: "1", ..Self::default() }
+    }
+}
+
 /// A server, running or stopped.
 #[derive(Debug)]
 pub struct Server {

@@ -341,11 +341,8 @@ const CLUSTER_USER: &[Rule] = &[
     },
 ];
 
-const CLUSTER_ROLES: &[(&str, &[Rule])] = &[
-    ("cluster-admin", CLUSTER_ADMIN),
-    ("cluster-user", CLUSTER_USER),
-    ("cluster-viewer", CLUSTER_VIEWER),
-];
+const CLUSTER_ROLES: &[(&str, &[Rule])] =
+    &[("cluster-admin", CLUSTER_ADMIN), ("cluster-user", CLUSTER_USER), ("cluster-viewer", CLUSTER_VIEWER)];
 
 const PROJECT_ROLES: &[(&str, &[Rule])] =
     &[("admin", PROJECT_ADMIN), ("user", PROJECT_USER), ("viewer", PROJECT_VIEWER)];

@@ -42,6 +42,15 @@ pub(super) struct ClientArgs {
     /// How long to wait for an answer, such as 60s [default: 60s]
     #[arg(long, global = true, value_name = "TIME", value_parser = parse_time, help_heading = HEADING)]
     command_timeout: Option<Duration>,
+    /// The interface's version; there is one
+    #[arg(long, global = true, hide = true, value_parser = ["2", "v2"])]
+    api_version: Option<String>,
+    /// A key of lbcli's configuration file that changes nothing here
+    #[arg(long, global = true, hide = true)]
+    debug: bool,
+    /// A key of lbcli's configuration file: connections without TLS, which are refused
+    #[arg(long, global = true, hide = true)]
+    insecure_transport: bool,
 }
 
 /// How to print.
@@ -81,10 +90,16 @@ impl ClientArgs {
     pub(super) fn settle(self, environment: Environment<'_>) -> Result<Settings, Failure> {
         let file = match &self.config {
             Some(path) => config_file::read::<Self>(path)?,
-            None => default_file(environment)
-                .filter(|path| path.exists())
+            None => default_files(environment)
+                .into_iter()
+                .find(|path| is_readable(path))
                 .map_or_else(|| Ok(Self::default()), |path| config_file::read::<Self>(&path))?,
         };
+        if self.insecure_transport || file.insecure_transport {
+            let reason =
+                "this server speaks TLS alone; --insecure-skip-tls-verify takes any certificate".to_owned();
+            return Err(Failure::Wrong { what: "insecure-transport".to_owned(), reason });
+        }
         let named = |name: &str| environment(name).filter(|text| !text.is_empty());
         let context = Contexts::read(environment)?.current();
         let jwt = self.jwt.or_else(|| named("FERRULE_JWT")).or_else(|| named("LIGHTOS_JWT"));
@@ -157,8 +172,11 @@ impl Settings {
     }
 }
 
-fn default_file(environment: Environment<'_>) -> Option<PathBuf> {
-    Some(own_folder(environment)?.join("ferrule.yaml"))
+/// Configuration files in the order in which they are looked for.
+fn default_files(environment: Environment<'_>) -> Vec<PathBuf> {
+    let own = own_folder(environment).map(|folder| folder.join("ferrule.yaml"));
+    let others = ["/etc/ferrule/ferrule.yaml", "/etc/lbcli/lbcli.yaml"].map(PathBuf::from);
+    own.into_iter().chain(others).collect()
 }
 
 /// The folder of a person's own files.
