@@ -1,5 +1,7 @@
 //! Tokens as ClusterCockpit has them: a key pair in an environment file, users with roles, browsers with a cookie.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::process::Command;
 
 use serde_json::json;
