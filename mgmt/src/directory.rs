@@ -1,30 +1,33 @@
-//! Projects and credentials: held in memory for every request, changed through the metadata store.
+//! Projects and credentials: read from memory for every request, changed through the metadata store.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tokio::sync::Mutex;
 
 use crate::auth::algorithm::{Algorithm, Family};
 use crate::auth::key::{KeyError, VerifyingKey};
 use crate::auth::{SYSTEM, Trusted};
-use crate::metadata::{Change, Expect, Kind, Store, StoreError};
+use crate::metadata::{Kept, Kind, Records, StoreError};
 
 /// All projects and credentials.
 #[derive(Debug)]
 pub(crate) struct Directory {
-    store: Rc<dyn Store>,
-    entries: RefCell<Entries>,
-    /// One change at a time, so that memory follows the store in order.
-    changing: Mutex<()>,
-    /// Counts changes of credentials, so that nothing verified with one outlives it.
-    generation: Cell<u64>,
+    records: Rc<Records>,
+    /// What was read from the credentials of those revisions.
+    read: RefCell<Read>,
+    /// Credentials whose removal is being made durable: their tokens are refused already.
+    going: RefCell<BTreeSet<(String, String)>>,
+    /// Counts removals that have begun, so that nothing verified before outlives one.
+    removals: Cell<u64>,
 }
+
+/// By project and id: the credential's revision, and the credential.
+type Read = BTreeMap<(String, String), (u64, Credential)>;
 
 /// A project.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
@@ -35,6 +38,21 @@ pub(crate) struct Project {
     pub(crate) uuid: String,
     /// What people say of it.
     pub(crate) description: String,
+    /// Policies that its resources get unless told otherwise.
+    #[serde(default)]
+    pub(crate) default_policies: Vec<DefaultPolicy>,
+}
+
+/// A policy that a project's resources get unless told otherwise.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DefaultPolicy {
+    /// The contract's name of the type.
+    #[serde(default)]
+    pub(crate) policy_type: String,
+    /// Which policy.
+    #[serde(default, rename = "policyUUID")]
+    pub(crate) policy_uuid: String,
 }
 
 /// A registered key.
@@ -44,7 +62,8 @@ pub(crate) struct Credential {
     pub(crate) record: CredentialRecord,
     /// The key, for the types that verify tokens.
     key: Option<VerifyingKey>,
-    revision: u64,
+    /// The commit that wrote it.
+    pub(crate) revision: u64,
 }
 
 /// A credential as it is stored.
@@ -148,38 +167,39 @@ pub(crate) enum DirectoryError {
     #[error("payload: not standard base64 with padding")]
     Base64,
     /// There are too many.
-    #[error("a project has at most {CREDENTIALS_MAX} credentials")]
-    Full,
+    #[error("at most {0} are possible")]
+    Full(usize),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-#[derive(Debug, Default)]
-struct Entries {
-    projects: BTreeMap<String, Project>,
-    credentials: BTreeMap<(String, String), Credential>,
+impl Kept for Project {
+    const KIND: Kind = Kind::Project;
+
+    fn key(&self) -> String {
+        self.name.clone()
+    }
+}
+
+impl Kept for CredentialRecord {
+    const KIND: Kind = Kind::Credential;
+
+    fn key(&self) -> String {
+        credential_key(&self.project, &self.id)
+    }
 }
 
 impl Directory {
-    /// Reads everything from the store.
-    pub(crate) async fn load(store: Rc<dyn Store>) -> Result<Self, DirectoryError> {
-        let mut entries = Entries::default();
-        for record in store.load().await? {
-            match record.kind {
-                Kind::Cluster | Kind::IssuingRole | Kind::Revocation | Kind::User => {}
-                Kind::Project => {
-                    let project: Project = record.parse()?;
-                    entries.projects.insert(project.name.clone(), project);
-                }
-                Kind::Credential => {
-                    let stored: CredentialRecord = record.parse()?;
-                    let name = (stored.project.clone(), stored.id.clone());
-                    entries.credentials.insert(name, Credential::parse(stored, record.revision)?);
-                }
-            }
-        }
-        Ok(Self { store, entries: RefCell::new(entries), changing: Mutex::new(()), generation: Cell::new(0) })
+    /// The projects and credentials among `records`.
+    pub(crate) fn new(records: Rc<Records>) -> Self {
+        Self { records, read: RefCell::default(), going: RefCell::default(), removals: Cell::new(0) }
+    }
+
+    /// Reads them from the store.
+    #[cfg(test)]
+    pub(crate) async fn load(store: Rc<dyn crate::metadata::Store>) -> Result<Self, StoreError> {
+        Ok(Self::new(Records::load(store).await?))
     }
 
     /// Makes the projects of `names` that are missing, each with the identity that `identify` gives.
@@ -188,25 +208,18 @@ impl Directory {
         names: impl IntoIterator<Item = String>,
         identify: impl Fn(&str) -> String,
     ) -> Result<(), DirectoryError> {
-        let _one = self.changing.lock().await;
-        let missing: Vec<Project> = {
-            let entries = self.entries.borrow();
-            let missing = names.into_iter().filter(|name| !entries.projects.contains_key(name));
-            let make = |name: String| Project { uuid: identify(&name), description: String::new(), name };
-            missing.map(make).collect()
-        };
-        if missing.is_empty() {
-            return Ok(());
+        let _one = self.records.exclusive().await;
+        for name in names {
+            if self.project(&name).is_none() {
+                let project = Project {
+                    uuid: identify(&name),
+                    description: String::new(),
+                    default_policies: Vec::new(),
+                    name,
+                };
+                self.records.write(&project).await?;
+            }
         }
-        let change = |project: &Project| Change {
-            kind: Kind::Project,
-            key: project.name.clone(),
-            expect: Expect::Anything,
-            value: Some(json_of(project)),
-        };
-        self.store.commit(missing.iter().map(change).collect()).await?;
-        let named = missing.into_iter().map(|project| (project.name.clone(), project));
-        self.entries.borrow_mut().projects.extend(named);
         Ok(())
     }
 
@@ -215,103 +228,102 @@ impl Directory {
         &self,
         record: CredentialRecord,
     ) -> Result<Credential, DirectoryError> {
-        let _one = self.changing.lock().await;
-        let name = (record.project.clone(), record.id.clone());
+        let _one = self.records.exclusive().await;
         let mut credential = Credential::parse(record, 0)?;
-        {
-            let entries = self.entries.borrow();
-            if entries.credentials.contains_key(&name) {
-                return Err(DirectoryError::Exists(name.1));
-            }
-            if entries.credentials.keys().filter(|(project, _)| *project == name.0).count() >= CREDENTIALS_MAX
-            {
-                return Err(DirectoryError::Full);
-            }
+        let record = &credential.record;
+        if self.records.revision(Kind::Credential, &record.key()).is_some() {
+            return Err(DirectoryError::Exists(record.id.clone()));
         }
-        let change = Change {
-            kind: Kind::Credential,
-            key: format!("{}:{}", name.0, name.1),
-            expect: Expect::Absent,
-            value: Some(json_of(&credential.record)),
-        };
-        credential.revision = self.store.commit(vec![change]).await?;
-        self.entries.borrow_mut().credentials.insert(name, credential.clone());
-        self.generation.set(self.generation.get() + 1);
+        if self.credentials(&record.project).len() >= CREDENTIALS_MAX {
+            return Err(DirectoryError::Full(CREDENTIALS_MAX));
+        }
+        credential.revision = self.records.create(record).await?;
         Ok(credential)
     }
 
     /// Removes a credential: its tokens are refused from here on.
     pub(crate) async fn delete_credential(&self, project: &str, id: &str) -> Result<(), DirectoryError> {
-        let _one = self.changing.lock().await;
+        let _one = self.records.exclusive().await;
         let name = (project.to_owned(), id.to_owned());
-        let credential = self.entries.borrow().credentials.get(&name).cloned();
-        let Some(credential) = credential else { return Err(DirectoryError::NotFound(name.1)) };
-        let change = Change {
-            kind: Kind::Credential,
-            key: format!("{project}:{id}"),
-            expect: Expect::Revision(credential.revision),
-            value: None,
-        };
+        let found = self.records.get::<CredentialRecord>(&credential_key(project, id));
+        let Some(found) = found else { return Err(DirectoryError::NotFound(name.1)) };
         // Its tokens are refused while the removal is being made durable, too.
-        self.entries.borrow_mut().credentials.remove(&name);
-        self.generation.set(self.generation.get() + 1);
-        let outcome = self.store.commit(vec![change]).await;
-        if outcome.is_err() {
-            self.entries.borrow_mut().credentials.insert(name, credential);
-        }
+        self.going.borrow_mut().insert(name.clone());
+        self.removals.set(self.removals.get() + 1);
+        let outcome = self.records.remove(&found.value, found.revision).await;
+        self.going.borrow_mut().remove(&name);
+        self.read.borrow_mut().remove(&name);
         outcome.map(drop).map_err(Into::into)
     }
 
     /// The key that verifies tokens of a credential.
     pub(crate) fn key(&self, project: &str, id: &str) -> Option<VerifyingKey> {
-        self.credential(project, id)?.key
+        self.verifying(project, id)?.key
     }
 
-    /// How often credentials have changed.
+    /// Another value after each change of credentials, wherever it was made.
     pub(crate) fn generation(&self) -> u64 {
-        self.generation.get()
+        let newest = self.records.newest(&[Kind::Credential]);
+        newest.into_iter().flatten().sum::<u64>() + self.removals.get()
     }
 
     /// What a credential's tokens are verified with.
     pub(crate) fn trusted(&self, project: &str, id: &str) -> Option<Trusted> {
-        self.credential(project, id)?.trusted()
+        self.verifying(project, id)?.trusted()
     }
 
     /// The credentials of a registered issuer, those of the cluster first.
     pub(crate) fn trusted_by_issuer(&self, issuer: &str) -> Vec<Trusted> {
-        let entries = self.entries.borrow();
-        let named = |credential: &&Credential| credential.record.issuer.as_deref() == Some(issuer);
+        let found = self.records.list::<CredentialRecord>("").into_iter().map(|found| found.value);
+        let named = found.filter(|record| record.issuer.as_deref() == Some(issuer));
         let mut found: Vec<Trusted> =
-            entries.credentials.values().filter(named).filter_map(Credential::trusted).collect();
+            named.filter_map(|record| self.trusted(&record.project, &record.id)).collect();
         found.sort_by_key(|trusted| trusted.scope != SYSTEM);
         found
     }
 
+    /// A credential that is not on its way out, read once for each of its revisions.
+    fn verifying(&self, project: &str, id: &str) -> Option<Credential> {
+        let name = (project.to_owned(), id.to_owned());
+        let revision = self.records.revision(Kind::Credential, &credential_key(project, id))?;
+        if self.going.borrow().contains(&name) {
+            return None;
+        }
+        if let Some((known, credential)) = self.read.borrow().get(&name)
+            && *known == revision
+        {
+            return Some(credential.clone());
+        }
+        let credential = self.credential(project, id)?;
+        self.read.borrow_mut().insert(name, (revision, credential.clone()));
+        Some(credential)
+    }
+
     /// One credential.
     pub(crate) fn credential(&self, project: &str, id: &str) -> Option<Credential> {
-        self.entries.borrow().credentials.get(&(project.to_owned(), id.to_owned())).cloned()
+        let found = self.records.get::<CredentialRecord>(&credential_key(project, id))?;
+        Credential::parse(found.value, found.revision).ok()
     }
 
     /// The credentials of a project, in order of their names.
     pub(crate) fn credentials(&self, project: &str) -> Vec<Credential> {
-        let entries = self.entries.borrow();
-        let own = entries.credentials.iter().filter(|((owner, _), _)| owner == project);
-        own.map(|(_, credential)| credential.clone()).collect()
+        let found = self.records.list::<CredentialRecord>(&credential_key(project, ""));
+        found.into_iter().filter_map(|found| Credential::parse(found.value, found.revision).ok()).collect()
     }
 
     /// One project.
     pub(crate) fn project(&self, name: &str) -> Option<Project> {
-        self.entries.borrow().projects.get(name).cloned()
+        self.records.get(name).map(|found| found.value)
     }
 
     /// All projects, in order of their names.
     pub(crate) fn projects(&self) -> Vec<Project> {
-        self.entries.borrow().projects.values().cloned().collect()
+        self.records.list("").into_iter().map(|found| found.value).collect()
     }
 
     /// Whether credentials may belong to `project`.
     pub(crate) fn has_scope(&self, project: &str) -> bool {
-        project == SYSTEM || self.entries.borrow().projects.contains_key(project)
+        project == SYSTEM || self.records.revision(Kind::Project, project).is_some()
     }
 }
 
@@ -346,8 +358,20 @@ impl CredentialRecord {
     }
 }
 
-fn json_of(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("records have string keys and no failing parts")
+/// A project's identity: it follows from the cluster's and its name, so that a lost state folder changes nothing.
+/// RFC 9562 section 5.8: the layout is ours but for version and variant.
+pub(crate) fn project_uuid(cluster_uuid: [u8; 16], name: &str) -> String {
+    let mut text = cluster_uuid.to_vec();
+    text.extend_from_slice(name.as_bytes());
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &text);
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest.as_ref()[..16]);
+    uuid::Uuid::new_v8(bytes).to_string()
+}
+
+/// Names have no colon, so that no two credentials share a key.
+fn credential_key(project: &str, id: &str) -> String {
+    format!("{project}:{id}")
 }
 
 /// Credentials of one project: the directory is held in memory.

@@ -5,6 +5,7 @@
 //! block the management thread.
 
 mod embedded;
+mod records;
 
 use std::fmt;
 use std::future::Future;
@@ -13,6 +14,7 @@ use std::pin::Pin;
 use thiserror::Error;
 
 pub(crate) use embedded::Embedded;
+pub(crate) use records::{Found, Kept, Records};
 
 /// A store of records.
 pub(crate) trait Store: fmt::Debug {
@@ -29,16 +31,36 @@ pub(crate) type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreErro
 /// What a record is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
+    /// A further port of the REST interface; keyed by the port.
+    AdminEndpoint,
+    /// Which role a claim of another issuer gives; keyed by its name.
+    AuthMap,
     /// The cluster itself; its only key is empty.
     Cluster,
+    /// A parameter of the cluster; keyed by its name.
+    ClusterParameter,
     /// A key that verifies tokens; keyed by `<project>:<id>`.
     Credential,
+    /// Something that has happened; keyed by its number.
+    Event,
+    /// A feature that was turned on or off; keyed by its name.
+    FeatureFlag,
+    /// How tokens of another issuer are read; keyed by its name.
+    IdpClientConf,
+    /// Another issuer of tokens; keyed by its name.
+    IdpConfiguration,
     /// A role that issues tokens; keyed by its name.
     IssuingRole,
+    /// A policy that volumes can have; keyed by its UUID.
+    Policy,
     /// A project; keyed by its name.
     Project,
     /// A token taken back; keyed by `jti/<id>` or `sub/<subject>`.
     Revocation,
+    /// A schedule of snapshots; keyed by its UUID.
+    Schedule,
+    /// A host that authenticates; keyed by `<project>:<name>`.
+    TrustedHost,
     /// A user with a password; keyed by its name.
     User,
 }
@@ -120,23 +142,58 @@ pub(crate) enum StoreError {
 }
 
 impl Kind {
+    const ALL: [Self; 16] = [
+        Self::AdminEndpoint,
+        Self::AuthMap,
+        Self::Cluster,
+        Self::ClusterParameter,
+        Self::Credential,
+        Self::Event,
+        Self::FeatureFlag,
+        Self::IdpClientConf,
+        Self::IdpConfiguration,
+        Self::IssuingRole,
+        Self::Policy,
+        Self::Project,
+        Self::Revocation,
+        Self::Schedule,
+        Self::TrustedHost,
+        Self::User,
+    ];
+
     /// Its name in keys.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::AdminEndpoint => "adminEndpoint",
+            Self::AuthMap => "authMap",
             Self::Cluster => "cluster",
+            Self::ClusterParameter => "clusterParameter",
             Self::Credential => "credential",
+            Self::Event => "event",
+            Self::FeatureFlag => "featureFlag",
+            Self::IdpClientConf => "idpClientConf",
+            Self::IdpConfiguration => "idpConfiguration",
             Self::IssuingRole => "issuing-role",
+            Self::Policy => "policy",
             Self::Project => "project",
             Self::Revocation => "revocation",
+            Self::Schedule => "schedule",
+            Self::TrustedHost => "trustedHost",
             Self::User => "user",
         }
     }
 
     /// The kind of that name.
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        let all =
-            [Self::Cluster, Self::Credential, Self::IssuingRole, Self::Project, Self::Revocation, Self::User];
-        all.into_iter().find(|kind| kind.name() == name)
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+impl Change {
+    /// A change that writes `value`.
+    pub(crate) fn put<T: Kept>(value: &T, expect: Expect) -> Self {
+        let text = serde_json::to_vec(value).expect("records have string keys and no failing parts");
+        Self { kind: T::KIND, key: value.key(), expect, value: Some(text) }
     }
 }
 

@@ -1,31 +1,49 @@
 //! The REST interface: a route table, typed requests and answers, one error type.
 
 mod access;
+mod admin;
+mod body;
 mod cluster;
-mod contract;
 mod deadline;
+mod devices;
+mod encryption;
 mod error;
+mod events;
+mod failures;
+mod federation;
 mod hosts;
+mod idp;
 mod json;
+mod listeners;
+mod logs;
 mod metrics;
+mod openapi;
+mod policies;
+mod projects;
 mod request;
 mod roles;
 mod router;
 mod routes;
 mod rules;
+mod schedules;
+pub(crate) mod schema;
 mod server;
+mod servers;
+mod settings;
+mod tasks;
 #[cfg(test)]
 pub(crate) mod test;
+mod trusted;
 mod users;
 mod vault;
 mod volumes;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use dataplane::Identity;
-use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue, SET_COOKIE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Response, StatusCode};
@@ -33,12 +51,22 @@ use serde::Serialize;
 
 use crate::auth::Tokens;
 use crate::directory::Directory;
+use crate::events::Events;
+use crate::issuers::Issuers;
+use crate::metadata::Records;
 use crate::plane::Plane;
 use crate::view::View;
+use body::Body;
 use error::ApiError;
+use failures::Failures;
+use listeners::Listeners;
 use router::Router;
+use schema::Message;
 
+pub(crate) use json::timestamp;
+pub(crate) use request::Request;
 pub(crate) use server::Server;
+pub(crate) use settings::Parameters;
 
 /// Everything that handlers reach.
 #[derive(Debug)]
@@ -51,8 +79,18 @@ pub(crate) struct Api {
     pub(crate) directory: Directory,
     /// Tokens, users, and who issues.
     pub(crate) tokens: Tokens,
+    /// What the metadata store has.
+    pub(crate) records: Rc<Records>,
+    /// What has happened.
+    pub(crate) events: Rc<Events>,
     /// Who this cluster and node are.
     pub(crate) site: Site,
+    /// Where the interface listens.
+    pub(crate) listeners: Listeners,
+    /// Other issuers of tokens.
+    pub(crate) issuers: Issuers,
+    /// Who has shown wrong tokens.
+    pub(crate) failures: Failures,
     /// Answers by status class.
     pub(crate) counters: Counters,
     router: Router,
@@ -71,6 +109,19 @@ pub(crate) struct Site {
     pub(crate) discovery_endpoints: Vec<String>,
     /// `ADDRESS:PORT` of the I/O listeners.
     pub(crate) nvme_endpoints: Vec<String>,
+    /// Where the log lies.
+    pub(crate) logs: PathBuf,
+}
+
+impl Site {
+    /// The files of the log, the oldest first.
+    fn log_files(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(&self.logs).into_iter().flatten().flatten();
+        let mut files: Vec<PathBuf> =
+            entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+        files.sort();
+        files
+    }
 }
 
 impl Api {
@@ -78,12 +129,26 @@ impl Api {
     pub(crate) fn new(
         plane: Plane,
         view: Rc<View>,
-        directory: Directory,
+        records: Rc<Records>,
+        events: Rc<Events>,
         tokens: Tokens,
         site: Site,
     ) -> Rc<Self> {
-        let router = Router::new(routes::table());
-        Rc::new(Self { plane, view, directory, tokens, site, counters: Counters::default(), router })
+        let directory = Directory::new(records.clone());
+        Rc::new(Self {
+            plane,
+            view,
+            directory,
+            tokens,
+            records,
+            events,
+            site,
+            listeners: Listeners::default(),
+            issuers: Issuers::default(),
+            failures: Failures::default(),
+            counters: Counters::default(),
+            router: Router::new(routes::table()),
+        })
     }
 }
 
@@ -106,7 +171,7 @@ impl Counters {
 pub(crate) struct Reply {
     status: StatusCode,
     content_type: &'static str,
-    body: Bytes,
+    body: Body,
     /// A cookie for a browser to keep.
     cookie: Option<String>,
 }
@@ -114,35 +179,56 @@ pub(crate) struct Reply {
 impl Reply {
     /// A JSON object.
     pub(crate) fn json(value: &impl Serialize) -> Result<Self, ApiError> {
-        Ok(Self { status: StatusCode::OK, content_type: JSON, body: json_bytes(value)?, cookie: None })
+        Ok(Self { status: StatusCode::OK, content_type: JSON, body: json_bytes(value)?.into(), cookie: None })
+    }
+
+    /// A JSON object with all that `message` has.
+    pub(crate) fn message(message: &Message, value: &impl Serialize) -> Result<Self, ApiError> {
+        let mut value = serde_json::to_value(value).map_err(|error| {
+            tracing::error!(%error, "an answer cannot be written as JSON");
+            ApiError::internal("the answer cannot be written")
+        })?;
+        schema::fill(message, &mut value);
+        debug_assert_eq!(schema::check(message, &value), Ok(()), "{value}");
+        Self::json(&value)
+    }
+
+    /// Bytes that come as they are made.
+    pub(crate) fn stream(content_type: &'static str, body: Body) -> Self {
+        Self { status: StatusCode::OK, content_type, body, cookie: None }
     }
 
     /// `{}`: done.
     pub(crate) fn done() -> Self {
-        Self { status: StatusCode::OK, content_type: JSON, body: Bytes::from_static(b"{}"), cookie: None }
+        Self {
+            status: StatusCode::OK,
+            content_type: JSON,
+            body: Bytes::from_static(b"{}").into(),
+            cookie: None,
+        }
     }
 
     /// A text of some other type.
     pub(crate) fn text(content_type: &'static str, body: String) -> Self {
-        Self { status: StatusCode::OK, content_type, body: body.into(), cookie: None }
+        Self { status: StatusCode::OK, content_type, body: Bytes::from(body).into(), cookie: None }
     }
 
     /// A line of plain text, as the contract has it for what no route answers.
     pub(crate) fn plain(status: StatusCode, body: &'static str) -> Self {
-        Self { status, content_type: PLAIN, body: Bytes::from_static(body.as_bytes()), cookie: None }
+        Self { status, content_type: PLAIN, body: Bytes::from_static(body.as_bytes()).into(), cookie: None }
     }
 
     fn error(error: &ApiError) -> Self {
         let body = json_bytes(&error.body()).unwrap_or_default();
-        Self { status: error.status, content_type: JSON, body, cookie: None }
+        Self { status: error.status, content_type: JSON, body: body.into(), cookie: None }
     }
 
     fn status(&self) -> StatusCode {
         self.status
     }
 
-    fn into_response(self) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::new(self.body));
+    fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(self.body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));

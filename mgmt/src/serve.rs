@@ -12,20 +12,21 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
 
-use dataplane::{Action, ActionError, DataPlane, Handle, Identity};
+use dataplane::{Action, ActionError, DataPlane, Handle};
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use uuid::Uuid;
 
 use crate::auth::Tokens;
-use crate::directory::{Directory, DirectoryError};
-use crate::metadata::{Embedded, Store, StoreError};
+use crate::directory::{DirectoryError, project_uuid};
+use crate::events::Events;
+use crate::metadata::{Embedded, Records, Store, StoreError};
 use crate::plane::Plane;
 use crate::rest::{Api, Server, Site};
 use crate::view::View;
 use options::{EnvironmentFileError, Options};
-use state::{DEFAULT_PROJECT, DEFAULT_TOKEN, FreshToken, SYSTEM_TOKEN, StateError, StateFolder};
+pub(crate) use state::DEFAULT_PROJECT;
+use state::{DEFAULT_TOKEN, FreshToken, SYSTEM_TOKEN, StateError, StateFolder};
 use tls::TlsError;
 
 /// Why a server does not start, or ended.
@@ -75,8 +76,8 @@ pub(crate) enum ServeError {
 
 /// Serves until a signal says otherwise.
 pub(crate) fn run(options: &Options) -> Result<(), ServeError> {
-    log::start(options.log_format, options.log_level);
     let folder = StateFolder::open(&options.state)?;
+    log::start(options.log_format, options.log_level, &folder.logs());
     // What can fail fast does so before a pool is touched.
     let store = Embedded::open(&folder.metadata())?;
     let listeners = listen(&options.api)?;
@@ -125,6 +126,7 @@ async fn manage(
     let addresses = certificate_addresses(options);
     let tls = tls::configure(folder, &addresses, &api.site.hostname)?;
     let server = Server::start(&api, to_async(listeners)?, tls);
+    api.start_tasks();
     deliver(tokens, options.token_command.clone()).await?;
     announce(folder, &api.site, options.token_command.as_deref());
     tokio::select! {
@@ -170,13 +172,14 @@ async fn assemble(
     let view = View::load(plane.clone()).await?;
     folder.settle_cluster(store.as_ref(), &identity).await?;
     let tokens = Tokens::load(store.clone(), options.environment()?).await?;
-    let directory = Directory::load(store).await?;
+    let records = Records::load(store).await?;
+    let events = Events::new(records.clone());
     let mut projects: Vec<String> =
         view.after(None).iter().map(|volume| volume.spec.project.clone()).collect();
     projects.push(DEFAULT_PROJECT.to_owned());
     projects.sort();
     projects.dedup();
-    directory.ensure_projects(projects, |name| project_uuid(&identity, name)).await?;
+    let cluster_uuid = identity.cluster_uuid;
     let api_addresses: Vec<SocketAddr> =
         listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let advertise = &options.data_plane.advertise;
@@ -187,8 +190,12 @@ async fn assemble(
         discovery_endpoints: reachable(&identity.discovery, advertise),
         nvme_endpoints: reachable(nvme, advertise),
         identity,
+        logs: folder.logs(),
     };
-    Ok(Api::new(plane, view, directory, tokens, site))
+    let api = Api::new(plane, view, records, events, tokens, site);
+    api.directory.ensure_projects(projects, |name| project_uuid(cluster_uuid, name)).await?;
+    api.prepare().await?;
+    Ok(api)
 }
 
 /// Says where everything is. Standard output may be closed: the server serves all the same.
@@ -258,17 +265,6 @@ fn reachable(addresses: &[SocketAddr], advertise: &[IpAddr]) -> Vec<String> {
 fn certificate_addresses(options: &Options) -> Vec<IpAddr> {
     let api = options.api.iter().map(SocketAddr::ip);
     api.chain(options.data_plane.advertise.iter().copied()).collect()
-}
-
-/// A project's identity: it follows from the cluster's and its name, so that a lost state folder changes nothing.
-/// RFC 9562 section 5.8: the layout is ours but for version and variant.
-fn project_uuid(identity: &Identity, name: &str) -> String {
-    let mut text = identity.cluster_uuid.to_vec();
-    text.extend_from_slice(name.as_bytes());
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &text);
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&digest.as_ref()[..16]);
-    Uuid::new_v8(bytes).to_string()
 }
 
 fn hostname() -> String {

@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use dataplane::{Action, ActionError, Outcome, Volume, VolumeChange, VolumeSpec, VolumeState, VolumeUuid};
+use dataplane::{
+    Action, ActionError, Limits, Outcome, Volume, VolumeChange, VolumeSpec, VolumeState, VolumeUuid,
+};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -59,6 +61,15 @@ impl View {
         if_revision: Option<u64>,
     ) -> Result<(), ActionError> {
         self.change(uuid, Action::UpdateVolume { uuid, change, if_revision }).await.map(drop)
+    }
+
+    /// Limits a volume.
+    pub(crate) async fn set_limits(
+        self: &Rc<Self>,
+        uuid: VolumeUuid,
+        limits: Limits,
+    ) -> Result<(), ActionError> {
+        self.change(uuid, Action::SetLimits { uuid, limits }).await.map(drop)
     }
 
     /// Deletes a volume.

@@ -44,7 +44,8 @@ impl Embedded {
             let mut schema = transaction.open_table(SCHEMA)?;
             let found = schema.get(SCHEMA_VERSION_KEY)?.map(|version| version.value());
             match found {
-                None => drop(schema.insert(SCHEMA_VERSION_KEY, SCHEMA_VERSION)?),
+                // Version 1 has fewer kinds of records, in the same form.
+                None | Some(1) => drop(schema.insert(SCHEMA_VERSION_KEY, SCHEMA_VERSION)?),
                 Some(SCHEMA_VERSION) => {}
                 Some(found) => return Err(StoreError::Schema { found, known: SCHEMA_VERSION }.into()),
             }
@@ -170,8 +171,8 @@ const SCHEMA: TableDefinition<'_, &str, u64> = TableDefinition::new("schema");
 const RECORDS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("records");
 const SCHEMA_VERSION_KEY: &str = "version";
 const REVISION_KEY: &str = "revision";
-/// Version 1: kinds cluster, credential, project.
-const SCHEMA_VERSION: u64 = 1;
+/// Version 1: kinds cluster, credential, project. Version 2: all kinds of [`Kind`].
+const SCHEMA_VERSION: u64 = 2;
 const CACHE_BYTES: usize = 4 << 20;
 
 #[cfg(test)]
@@ -209,10 +210,27 @@ mod test {
         {
             let store = Embedded::open(&path).unwrap();
             let transaction = store.database.begin_write().unwrap();
-            transaction.open_table(SCHEMA).unwrap().insert(SCHEMA_VERSION_KEY, 2).unwrap();
+            transaction.open_table(SCHEMA).unwrap().insert(SCHEMA_VERSION_KEY, 3).unwrap();
             transaction.commit().unwrap();
         }
-        assert!(matches!(Embedded::open(&path), Err(StoreError::Schema { found: 2, known: 1 })));
+        assert!(matches!(Embedded::open(&path), Err(StoreError::Schema { found: 3, known: 2 })));
+    }
+
+    #[test]
+    fn a_file_of_version_1_is_taken_over_with_all_it_holds() {
+        let folder = Folder::new("upgrade");
+        let path = folder.path().join("metadata.redb");
+        {
+            let store = Embedded::open(&path).unwrap();
+            store.commit_now(&[change("a", Expect::Absent, Some("1"))]).ok().unwrap();
+            let transaction = store.database.begin_write().unwrap();
+            transaction.open_table(SCHEMA).unwrap().insert(SCHEMA_VERSION_KEY, 1).unwrap();
+            transaction.commit().unwrap();
+        }
+        for _ in 0..2 {
+            let store = Embedded::open(&path).unwrap();
+            assert_eq!(store.load_now().ok().unwrap().len(), 1);
+        }
     }
 
     #[test]

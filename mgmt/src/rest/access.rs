@@ -1,4 +1,4 @@
-//! Projects and the credentials that their tokens are verified with.
+//! Credentials: the keys that a project's tokens are verified with.
 
 use std::rc::Rc;
 
@@ -11,28 +11,7 @@ use super::json::or_default;
 use super::request::Request;
 use super::{Api, Reply, rules};
 use crate::auth::{Caller, Resource, SYSTEM, Scope, Verb};
-use crate::directory::{Credential, CredentialKind, CredentialRecord, DirectoryError, Project};
-
-/// `GET /api/v2/projects`: those that the caller may see.
-pub(super) async fn list_projects(api: Rc<Api>, caller: Caller, _: Request) -> Result<Reply, ApiError> {
-    let own = caller.projects_for(Resource::Projects, Verb::List);
-    let mut projects = api.directory.projects();
-    match own {
-        None => {}
-        Some(own) if own.is_empty() => return Err(crate::auth::Denied.into()),
-        Some(own) => projects.retain(|project| own.contains(&project.name.as_str())),
-    }
-    Reply::json(&ProjectList { projects: projects.into_iter().map(ProjectBody::of).collect() })
-}
-
-/// `GET /api/v2/projects/{name}`.
-pub(super) async fn get_project(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
-    let name = request.variable("name");
-    caller.permit(Resource::Projects, Verb::Get, Scope::Project(name))?;
-    let project = api.directory.project(name);
-    let project = project.ok_or_else(|| ApiError::not_found(format!("project {name} does not exist")))?;
-    Reply::json(&ProjectBody::of(project))
-}
+use crate::directory::{Credential, CredentialKind, CredentialRecord, DirectoryError};
 
 /// `POST /api/v2/projects/{projectName}/credentials`.
 pub(super) async fn create_credential(
@@ -95,6 +74,9 @@ pub(super) async fn delete_credential(
 ) -> Result<Reply, ApiError> {
     let project = permit(&api, &caller, &request, Verb::Delete)?;
     let id = request.variable("ID");
+    if let Some(credential) = api.directory.credential(project, id) {
+        request.expected_revision(credential.revision)?;
+    }
     tracing::info!(subject = caller.subject(), project, id, "delete credential");
     api.directory.delete_credential(project, id).await?;
     Ok(Reply::done())
@@ -153,32 +135,6 @@ fn short(field: &str, text: String) -> Result<Option<String>, ApiError> {
         return Err(ApiError::invalid(format!("{field}: at most 256 bytes")));
     }
     Ok(Some(text).filter(|text| !text.is_empty()))
-}
-
-#[derive(Debug, Serialize)]
-struct ProjectList {
-    projects: Vec<ProjectBody>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ProjectBody {
-    #[serde(rename = "UUID")]
-    uuid: String,
-    name: String,
-    description: String,
-    default_policies: [String; 0],
-}
-
-impl ProjectBody {
-    fn of(project: Project) -> Self {
-        Self {
-            uuid: project.uuid,
-            name: project.name,
-            description: project.description,
-            default_policies: [],
-        }
-    }
 }
 
 #[derive(Debug, Serialize)]

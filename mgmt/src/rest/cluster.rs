@@ -9,7 +9,7 @@ use super::error::ApiError;
 use super::json::Text64;
 use super::request::Request;
 use super::volumes::compression_ratio;
-use super::{Api, Reply, Site, rules};
+use super::{Api, Parameters, Reply, Site, rules};
 use crate::auth::{Caller, Resource, Scope, Verb};
 use crate::plane::unreachable_outcome;
 
@@ -31,7 +31,7 @@ pub(super) async fn cluster(api: Rc<Api>, caller: Caller, _: Request) -> Result<
     let statistics = read_statistics(&api).await?;
     let totals = Totals::of(&api, &statistics);
     Reply::json(&ClusterInfo {
-        common: Common::of(&api.site),
+        common: Common::of(&api),
         statistics: ClusterStatistics {
             installed_physical_storage: totals.pool_size,
             totals: totals.clone(),
@@ -42,7 +42,7 @@ pub(super) async fn cluster(api: Rc<Api>, caller: Caller, _: Request) -> Result<
         max_allowed_version: VERSION,
         in_band_auth_mode: "Disabled",
         federated_authentication_status: FederatedAuthenticationStatus {
-            federated_authentication_enabled: false,
+            federated_authentication_enabled: super::idp::is_enabled(&api.records),
             idp_health_infos: [],
         },
     })
@@ -51,10 +51,7 @@ pub(super) async fn cluster(api: Rc<Api>, caller: Caller, _: Request) -> Result<
 /// `GET /api/v2/clusterinfo`.
 pub(super) async fn cluster_info(api: Rc<Api>, caller: Caller, _: Request) -> Result<Reply, ApiError> {
     caller.permit(Resource::ClusterInfos, Verb::Get, Scope::Cluster)?;
-    Reply::json(&ClusterInfoV2 {
-        common: Common::of(&api.site),
-        nvme_endpoints: api.site.nvme_endpoints.clone(),
-    })
+    Reply::json(&ClusterInfoV2 { common: Common::of(&api), nvme_endpoints: api.site.nvme_endpoints.clone() })
 }
 
 /// `GET /api/v2/nodes`.
@@ -162,7 +159,7 @@ impl Site {
     }
 
     /// The server's identity, which lasts as long as the node's: the same but for the last bit.
-    fn server_uuid(&self) -> String {
+    pub(crate) fn server_uuid(&self) -> String {
         let mut bytes = self.identity.node_uuid;
         bytes[15] ^= 1;
         rules::uuid_text(bytes)
@@ -189,12 +186,13 @@ struct Common {
     etag: &'static str,
     api_endpoints: Vec<String>,
     discovery_endpoints: Vec<String>,
-    cluster_name: &'static str,
+    cluster_name: String,
     encryption_status: EncryptionStatus,
 }
 
 impl Common {
-    fn of(site: &Site) -> Self {
+    fn of(api: &Api) -> Self {
+        let site = &api.site;
         Self {
             uuid: rules::uuid_text(site.identity.cluster_uuid),
             subsystem_nqn: site.identity.subsystem_nqn.clone(),
@@ -203,7 +201,7 @@ impl Common {
             etag: "",
             api_endpoints: site.api_endpoints.clone(),
             discovery_endpoints: site.discovery_endpoints.clone(),
-            cluster_name: "ferrule",
+            cluster_name: Parameters(&api.records).cluster_name(),
             encryption_status: EncryptionStatus { encryption_state: "Disabled" },
         }
     }

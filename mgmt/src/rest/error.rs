@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::auth::{Denied, TokenError};
 use crate::directory::DirectoryError;
+use crate::metadata::StoreError;
 use crate::size::SizeError;
 
 /// An error as a client sees it.
@@ -77,6 +78,16 @@ impl ApiError {
         Self::new(StatusCode::NOT_IMPLEMENTED, Code::Unimplemented, message)
     }
 
+    /// A state that does not allow it.
+    pub(crate) fn precondition(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, Code::FailedPrecondition, message)
+    }
+
+    /// A name that is taken.
+    pub(crate) fn exists(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, Code::AlreadyExists, message)
+    }
+
     /// A failure of the server; details belong in the log.
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, message)
@@ -132,8 +143,17 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::Exists(_) => Self::new(StatusCode::CONFLICT, Code::AlreadyExists, message),
             DirectoryError::NotFound(_) => Self::not_found(message),
             DirectoryError::Key(_) | DirectoryError::Base64 => Self::invalid(message),
-            DirectoryError::Full => Self::new(StatusCode::BAD_REQUEST, Code::ResourceExhausted, message),
-            DirectoryError::Store(error) => {
+            DirectoryError::Full(_) => Self::new(StatusCode::BAD_REQUEST, Code::ResourceExhausted, message),
+            DirectoryError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Conflict { .. } => Self::busy(),
+            error => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the metadata store failed");
                 Self::internal("the metadata store failed; the server's log says why")
             }

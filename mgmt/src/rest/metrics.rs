@@ -12,28 +12,36 @@ use dataplane::{Statistics, Volume, VolumeState};
 use super::cluster::read_statistics;
 use super::error::ApiError;
 use super::request::Request;
-use super::{Api, Reply, rules};
+use super::{Api, Parameters, Reply, rules};
 use crate::auth::{Caller, Resource, Scope, Verb};
 
 /// `GET /metrics`.
 pub(super) async fn page(api: Rc<Api>, caller: Option<Caller>, _: Request) -> Result<Reply, ApiError> {
     let permit = caller.and_then(|caller| caller.permit(Resource::Metrics, Verb::Get, Scope::Cluster).ok());
+    Ok(Reply::text("text/plain; version=0.0.4; charset=utf-8", text(&api, permit.is_some()).await?))
+}
+
+/// The page, with names of volumes, projects and hosts or without.
+pub(super) async fn text(api: &Api, names: bool) -> Result<String, ApiError> {
+    let names = names && !Parameters(&api.records).hides_volumes();
     api.view.freshen().await?;
-    let statistics = read_statistics(&api).await?;
+    let statistics = read_statistics(api).await?;
     let mut page = Page::default();
     page.add_pool(&statistics);
-    page.add_series(&statistics, permit.is_some());
+    page.add_series(&statistics, names);
     let volumes = api.view.after(None);
     page.add_volume_states(&volumes);
-    if permit.is_some() {
+    if names {
         page.add_volumes(&volumes);
     }
     for (status, count) in api.counters.by_status.borrow().iter() {
         let labels = format!("status=\"{status}\"");
         page.add("mgmt_requests_total", "Answers of the REST interface.", true, labels, *count);
     }
+    let dropped = api.events.dropped();
+    page.add("mgmt_events_dropped_total", "Events that could not be written.", true, "", dropped);
     page.add("build_info", "The program's version.", false, format!("version=\"{VERSION}\""), 1_u64);
-    Ok(Reply::text("text/plain; version=0.0.4; charset=utf-8", page.text()))
+    Ok(page.text())
 }
 
 /// Samples by metric name.

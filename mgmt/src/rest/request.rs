@@ -2,7 +2,7 @@
 
 use hyper::body::Bytes;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::error::ApiError;
 
@@ -19,6 +19,8 @@ pub(crate) struct Request {
     pub(crate) login: String,
     /// The body of a POST or PUT.
     pub(crate) body: Bytes,
+    /// What the request says, read by its message: path variables, and query or body.
+    pub(crate) fields: Map<String, Value>,
 }
 
 /// A query string, decoded.
@@ -32,18 +34,20 @@ impl Request {
         found.map_or("", |(_, value)| value.as_str())
     }
 
-    /// The body as JSON: empty and `null` mean `{}`, what follows the first value is ignored, the last of equal keys
-    /// counts.
+    /// What the request says.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
-        let mut values = serde_json::Deserializer::from_slice(&self.body).into_iter::<Value>();
-        let value = match values.next() {
-            None | Some(Ok(Value::Null)) => Value::Object(serde_json::Map::new()),
-            Some(Ok(value @ Value::Object(_))) => value,
-            Some(Ok(_)) => return Err(ApiError::invalid("the body is not a JSON object")),
-            Some(Err(error)) => return Err(ApiError::invalid(format!("the body is not JSON: {error}"))),
-        };
-        serde_json::from_value(value)
-            .map_err(|error| ApiError::invalid(format!("the body does not fit: {error}")))
+        serde_json::from_value(Value::Object(self.fields.clone()))
+            .map_err(|error| ApiError::invalid(format!("the request does not fit: {error}")))
+    }
+
+    /// A text field of the request; empty if it is not there.
+    pub(crate) fn text(&self, name: &str) -> &str {
+        self.fields.get(name).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// A true or false field of the request.
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        self.fields.get(name).and_then(Value::as_bool).unwrap_or_default()
     }
 
     /// The revision that the client wants to change, from `If-Match`; none if any.
@@ -58,6 +62,18 @@ impl Request {
                 _ => Err(ApiError::etag_mismatch(current)),
             },
         }
+    }
+}
+
+/// A body as a JSON object: empty and `null` mean `{}`, what follows the first value is ignored, the last of equal
+/// keys counts.
+pub(crate) fn body_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    let mut values = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
+    match values.next() {
+        None | Some(Ok(Value::Null)) => Ok(Map::new()),
+        Some(Ok(Value::Object(object))) => Ok(object),
+        Some(Ok(_)) => Err(ApiError::invalid("the body is not a JSON object")),
+        Some(Err(error)) => Err(ApiError::invalid(format!("the body is not JSON: {error}"))),
     }
 }
 
@@ -80,6 +96,21 @@ impl Query {
         let exact = self.0.iter().find(|(known, _)| known == name);
         let found = exact.or_else(|| self.0.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)));
         found.map_or("", |(_, value)| value.as_str())
+    }
+
+    /// Every value of a parameter, in any spelling of its case.
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        let own = |exact: bool| {
+            let mut pairs = Vec::new();
+            for (known, value) in &self.0 {
+                if known == name || !exact && known.eq_ignore_ascii_case(name) {
+                    pairs.push(value.as_str());
+                }
+            }
+            pairs
+        };
+        let exact = own(true);
+        if exact.is_empty() { own(false) } else { exact }
     }
 
     /// A parameter that is a 64-bit integer.
@@ -130,38 +161,25 @@ fn mismatch(name: &str, parser: &str, text: &str) -> ApiError {
 
 #[cfg(test)]
 mod test {
-    use serde::Deserialize;
-
     use super::*;
-
-    #[derive(Debug, Default, Deserialize, PartialEq)]
-    #[serde(default)]
-    struct Body {
-        name: Option<String>,
-        size: Option<String>,
-    }
-
-    fn read(text: &str) -> Result<Body, ApiError> {
-        Request { body: Bytes::copy_from_slice(text.as_bytes()), ..Request::default() }.json()
-    }
 
     #[test]
     fn bodies_are_read_as_the_gateway_reads_them() {
-        for empty in ["", "  \n", "{}", "null", r#"{"name":null}"#, r#"{"Name":"x","other":[1]}"#] {
-            assert_eq!(read(empty).unwrap(), Body::default(), "{empty}");
+        let read = |text: &str| body_object(text.as_bytes());
+        for empty in ["", "  \n", "{}", "null"] {
+            assert!(read(empty).unwrap().is_empty(), "{empty}");
         }
-        let named = Body { name: Some("a".to_owned()), size: None };
-        assert_eq!(read(r#"{"name":"a"} trailing"#).unwrap(), named);
-        assert_eq!(read(r#"{"name":"b","name":"a"}"#).unwrap(), named);
-        for wrong in ["[]", "1", "\"x\"", "{", "x", r#"{"size":1073741824}"#, r#"{"name":true}"#] {
+        assert_eq!(read(r#"{"name":"a"} trailing"#).unwrap()["name"], "a");
+        assert_eq!(read(r#"{"name":"b","name":"a"}"#).unwrap()["name"], "a");
+        for wrong in ["[]", "1", "\"x\"", "{", "x"] {
             assert_eq!(read(wrong).unwrap_err().status, 400, "{wrong}");
         }
     }
 
     #[test]
     fn deep_nesting_is_refused_without_a_crash() {
-        assert!(read(&"[".repeat(100_000)).is_err());
-        assert!(read(&r#"{"a":"#.repeat(100_000)).is_err());
+        assert!(body_object("[".repeat(100_000).as_bytes()).is_err());
+        assert!(body_object(r#"{"a":"#.repeat(100_000).as_bytes()).is_err());
     }
 
     #[test]

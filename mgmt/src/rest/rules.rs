@@ -19,6 +19,29 @@ pub(crate) fn name(field: &str, text: &str) -> Result<String, ApiError> {
     )))
 }
 
+/// What people say of a thing.
+pub(crate) fn description(text: &str) -> Result<(), ApiError> {
+    if text.len() > DESCRIPTION_BYTES_MAX {
+        return Err(ApiError::invalid(format!("description: at most {DESCRIPTION_BYTES_MAX} bytes")));
+    }
+    Ok(())
+}
+
+/// A host's NQN.
+pub(crate) fn host_nqn(field: &str, text: &str) -> Result<String, ApiError> {
+    let rule = || format!("{field}: a host NQN has 1 to {NQN_BYTES_MAX} printable characters");
+    if is_host(text) { Ok(text.to_owned()) } else { Err(ApiError::invalid(rule())) }
+}
+
+/// Whether one more may be made of what memory holds all of.
+pub(crate) fn room(count: usize, most: usize, what: &str) -> Result<(), ApiError> {
+    if count < most {
+        return Ok(());
+    }
+    let message = format!("there are {most} {what} already, which is the most that is possible");
+    Err(ApiError::new(hyper::StatusCode::BAD_REQUEST, super::error::Code::ResourceExhausted, message))
+}
+
 /// The size of a volume: rounded up to whole blocks.
 pub(crate) fn size(text: &str) -> Result<u64, ApiError> {
     let bytes = parse_size(text)?;
@@ -156,6 +179,7 @@ fn check_list(field: &str, values: &[String], most: usize) -> Result<(), ApiErro
 const ANY: &str = "ALLOW_ANY";
 const NONE: &str = "ALLOW_NONE";
 const NAME_BYTES_MAX: usize = 253;
+const DESCRIPTION_BYTES_MAX: usize = 256;
 /// NVM Express Base Specification 2.0, section 4.5: an NQN has at most 223 bytes.
 const NQN_BYTES_MAX: usize = 223;
 const HOSTS_MAX: usize = 64;

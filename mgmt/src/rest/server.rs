@@ -3,11 +3,12 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, HeaderMap, IF_MATCH};
 use hyper::server::conn::http1;
@@ -17,45 +18,36 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::deadline::Deadline;
 use super::error::{ApiError, Code};
 use super::request::{Query, Request};
 use super::router::{Handler, NoMatch};
-use super::{Api, Reply, users, vault};
+use super::{Api, Body, Reply, schema, users, vault};
 use crate::auth::Caller;
+use crate::events::Audit;
 
 /// A server that runs until it is told to stop.
 #[derive(Debug)]
 pub(crate) struct Server {
+    api: Rc<Api>,
     connections: Arc<Semaphore>,
-    stop: watch::Sender<bool>,
 }
 
 impl Server {
     /// Serves `api` on every listener.
     pub(crate) fn start(api: &Rc<Api>, listeners: Vec<TcpListener>, tls: Arc<ServerConfig>) -> Self {
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let (stop, stopped) = watch::channel(false);
-        for listener in listeners {
-            let acceptor = TlsAcceptor::from(tls.clone());
-            let acceptance = Acceptance {
-                api: api.clone(),
-                acceptor,
-                connections: connections.clone(),
-                stopped: stopped.clone(),
-            };
-            tokio_uring::spawn(acceptance.run(listener));
-        }
-        Self { connections, stop }
+        api.listeners.start(api, listeners, TlsAcceptor::from(tls), connections.clone());
+        Self { api: api.clone(), connections }
     }
 
     /// Accepts nothing more, lets requests under way end, and returns when all connections are closed or the time for
     /// it is over.
     pub(crate) async fn stop(self) {
-        self.stop.send_replace(true);
+        self.api.listeners.close_all();
         let all = u32::try_from(CONNECTIONS_MAX).expect("a small constant");
         if timeout(STOP_LIMIT, self.connections.acquire_many(all)).await.is_err() {
             tracing::warn!("requests were still under way when the REST interface stopped");
@@ -63,15 +55,17 @@ impl Server {
     }
 }
 
-struct Acceptance {
-    api: Rc<Api>,
-    acceptor: TlsAcceptor,
-    connections: Arc<Semaphore>,
-    stopped: watch::Receiver<bool>,
+/// A listener's loop.
+pub(super) struct Acceptance {
+    pub(super) api: Rc<Api>,
+    pub(super) acceptor: TlsAcceptor,
+    pub(super) connections: Arc<Semaphore>,
+    pub(super) stopped: watch::Receiver<bool>,
 }
 
 impl Acceptance {
-    async fn run(self, listener: TcpListener) {
+    /// Accepts until it is told to stop.
+    pub(super) async fn run(self, listener: TcpListener) {
         let mut stopped = self.stopped.clone();
         loop {
             let accepted = tokio::select! {
@@ -98,6 +92,7 @@ impl Acceptance {
 
     fn spawn(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
         let api = self.api.clone();
+        let peer = stream.peer_addr().ok().map(|address| address.ip().to_canonical());
         let acceptor = self.acceptor.clone();
         let mut stopped = self.stopped.clone();
         tokio_uring::spawn(async move {
@@ -111,7 +106,7 @@ impl Acceptance {
             };
             let service = service_fn(move |request| {
                 let api = api.clone();
-                async move { Ok::<_, Infallible>(respond(api, request).await) }
+                async move { Ok::<_, Infallible>(respond(api, peer, request).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -133,10 +128,11 @@ impl Acceptance {
     }
 }
 
-async fn respond(api: Rc<Api>, request: hyper::Request<Incoming>) -> Response<Full<Bytes>> {
+async fn respond(api: Rc<Api>, peer: Option<IpAddr>, request: hyper::Request<Incoming>) -> Response<Body> {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let answer = timeout(REQUEST_LIMIT, answer(&api, request)).await.unwrap_or_else(|_| {
+    let mut audit = Audit::of(peer);
+    let answer = timeout(REQUEST_LIMIT, answer(&api, request, &mut audit)).await.unwrap_or_else(|_| {
         let message = "the request took too long; a change may still be made";
         Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded, message))
     });
@@ -144,16 +140,23 @@ async fn respond(api: Rc<Api>, request: hyper::Request<Incoming>) -> Response<Fu
         true => vault::error_reply(&error),
         false => Reply::error(&error),
     });
-    api.counters.count(reply.status());
+    let status = reply.status();
+    api.counters.count(status);
+    let subject = audit.subject.as_deref().unwrap_or_default();
     if method != Method::GET {
-        tracing::info!(%method, path, status = reply.status().as_u16(), "request");
+        tracing::info!(%method, path, subject, status = status.as_u16(), "request");
     } else {
-        tracing::debug!(%method, path, status = reply.status().as_u16(), "request");
+        tracing::debug!(%method, path, subject, status = status.as_u16(), "request");
     }
+    api.events.audit(&audit, &method, &path, status);
     reply.into_response()
 }
 
-async fn answer(api: &Rc<Api>, request: hyper::Request<Incoming>) -> Result<Reply, ApiError> {
+async fn answer(
+    api: &Rc<Api>,
+    request: hyper::Request<Incoming>,
+    audit: &mut Audit,
+) -> Result<Reply, ApiError> {
     let found = match api.router.find(request.method(), request.uri().path()) {
         Ok(found) => found,
         Err(NoMatch::Path) => return Ok(Reply::plain(StatusCode::NOT_FOUND, "Not Found\n")),
@@ -162,24 +165,32 @@ async fn answer(api: &Rc<Api>, request: hyper::Request<Incoming>) -> Result<Repl
         }
         Err(NoMatch::Escape) => return Err(ApiError::invalid("the path has an invalid escape")),
     };
+    let route = found.route;
+    audit.operation = Some(route.operation);
     // The token comes before everything else: a stranger cannot make the server read a body.
-    let caller = match found.handler {
-        Handler::Open(_) => authenticate(api, request.headers()).ok(),
-        Handler::Token(_) | Handler::Unsupported => Some(authenticate(api, request.headers())?),
+    let caller = match route.handler {
+        Handler::Open(_) => authenticate(api, request.headers(), audit.peer).ok(),
+        Handler::Token(_) | Handler::Unsupported => Some(authenticate(api, request.headers(), audit.peer)?),
     };
+    audit.subject = caller.as_ref().map(|caller| caller.subject().to_owned());
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
     let if_match = request.headers().get(IF_MATCH).and_then(|tag| tag.to_str().ok()).unwrap_or_default();
-    let mut parsed = Request {
-        variables: found.variables,
-        query,
-        if_match: if_match.to_owned(),
-        login: users::cookie_of(request.headers()).to_owned(),
-        body: Bytes::new(),
+    let if_match = if_match.to_owned();
+    let login = users::cookie_of(request.headers()).to_owned();
+    let mut body = Bytes::new();
+    let mut fields = match *request.method() {
+        Method::POST | Method::PUT => {
+            body = read_body(request.into_body()).await?;
+            schema::read_body(route.request, &body)?
+        }
+        _ => schema::read_query(route.request, &query)?,
     };
-    if matches!(*request.method(), Method::POST | Method::PUT) {
-        parsed.body = read_body(request.into_body()).await?;
+    for (name, text) in &found.variables {
+        schema::read_variable(route.request, &mut fields, name, text)?;
     }
-    match (found.handler, caller) {
+    let parsed = Request { variables: found.variables, query, if_match, login, body, fields };
+    audit.target(&parsed);
+    match (route.handler, caller) {
         (Handler::Open(handler), caller) => handler(api.clone(), caller, parsed).await,
         (Handler::Token(handler), Some(caller)) => handler(api.clone(), caller, parsed).await,
         (Handler::Unsupported, Some(_)) => Err(ApiError::unimplemented("not supported by this server yet")),
@@ -187,7 +198,21 @@ async fn answer(api: &Rc<Api>, request: hyper::Request<Incoming>) -> Result<Repl
     }
 }
 
-fn authenticate(api: &Api, headers: &HeaderMap) -> Result<Caller, ApiError> {
+fn authenticate(api: &Api, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<Caller, ApiError> {
+    let now = Instant::now();
+    if peer.is_some_and(|peer| !api.failures.admits(peer, now)) {
+        let message = "too many requests with wrong tokens came from this address; wait, then try again";
+        return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted, message));
+    }
+    identify(api, headers).inspect_err(|_| {
+        // Whoever shows no token at all guesses nothing.
+        if headers.contains_key(AUTHORIZATION) || headers.contains_key("x-vault-token") {
+            peer.into_iter().for_each(|peer| api.failures.count(peer, now));
+        }
+    })
+}
+
+fn identify(api: &Api, headers: &HeaderMap) -> Result<Caller, ApiError> {
     let vault = headers.get("x-vault-token").and_then(|token| token.to_str().ok());
     let Some(value) = headers.get(AUTHORIZATION) else {
         if let Some(token) = vault {

@@ -3,8 +3,11 @@
 mod access;
 mod bench;
 mod cinder;
+mod contract;
+mod events;
 mod fake;
 mod limits;
+mod qos;
 mod site;
 mod statuses;
 mod volumes;

@@ -124,7 +124,7 @@ fn data(value: &impl Serialize) -> Result<Reply, ApiError> {
 }
 
 fn no_content() -> Reply {
-    Reply { status: StatusCode::NO_CONTENT, content_type: JSON, body: Bytes::new(), cookie: None }
+    Reply { status: StatusCode::NO_CONTENT, content_type: JSON, body: Bytes::new().into(), cookie: None }
 }
 
 fn given(text: String) -> Option<String> {

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::error::{ApiError, Code};
 use super::json::StringList;
+use super::policies::policy_for;
 use super::request::Request;
 use super::{Api, Reply, rules};
 use crate::auth::{Caller, Permit, Scope, Verb};
@@ -26,7 +27,7 @@ pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
     let spec = specify(&api, &caller, &permit, &body)?;
     tracing::info!(subject = caller.subject(), project = spec.project, name = spec.name, "create volume");
     let volume = api.view.create(spec).await?;
-    Reply::json(&VolumeBody::of(&volume, &api.site))
+    Reply::json(&VolumeBody::of(&volume, &api))
 }
 
 /// `GET .../volumes`.
@@ -44,7 +45,7 @@ pub(super) async fn list(api: Rc<Api>, caller: Caller, request: Request) -> Resu
     api.view.freshen().await?;
     let volumes = api.view.after(filter.offset);
     let wanted = volumes.iter().filter(|volume| covers(&permit, volume) && filter.admits(volume));
-    let volumes = wanted.take(filter.limit).map(|volume| VolumeBody::of(volume, &api.site)).collect();
+    let volumes = wanted.take(filter.limit).map(|volume| VolumeBody::of(volume, &api)).collect();
     Reply::json(&VolumeList { volumes })
 }
 
@@ -53,7 +54,7 @@ pub(super) async fn get(api: Rc<Api>, caller: Caller, request: Request) -> Resul
     let permit = permit_one(&caller, &request, Verb::Get, request.query.text("projectName"))?;
     api.view.freshen().await?;
     let volume = find(&api, &permit, &request, request.query.text("name"))?;
-    Reply::json(&VolumeBody::of(&volume, &api.site))
+    Reply::json(&VolumeBody::of(&volume, &api))
 }
 
 /// `PUT .../volumes/{UUID}`.
@@ -63,7 +64,7 @@ pub(super) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Re
     let volume = find(&api, &permit, &request, &body.name)?;
     let expected = request.expected_revision(volume.revision)?;
     check_changeable(&volume)?;
-    let change = plan_change(&volume, &body)?;
+    let change = plan_change(&api, &volume, &body)?;
     if change == VolumeChange::default() {
         return Ok(Reply::done());
     }
@@ -130,6 +131,12 @@ impl Filter {
     }
 }
 
+/// The policy that a volume has by itself.
+pub(super) fn policy_of(volume: &Volume) -> Option<String> {
+    let attributes = Attributes::parse(&volume.spec.attributes);
+    Some(attributes.qos_policy_uuid).filter(|uuid| !uuid.is_empty())
+}
+
 /// The project that a request is about: the path's, else the one given in body or query.
 fn project_of<'a>(request: &'a Request, given: &'a str) -> Result<&'a str, ApiError> {
     let project = match request.variable("projectName") {
@@ -186,13 +193,13 @@ fn specify(api: &Api, caller: &Caller, permit: &Permit, body: &CreateVolume) -> 
     if !body.source_snapshot_uuid.is_empty() || !body.source_snapshot_name.is_empty() {
         return Err(ApiError::invalid("sourceSnapshotUUID, sourceSnapshotName: there is no such snapshot"));
     }
-    if !body.qos_policy_uuid.is_empty() || !body.qos_policy_name.is_empty() {
-        return Err(ApiError::invalid("qosPolicyUUID, qosPolicyName: there is no such policy"));
-    }
     if !body.placement_restrictions.is_empty() {
         return Err(ApiError::invalid("placementRestrictions: not supported by this server yet"));
     }
     rules::labels(&body.labels)?;
+    let policy = policy_for(api, project, &body.qos_policy_uuid, &body.qos_policy_name)?;
+    let mut attributes = Attributes::with_labels(body.labels.clone());
+    attributes.qos_policy_uuid = policy.map(|policy| policy.uuid).unwrap_or_default();
     let given = |list: &&StringList| !list.values.is_empty();
     Ok(VolumeSpec {
         uuid: VolumeUuid(Uuid::new_v4().into_bytes()),
@@ -203,16 +210,13 @@ fn specify(api: &Api, caller: &Caller, permit: &Permit, body: &CreateVolume) -> 
         acl: rules::host_acl(&body.acl)?,
         ip_acl: body.ip_acl.as_ref().filter(given).map_or(Ok(IpAcl::Any), rules::ip_acl)?,
         compression: rules::compression(&body.compression)?.unwrap_or(false),
-        limits: dataplane::Limits::default(),
-        attributes: Attributes::with_labels(body.labels.clone()).owned_by(caller.subject()).text()?,
+        limits: api.limits_of(project, &attributes.qos_policy_uuid),
+        attributes: attributes.owned_by(caller.subject()).text()?,
     })
 }
 
 /// What differs between a volume and what a client wants it to be.
-fn plan_change(volume: &Volume, body: &UpdateVolume) -> Result<VolumeChange, ApiError> {
-    if !body.qos_policy_uuid.is_empty() || !body.qos_policy_name.is_empty() {
-        return Err(ApiError::unimplemented("QoS policies are not supported by this server yet"));
-    }
+fn plan_change(api: &Api, volume: &Volume, body: &UpdateVolume) -> Result<VolumeChange, ApiError> {
     let spec = &volume.spec;
     let size = (!body.size.is_empty()).then(|| rules::size(&body.size)).transpose()?;
     let shrink = size.is_some_and(|size| size < spec.size_bytes);
@@ -222,14 +226,17 @@ fn plan_change(volume: &Volume, body: &UpdateVolume) -> Result<VolumeChange, Api
     let acl: Option<HostAcl> = body.acl.as_ref().map(rules::host_acl).transpose()?;
     let ip_acl: Option<IpAcl> = body.ip_acl.as_ref().map(rules::ip_acl).transpose()?;
     let name = (!body.new_name.is_empty()).then(|| rules::name("newName", &body.new_name)).transpose()?;
-    let attributes = if body.labels.is_empty() {
-        None
-    } else {
+    let mut attributes = Attributes::parse(&spec.attributes);
+    if !body.labels.is_empty() {
         rules::labels(&body.labels)?;
-        let mut attributes = Attributes::parse(&spec.attributes);
         attributes.labels.clone_from(&body.labels);
-        Some(attributes.text()?)
-    };
+    }
+    if let Some(policy) = policy_for(api, &spec.project, &body.qos_policy_uuid, &body.qos_policy_name)? {
+        attributes.qos_policy_uuid = policy.uuid;
+    }
+    let limits = api.limits_of(&spec.project, &attributes.qos_policy_uuid);
+    let attributes = (attributes != Attributes::parse(&spec.attributes)).then(|| attributes.text());
+    let attributes = attributes.transpose()?;
     Ok(VolumeChange {
         name: name.filter(|name| *name != spec.name),
         size_bytes: size.filter(|size| *size != spec.size_bytes),
@@ -237,8 +244,8 @@ fn plan_change(volume: &Volume, body: &UpdateVolume) -> Result<VolumeChange, Api
         acl: acl.filter(|acl| *acl != spec.acl),
         ip_acl: ip_acl.filter(|acl| *acl != spec.ip_acl),
         compression: rules::compression(&body.compression)?.filter(|on| *on != spec.compression),
-        limits: None,
-        attributes: attributes.filter(|text| *text != spec.attributes),
+        limits: Some(limits).filter(|limits| *limits != spec.limits),
+        attributes,
     })
 }
 

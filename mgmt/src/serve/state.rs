@@ -88,7 +88,7 @@ impl StateFolder {
         files::claim_folder(path, METADATA).map_err(|source| failed(path, source))?;
         let path = path.canonicalize().map_err(|source| failed(path, source))?;
         let folder = Self { path };
-        for inner in ["keys", "tls"] {
+        for inner in ["keys", "logs", "tls"] {
             let path = folder.path.join(inner);
             files::make_folder(&path).map_err(|source| failed(&path, source))?;
         }
@@ -103,6 +103,11 @@ impl StateFolder {
     /// The certificate and the key of the REST interface.
     pub(crate) fn tls(&self) -> (PathBuf, PathBuf) {
         (self.path.join("tls/cert.pem"), self.path.join("tls/key.pem"))
+    }
+
+    /// The folder of the log.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.path.join("logs")
     }
 
     /// The file of a token.

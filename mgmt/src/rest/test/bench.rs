@@ -21,8 +21,9 @@ use super::fake::{Fake, identity};
 use crate::auth::Tokens;
 use crate::auth::environment::{EnvironmentKeys, generate, parse_file};
 use crate::auth::key::SigningKey;
-use crate::directory::{CredentialRecord, Directory};
-use crate::metadata::{Embedded, Store};
+use crate::directory::CredentialRecord;
+use crate::events::Events;
+use crate::metadata::{Embedded, Records, Store};
 use crate::plane::Plane;
 use crate::serve::files::test::Folder;
 use crate::view::View;
@@ -80,25 +81,30 @@ impl Bench {
         let fake = Fake::default();
         let plane = Plane::new(fake.handle());
         let view = View::load(plane.clone()).await.unwrap();
-        let directory = Directory::load(store.clone()).await.unwrap();
-        let projects = ["default", "other"].map(str::to_owned);
-        directory.ensure_projects(projects, |name| format!("uuid-of-{name}")).await.unwrap();
-        for project in ["system", "default"] {
-            let record = CredentialRecord::of_pem(project, "root", &KEY.public_pem());
-            directory.create_credential(record).await.unwrap();
-        }
+        let records = Records::load(store.clone()).await.unwrap();
+        let events = Events::new(records.clone());
         let site = Site {
             identity: identity(),
             hostname: "server00".to_owned(),
             api_endpoints: vec!["127.0.0.1:8443".to_owned()],
             discovery_endpoints: vec!["127.0.0.1:8009".to_owned()],
             nvme_endpoints: vec!["127.0.0.1:4420".to_owned()],
+            logs: folder.path().join("logs"),
         };
         let tokens = Tokens::load(store.clone(), environment()).await.unwrap();
-        let api = Api::new(plane, view, directory, tokens, site);
+        let api = Api::new(plane, view, records, events, tokens, site);
+        api.prepare().await.unwrap();
+        let directory = &api.directory;
+        let projects = ["default", "other"].map(str::to_owned);
+        directory.ensure_projects(projects, |name| format!("uuid-of-{name}")).await.unwrap();
+        for project in ["system", "default"] {
+            let record = CredentialRecord::of_pem(project, "root", &KEY.public_pem());
+            directory.create_credential(record).await.unwrap();
+        }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = Server::start(&api, vec![listener], tls());
+        api.start_tasks();
         Self {
             fake,
             address,

@@ -1,6 +1,5 @@
 //! Statuses that do not depend on a resource: tokens, permissions, paths, methods, what is not supported yet.
 
-use super::super::contract::CONTRACT;
 use super::bench;
 use super::bench::token;
 
@@ -85,24 +84,6 @@ fn a_project_token_that_claims_the_cluster_is_forbidden() {
         bench.send(&claiming, "GET", path, None).await.expect_error(403, 7);
         let without = token("default:root", &[]);
         bench.send(&without, "GET", "/api/v2/projects", None).await.expect_error(403, 7);
-    });
-}
-
-#[test]
-fn the_rest_of_the_contract_is_not_supported_yet() {
-    bench(async |bench| {
-        let mut unsupported = 0;
-        for (method, path) in CONTRACT {
-            let path = path.replace("{projectName}", "default").replace(['{', '}'], "");
-            let answer = bench.send(&bench.system, method, &path, None).await;
-            assert_ne!(answer.status, 405, "{method} {path}");
-            if answer.status == 501 {
-                answer.expect_error(501, 12);
-                unsupported += 1;
-                bench.send("", method, &path, None).await.expect_error(401, 16);
-            }
-        }
-        assert_eq!(unsupported, 109 - 25);
     });
 }
 

@@ -279,7 +279,7 @@ fn an_update_changes_what_it_names_and_nothing_else() {
         ] {
             put(&bench, uuid, wrong, "").await.expect_error(400, 3);
         }
-        put(&bench, uuid, json!({"qosPolicyName": "fast"}), "").await.expect_error(501, 12);
+        put(&bench, uuid, json!({"qosPolicyName": "fast"}), "").await.expect_error(400, 3);
         put(&bench, "x", json!({}), "").await.expect_error(400, 3);
     });
 }

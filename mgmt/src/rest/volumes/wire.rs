@@ -5,9 +5,10 @@ use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::super::Site;
+use super::super::Api;
 use super::super::error::ApiError;
 use super::super::json::{Label, StringList, Text64, named, or_default, timestamp, uint32};
+use super::super::policies::Policy;
 use super::super::rules;
 
 /// The body of a request that makes a volume.
@@ -82,6 +83,9 @@ pub(super) struct Attributes {
     /// The subject of the token that made the volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) owner: Option<String>,
+    /// The policy that the volume has by itself; empty if it has that of its project.
+    #[serde(default, rename = "qosPolicyUUID", skip_serializing_if = "String::is_empty")]
+    pub(super) qos_policy_uuid: String,
     #[serde(flatten)]
     rest: serde_json::Map<String, Value>,
 }
@@ -170,7 +174,10 @@ impl Attributes {
 
 impl VolumeBody {
     /// The body of a volume.
-    pub(super) fn of(volume: &Volume, site: &Site) -> Self {
+    pub(super) fn of(volume: &Volume, api: &Api) -> Self {
+        let site = &api.site;
+        let attributes = Attributes::parse(&volume.spec.attributes);
+        let policy = api.records.get::<Policy>(&attributes.qos_policy_uuid);
         let node = rules::uuid_text(site.identity.node_uuid);
         let (state, protection_state) = match volume.state {
             VolumeState::Available => ("Available", "FullyProtected"),
@@ -201,11 +208,11 @@ impl VolumeBody {
             source_snapshot_uuid: String::new(),
             source_snapshot_name: String::new(),
             placement_restrictions: Vec::new(),
-            qos_policy_uuid: String::new(),
-            qos_policy_name: String::new(),
+            qos_policy_uuid: attributes.qos_policy_uuid,
+            qos_policy_name: policy.map(|found| found.value.name).unwrap_or_default(),
             primary_node_uuid: node,
             creation_time: timestamp(volume.created_unix_ns),
-            labels: Attributes::parse(&volume.spec.attributes).labels,
+            labels: attributes.labels,
             cluster_id: rules::uuid_text(site.identity.cluster_uuid),
         }
     }

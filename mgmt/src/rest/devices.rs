@@ -1,0 +1,148 @@
+//! The pool's drives.
+
+use std::rc::Rc;
+
+use dataplane::Drive;
+use serde::Serialize;
+
+use super::error::ApiError;
+use super::json::Text64;
+use super::request::Request;
+use super::schema::site;
+use super::{Api, Reply, rules};
+use crate::auth::{Caller, Resource, Scope, Verb};
+
+/// `GET /api/v2/nvmeDevices`.
+pub(super) async fn list(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
+    caller.permit(Resource::NvmeDevices, Verb::List, Scope::Cluster)?;
+    let (node, server) = (request.text("nodeUUID"), request.text("serverUUID"));
+    let admits = |given: &str, own: &str| given.is_empty() || given.eq_ignore_ascii_case(own);
+    let admitted = admits(node, &api.site.node_uuid()) && admits(server, &api.site.server_uuid());
+    let devices = if admitted { read(&api).await? } else { Vec::new() };
+    Reply::message(&site::LIST_NVME_DEVICES_RESPONSE, &Devices { devices })
+}
+
+/// `GET /api/v2/nvmeDevices/{Serial}`.
+pub(super) async fn get(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
+    caller.permit(Resource::NvmeDevices, Verb::Get, Scope::Cluster)?;
+    Reply::message(&site::USER_NVME_DEVICES_RESPONSE, &find(&api, request.variable("Serial")).await?)
+}
+
+/// `POST /api/v2/nvmeDevices/{serialNumber}`: its LED.
+pub(super) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
+    caller.permit(Resource::NvmeDevices, Verb::Update, Scope::Cluster)?;
+    if !matches!(request.text("ledPattern"), "locate" | "rebuild" | "locate-off") {
+        return Err(ApiError::invalid("ledPattern: locate, rebuild or locate-off"));
+    }
+    let device = find(&api, request.variable("serialNumber")).await?;
+    if !request.text("serverUUID").eq_ignore_ascii_case(&device.server_uuid) {
+        return Err(ApiError::not_found("serverUUID: the device is on another server"));
+    }
+    let what = if device.model == FILE { "is a file and has no LED" } else { "has no LED that can be set" };
+    Err(ApiError::unimplemented(format!("{} {what}", device.name)))
+}
+
+/// `POST /api/v2/nvmeDevices`: a running pool takes no further drive yet.
+pub(super) async fn add(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
+    caller.permit(Resource::NvmeDevices, Verb::Create, Scope::Cluster)?;
+    let serial = request.text("serialNumber");
+    if serial.is_empty() {
+        return Err(ApiError::invalid("serialNumber: required"));
+    }
+    if !request.text("nodeUUID").eq_ignore_ascii_case(&api.site.node_uuid()) {
+        return Err(ApiError::not_found("nodeUUID: no such node"));
+    }
+    if read(&api).await?.iter().any(|device| device.serial == serial) {
+        return Err(ApiError::exists(format!("device {serial} belongs to the pool already")));
+    }
+    Err(ApiError::not_found(format!(
+        "device {serial} is not of this node; drives join a pool when it is made, by `serve --pool`"
+    )))
+}
+
+async fn read(api: &Api) -> Result<Vec<Device>, ApiError> {
+    let identity = api.plane.identity().await?;
+    Ok(identity.drives.iter().map(|drive| Device::of(drive, api)).collect())
+}
+
+async fn find(api: &Api, serial: &str) -> Result<Device, ApiError> {
+    let mut devices = read(api).await?.into_iter();
+    let found = devices.find(|device| device.serial == serial);
+    found.ok_or_else(|| ApiError::not_found(format!("device {serial} does not exist")))
+}
+
+/// A drive's serial number: its own, or for a file one that follows from its path.
+pub(crate) fn serial_of(path: &str) -> String {
+    device_attribute(path, "serial").unwrap_or_else(|| {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, path.as_bytes());
+        digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    })
+}
+
+/// An attribute of the block device at `path`, as the kernel has it.
+fn device_attribute(path: &str, name: &str) -> Option<String> {
+    let path = std::fs::canonicalize(path).ok()?;
+    let device = path.strip_prefix("/dev").ok()?.to_str()?;
+    let text = std::fs::read_to_string(format!("/sys/class/block/{device}/device/{name}")).ok()?;
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+#[derive(Debug, Serialize)]
+struct Devices {
+    #[serde(rename = "NvmeDevices")]
+    devices: Vec<Device>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Device {
+    size: Text64,
+    model: String,
+    serial: String,
+    #[serde(rename = "serverUUID")]
+    server_uuid: String,
+    state: &'static str,
+    name: String,
+    #[serde(rename = "nodeUUID")]
+    node_uuid: String,
+    #[serde(rename = "ETag")]
+    etag: String,
+    statistics: DeviceStatistics,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DeviceStatistics {
+    unrecoverable_data_integrity_errors: u32,
+    recoverable_data_integrity_errors: u32,
+}
+
+impl Device {
+    fn of(drive: &Drive, api: &Api) -> Self {
+        let errors = u32::try_from(drive.integrity_errors).unwrap_or(u32::MAX);
+        Self {
+            size: Text64(drive.size_bytes),
+            model: device_attribute(&drive.path, "model").unwrap_or_else(|| FILE.to_owned()),
+            serial: serial_of(&drive.path),
+            server_uuid: api.site.server_uuid(),
+            state: if drive.healthy { "Healthy" } else { "Failed" },
+            name: drive.path.clone(),
+            node_uuid: api.site.node_uuid(),
+            // What can change by itself is in it.
+            etag: format!("{}{errors}", u8::from(drive.healthy)),
+            statistics: DeviceStatistics {
+                unrecoverable_data_integrity_errors: errors,
+                recoverable_data_integrity_errors: 0,
+            },
+        }
+    }
+}
+
+impl super::Site {
+    /// The node's identity.
+    pub(crate) fn node_uuid(&self) -> String {
+        rules::uuid_text(self.identity.node_uuid)
+    }
+}
+
+const FILE: &str = "file";

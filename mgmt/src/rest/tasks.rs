@@ -1,0 +1,134 @@
+//! What the management plane does by itself: writes events, watches drives and volumes, follows the metadata store.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use dataplane::{VolumeState, VolumeUuid};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use super::devices::serial_of;
+use super::policies::Policy;
+use super::{Api, Parameters, rules, settings};
+use crate::events::Event;
+use crate::metadata::{Kept as _, Kind, StoreError};
+
+impl Api {
+    /// Makes what must be there before the first request.
+    pub(crate) async fn prepare(&self) -> Result<(), StoreError> {
+        let policy = Policy::no_limit();
+        if self.records.revision(Kind::Policy, &policy.key()).is_none() {
+            self.records.write(&policy).await?;
+        }
+        self.events.enable(settings::is_enabled(&self.records, settings::EVENT_LOG));
+        Ok(())
+    }
+
+    /// Starts the tasks; they end with the runtime.
+    pub(crate) fn start_tasks(self: &Rc<Self>) {
+        tokio_uring::spawn(self.events.clone().run());
+        tokio_uring::spawn(follow(self.clone()));
+        tokio_uring::spawn(watch(self.clone()));
+    }
+}
+
+/// Brings what depends on records up to date each time they change.
+async fn follow(api: Rc<Api>) {
+    let mut changes = api.records.watch();
+    let limiting = [Kind::Policy, Kind::Project, Kind::ClusterParameter];
+    let (mut endpoints, mut limits) = (Vec::new(), Vec::new());
+    loop {
+        let now = api.records.newest(&[Kind::AdminEndpoint]);
+        if now != endpoints {
+            endpoints = now;
+            api.settle_endpoints();
+        }
+        let now = api.records.newest(&limiting);
+        if now != limits {
+            limits = now;
+            api.settle_limits().await;
+        }
+        api.events.enable(settings::is_enabled(&api.records, settings::EVENT_LOG));
+        if changes.changed().await.is_err() {
+            return;
+        }
+        // Changes often come several at once.
+        sleep(FOLLOW_PAUSE).await;
+    }
+}
+
+/// Looks at drives and volumes now and then, and notes what has become worse.
+async fn watch(api: Rc<Api>) {
+    let mut seen = Seen::default();
+    loop {
+        if let Err(error) = seen.look(&api).await {
+            tracing::debug!(%error, "drives and volumes cannot be looked at");
+        }
+        sleep(WATCH_PAUSE).await;
+    }
+}
+
+/// What was noted before.
+#[derive(Debug, Default)]
+struct Seen {
+    failed: BTreeMap<String, Instant>,
+    errors: BTreeMap<String, u64>,
+    volumes: BTreeMap<VolumeUuid, Instant>,
+}
+
+impl Seen {
+    async fn look(&mut self, api: &Api) -> Result<(), dataplane::ActionError> {
+        let again = Duration::from_secs(Parameters(&api.records).health_interval_s());
+        let due = |at: Option<&Instant>| at.is_none_or(|at| at.elapsed() >= again);
+        for drive in api.plane.identity().await?.drives {
+            let info = json!({"ID": serial_of(&drive.path), "Name": drive.path});
+            if !drive.healthy && due(self.failed.get(&drive.path)) {
+                self.failed.insert(drive.path.clone(), Instant::now());
+                let text = format!("drive {} has failed", drive.path);
+                api.events.note(Event {
+                    drive: Some(info.clone()),
+                    ..event("NVMeSSD", "Critical", "DriveFailed", 1001, text)
+                });
+            }
+            let before = self.errors.insert(drive.path.clone(), drive.integrity_errors).unwrap_or(0);
+            if drive.integrity_errors > before {
+                let count = drive.integrity_errors - before;
+                let text = format!("{count} blocks of drive {} were not what was written", drive.path);
+                api.events.note(Event {
+                    drive: Some(info),
+                    ..event("DataIntegrity", "High", "IntegrityErrors", 1002, text)
+                });
+            }
+        }
+        api.view.freshen().await?;
+        let volumes = api.view.after(None);
+        self.volumes.retain(|uuid, _| volumes.iter().any(|volume| volume.spec.uuid == *uuid));
+        for volume in volumes.iter().filter(|volume| volume.state == VolumeState::Failed) {
+            let spec = &volume.spec;
+            if due(self.volumes.get(&spec.uuid)) {
+                self.volumes.insert(spec.uuid, Instant::now());
+                let text = format!("volume {} of project {} has failed", spec.name, spec.project);
+                let event = event("Volume", "Critical", "VolumeFailed", 1003, text);
+                api.events.note(event.of_volume(&spec.project, &rules::uuid_text(spec.uuid.0), &spec.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn event(component: &str, severity: &str, name: &str, code: u32, description: String) -> Event {
+    Event {
+        component: component.to_owned(),
+        severity: severity.to_owned(),
+        name: name.to_owned(),
+        code,
+        service: "NM".to_owned(),
+        status: "Failed".to_owned(),
+        description,
+        ..Event::default()
+    }
+}
+
+const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
+const WATCH_PAUSE: Duration = Duration::from_secs(10);
