@@ -2,18 +2,22 @@
 //!
 //! Shards own segments durably; what no shard lists is free. Reactor 0 asks every shard at start, then grants free
 //! segments and takes back those whose release is durable. Grants are spread over the drives in proportion to what
-//! each has free. The last segments are a reserve that only cleaning may use, a fair share for each shard, so that a
-//! full pool can always make room.
+//! each has free. A few segments of the pool are every shard's due, whatever the others want: with them it can write,
+//! clean and make checkpoints. Beyond these the last ones are a reserve that only cleaning may use, a fair share for
+//! each shard, so that cleaning need not go through segments that are nearly full.
 
 use thiserror::Error;
 
 use crate::pool::{Layout, SegmentId, ShardId};
 
 const FREE: u16 = u16::MAX;
-/// Segments kept back for each shard's cleaning, at least: one to fill and one for what outlives it.
-const RESERVE_PER_SHARD: u32 = 2;
-/// The reserve is at least the pool divided by this.
+/// Segments that every shard may have, whoever else wants them: what it keeps back for cleaning and checkpoints, and
+/// a few to write in.
+const DUE_PER_SHARD: u32 = 6;
+/// The reserve is the pool divided by this.
 const RESERVE_DIVISOR: u32 = 32;
+
+const _: () = assert!(DUE_PER_SHARD <= crate::pool::SEGMENTS_PER_SHARD_MIN);
 
 /// What a segment is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +34,12 @@ pub struct Segments {
     /// The owner of each segment, [`FREE`] where it has none.
     owners: Vec<u16>,
     drives: Vec<DriveSegments>,
-    /// Segments of the reserve that each shard holds.
+    /// Segments that each shard owns, and those of the reserve among them.
+    owned: Vec<u32>,
     borrowed: Vec<u32>,
     free: u32,
+    /// Segments that shards own less than is their due.
+    lacking: u32,
     reserve: u32,
     /// Shards that have not said yet what they own.
     missing: Vec<ShardId>,
@@ -114,9 +121,11 @@ impl Segments {
         Self {
             owners: vec![FREE; layout.segments() as usize],
             drives,
+            owned: vec![0; usize::from(layout.shards())],
             borrowed: vec![0; usize::from(layout.shards())],
             free: layout.segments(),
-            reserve: share.max(RESERVE_PER_SHARD) * u32::from(layout.shards()),
+            lacking: DUE_PER_SHARD * u32::from(layout.shards()),
+            reserve: share * u32::from(layout.shards()),
             missing: (0..layout.shards()).map(ShardId).collect(),
             stats: Stats::default(),
         }
@@ -138,8 +147,7 @@ impl Segments {
                 return Err(SegmentsError::OwnedTwice { segment, first: ShardId(owner), second: shard });
             }
             self.drive_of(segment).take(segment.0);
-            self.owners[segment.0 as usize] = shard.0;
-            self.free -= 1;
+            self.take(shard, segment);
         }
         Ok(())
     }
@@ -150,12 +158,15 @@ impl Segments {
     /// Before every shard has been heard, when nobody can know what is free.
     pub fn grant(&mut self, shard: ShardId, purpose: GrantPurpose) -> Option<SegmentId> {
         assert!(self.is_ready());
-        let is_reserve = self.free <= self.reserve;
+        let own_lack = DUE_PER_SHARD.saturating_sub(self.owned[usize::from(shard.0)]);
+        let spoken_for = self.lacking - own_lack;
+        let is_reserve = own_lack == 0 && self.free <= self.reserve + spoken_for;
         let share = self.reserve / u32::try_from(self.borrowed.len()).expect("at most SHARDS_MAX shards");
         let borrowed = &mut self.borrowed[usize::from(shard.0)];
         let is_refused = match purpose {
+            _ if own_lack > 0 => self.free == 0,
             GrantPurpose::Host => is_reserve,
-            GrantPurpose::Cleaning => self.free == 0 || (is_reserve && *borrowed >= share),
+            GrantPurpose::Cleaning => self.free <= spoken_for || (is_reserve && *borrowed >= share),
         };
         if is_refused {
             self.stats.refusals += 1;
@@ -177,8 +188,7 @@ impl Segments {
             })
             .expect("a free segment is on a drive");
         let segment = SegmentId(drive.take_lowest());
-        self.owners[segment.0 as usize] = shard.0;
-        self.free -= 1;
+        self.take(shard, segment);
         self.stats.grants += 1;
         Some(segment)
     }
@@ -195,6 +205,9 @@ impl Segments {
             self.owners[segment.0 as usize] = FREE;
             self.drive_of(segment).give_back(segment.0);
             self.free += 1;
+            let owned = &mut self.owned[usize::from(shard.0)];
+            *owned -= 1;
+            self.lacking += u32::from(*owned < DUE_PER_SHARD);
             let borrowed = &mut self.borrowed[usize::from(shard.0)];
             *borrowed = borrowed.saturating_sub(1);
             self.stats.releases += 1;
@@ -230,6 +243,15 @@ impl Segments {
     #[must_use]
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// Notes that a free segment, which was taken from its drive, is the shard's.
+    fn take(&mut self, shard: ShardId, segment: SegmentId) {
+        self.owners[segment.0 as usize] = shard.0;
+        self.free -= 1;
+        let owned = &mut self.owned[usize::from(shard.0)];
+        self.lacking -= u32::from(*owned < DUE_PER_SHARD);
+        *owned += 1;
     }
 
     fn drive_of(&mut self, segment: SegmentId) -> &mut DriveSegments {

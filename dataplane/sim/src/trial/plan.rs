@@ -168,7 +168,7 @@ fn shard_options(random: &mut Random, segment_bytes: u32) -> ShardOptions {
         batch_bytes_min: if random.one_in(2) { 4096 } else { batch_bytes_max / 2 },
         checkpoint_bytes: segment * random.between(1, 6),
         flush_bytes: (segment / 2) << random.below(3),
-        clean_blocks_max: 1 << random.between(0, 7),
+        clean_blocks_max: 8 << random.between(0, 4),
         drop_pages_per_run: 1 << random.between(0, 4),
         retry: Duration::from_micros(random.between(50, 5_000)),
         ..ShardOptions::default()

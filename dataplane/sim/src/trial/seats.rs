@@ -45,6 +45,7 @@ impl Trial {
         self.turns += 1;
         let lasted = self.world.now().since(self.life_began).as_nanos();
         if self.turns > TURNS_MAX || lasted > u128::from(LIFE_NS_MAX) {
+            self.trace_seats();
             return Err(Violation::Slow { open: self.open.len() });
         }
         let nothing_happens = self.world.step(&[self.deadline()], None) == Wake::Idle;
@@ -72,9 +73,17 @@ impl Trial {
         let at_work = |seat: &Seat| matches!(seat.phase, Phase::Recovering | Phase::Stopping);
         let waiting = !self.open.is_empty() || self.seats.iter().any(at_work);
         if nothing_happens && waiting && !moved && self.is_idle() {
+            self.trace_seats();
             return Err(Violation::Stuck { open: self.open.len() });
         }
         Ok(())
+    }
+
+    /// Says what each shard waits for.
+    fn trace_seats(&self) {
+        for seat in &self.seats {
+            self.trace(|_| format!("shard {}: {}", seat.shard.id().0, seat.shard.describe()));
+        }
     }
 
     /// Whether nothing will happen by itself.

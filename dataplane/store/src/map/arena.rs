@@ -80,6 +80,11 @@ impl Arena {
         self.chunks.iter().flatten().filter(|page| page.refs != 0)
     }
 
+    /// How many pages are in use.
+    pub(crate) fn pages_in_use(&self) -> u64 {
+        (self.chunks.len() * CHUNK - self.free.len()) as u64
+    }
+
     /// Memory that pages take, used or not.
     pub(crate) fn bytes(&self) -> u64 {
         (self.chunks.len() * CHUNK * size_of::<Page>() + self.free.capacity() * size_of::<PageIndex>()) as u64

@@ -168,6 +168,11 @@ impl Map {
         self.dirty_pages
     }
 
+    /// Pages in memory.
+    pub(crate) fn pages(&self) -> u64 {
+        self.arena.pages_in_use()
+    }
+
     /// Memory of all pages in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.arena.bytes()

@@ -88,8 +88,13 @@ fn grants_are_spread_over_the_drives_by_what_each_has_free() {
 
 #[test]
 fn hosts_stop_at_the_reserve_and_every_shards_cleaning_has_its_share_of_it() {
-    let mut segments = ready(&layout(4, &[40]));
+    let mut segments = ready(&layout(4, &[256]));
     assert_eq!(segments.reserve(), 8);
+    for shard in (0..4).map(ShardId) {
+        for _ in 0..DUE_PER_SHARD {
+            segments.grant(shard, GrantPurpose::Host).unwrap();
+        }
+    }
     while segments.grant(ShardId(0), GrantPurpose::Host).is_some() {}
     assert_eq!(segments.free(), segments.reserve());
     for shard in (0..4).map(ShardId) {
@@ -102,6 +107,23 @@ fn hosts_stop_at_the_reserve_and_every_shards_cleaning_has_its_share_of_it() {
     }
     assert_eq!(segments.free(), 0);
     assert_eq!(segments.stats().refusals, 5);
+}
+
+#[test]
+fn a_greedy_shard_leaves_the_others_their_due() {
+    let mut segments = ready(&layout(4, &[40]));
+    for purpose in [GrantPurpose::Host, GrantPurpose::Cleaning] {
+        while segments.grant(ShardId(0), purpose).is_some() {}
+    }
+    for shard in (1..4).map(ShardId) {
+        let granted: Vec<SegmentId> =
+            (0..DUE_PER_SHARD).filter_map(|_| segments.grant(shard, GrantPurpose::Host)).collect();
+        assert_eq!(granted.len(), DUE_PER_SHARD as usize);
+        // What a shard gives back remains its due.
+        segments.release(shard, &granted[..1]).unwrap();
+        assert_eq!(segments.grant(ShardId(0), GrantPurpose::Cleaning), None);
+        assert!(segments.grant(shard, GrantPurpose::Host).is_some());
+    }
 }
 
 #[test]

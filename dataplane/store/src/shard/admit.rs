@@ -1,5 +1,11 @@
 //! Who may still fill the room that is left: hosts stop first, then deallocation, then cleaning; a checkpoint, which
 //! gives room back, always finds what it needs.
+//!
+//! Room is what the log can grow by in the segments that the shard has. From the bottom up it is kept for: a checkpoint
+//! of what is dirty now; half a segment in which cleaning can free one that is half empty, whatever else has failed;
+//! half a segment for deallocation; the segments in which cleaning works as a rule. A host's write that does not fit
+//! above these waits as long as room is on its way or can be made, else it is refused. Deallocation is never refused:
+//! if nothing else can give room, it may have what is cleaning's.
 
 use io::Buffer;
 
@@ -36,16 +42,25 @@ impl<B: Buffer> Shard<B> {
         if needed <= self.room_bytes() {
             return Admission::Yes;
         }
-        let may_be_refused = class == Class::Host && self.space.is_starved();
-        if !may_be_refused || self.map.is_dropping() || self.space.is_departing() {
+        if class == Class::Clean || !self.space.is_starved() || self.has_room_coming(class) {
             return Admission::Wait;
         }
-        // Everything live could be packed together, with headers, and a sixteenth must stay free for cleaning to be
-        // worth its writes.
-        let usable = self.space.usable_bytes();
-        let owned = self.space.owned() * usable;
-        let packed = self.space.live_bytes() + self.space.live_bytes() / 16;
-        if packed + needed + usable + owned / 16 <= owned { Admission::Wait } else { Admission::No }
+        match class {
+            Class::Host => Admission::No,
+            _ if bytes + planned + self.floor_bytes(Class::Clean) <= self.room_bytes() => Admission::Yes,
+            _ => Admission::Wait,
+        }
+    }
+
+    /// Whether something is under way, or can be begun for a change of this class, that may give room.
+    fn has_room_coming(&self, class: Class) -> bool {
+        self.map.is_dropping()
+            || self.space.is_departing()
+            || self.space.reclaimable() > 0
+            || self.log.in_flight() > 0
+            || !self.is_root_settled()
+            || !self.cleaner.is_idle()
+            || self.phase == Phase::Running && self.find_victim(Some(class)).is_some()
     }
 
     /// Bytes that the log can grow by in what the shard has.
@@ -57,14 +72,13 @@ impl<B: Buffer> Shard<B> {
     }
 
     /// Room that must be left when `class` has written.
-    fn floor_bytes(&self, class: Class) -> u64 {
+    pub(super) fn floor_bytes(&self, class: Class) -> u64 {
         let usable = self.space.usable_bytes();
-        let reserve = u64::from(self.options.reserve_segments) * usable;
         let checkpoint = self.checkpoint_bytes_needed();
         match class {
-            Class::Clean => checkpoint,
-            Class::Unmap => (reserve.saturating_sub(usable)).max(checkpoint + usable),
-            Class::Host => reserve.max(checkpoint + 2 * usable),
+            Class::Clean => checkpoint + 2 * u64::from(ALIGNMENT),
+            Class::Unmap => checkpoint + 2 * u64::from(ALIGNMENT) + usable / 2,
+            Class::Host => checkpoint + u64::from(self.options.reserve_segments) * usable,
         }
     }
 
@@ -84,9 +98,13 @@ impl<B: Buffer> Shard<B> {
     /// Whether it should have more even after it has got `gained` bytes.
     pub(super) fn is_short_by(&self, gained: u64) -> bool {
         let has_begun = self.log.head.segment.is_some() || !self.order.is_empty();
+        has_begun && self.room_bytes() + gained < self.wanted_bytes()
+    }
+
+    /// Room that the shard would like to have.
+    fn wanted_bytes(&self) -> u64 {
         let ahead = (u64::from(self.options.spare_segments) + 1) * self.space.usable_bytes();
-        has_begun
-            && self.room_bytes() + gained < self.floor_bytes(Class::Host) + ahead.max(self.order.needed_bytes)
+        self.floor_bytes(Class::Host) + ahead.max(self.order.needed_bytes)
     }
 
     /// Whether old segments should be emptied to make room.
@@ -94,8 +112,8 @@ impl<B: Buffer> Shard<B> {
         self.space.pool_low || self.space.is_starved() && self.is_short_of_space()
     }
 
-    /// Asks the pool for segments, and gives back those that have left.
-    pub(super) fn step_segments(&mut self) {
+    /// Ends the departure of segments that nobody reads any more: the shard has them again, or the pool gets them back.
+    pub(super) fn step_departures(&mut self) {
         #[cfg(feature = "planted")]
         if self.is_planted(super::Planted::ReuseTooEarly) {
             self.space.condemn(self.log.settled.sequence, self.keep_segments());
@@ -103,8 +121,13 @@ impl<B: Buffer> Shard<B> {
         }
         let release = self.space.departed(self.reads.oldest_ticket());
         if !release.is_empty() {
+            self.cleaner.released += release.len() as u64;
             self.outputs.push_back(Output::Release(release));
         }
+    }
+
+    /// Asks the pool for segments.
+    pub(super) fn step_wants(&mut self) {
         if let Want::Refused(until) = self.space.want
             && until <= self.now
         {
@@ -113,13 +136,14 @@ impl<B: Buffer> Shard<B> {
         let running = matches!(self.phase, Phase::Running | Phase::Stopping);
         if running && self.space.want == Want::Nothing && self.is_short_of_space() {
             self.space.want = Want::Asked;
-            let cleaning = self.room_bytes() < self.floor_bytes(Class::Unmap);
+            let cleaning = self.room_bytes() < self.floor_bytes(Class::Clean) + 2 * self.space.usable_bytes();
             self.outputs.push_back(Output::WantSegment { cleaning });
         }
     }
 
-    /// Free segments that the shard keeps for itself.
+    /// Free segments that the shard keeps for itself: as many as it would ask for again.
     pub(super) fn keep_segments(&self) -> usize {
-        (self.options.reserve_segments + self.options.spare_segments + 1) as usize
+        let segments = self.wanted_bytes().div_ceil(self.space.usable_bytes());
+        usize::try_from(segments).unwrap_or(usize::MAX)
     }
 }

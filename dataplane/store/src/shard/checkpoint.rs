@@ -89,6 +89,14 @@ impl Checkpoint {
         }
     }
 
+    /// What it is at, in words.
+    pub(super) fn describe(&self) -> String {
+        match &self.state {
+            CheckpointState::Manifest { entries, at, .. } => format!("manifest {at} of {}", entries.len()),
+            state => format!("{state:?}"),
+        }
+    }
+
     /// Whether pages or manifest wait to be logged and it is their turn.
     pub(super) fn is_pages_turn(&self) -> bool {
         self.pages_turn && self.is_logging()
@@ -260,15 +268,13 @@ impl<B: Buffer> Shard<B> {
         self.outputs.push_back(Output::Ready { segments, volumes });
     }
 
-    fn wants_checkpoint(&self) -> bool {
-        if !matches!(self.phase, Phase::Running | Phase::Stopping) {
+    pub(super) fn wants_checkpoint(&self) -> bool {
+        if !matches!(self.phase, Phase::Running | Phase::Stopping) || self.log.head.segment.is_none() {
             return false;
         }
-        if self.log.head.segment.is_none() || self.log.head.sequence <= self.checkpoint.last + 1 {
-            return false;
-        }
+        let something_new = self.log.head.sequence > self.checkpoint.last + 1;
         let stopping = matches!(self.phase, Phase::Stopping) && self.is_idle();
-        if stopping || self.log.since_root_bytes >= self.options.checkpoint_bytes {
+        if something_new && (stopping || self.log.since_root_bytes >= self.options.checkpoint_bytes) {
             return true;
         }
         if !self.wants_cleaning() {
@@ -283,8 +289,9 @@ impl<B: Buffer> Shard<B> {
             true => reclaimable >= 32 || !self.is_short_by(gained),
             false => reclaimable >= 8,
         };
-        let lacks_room = self.cleaner.lacks_room;
-        reclaimable > 0 && (is_enough || self.cleaner.is_idle()) || lacks_room
+        // What lacks room may get it from the segments that hold nothing but records of what is in the map by now.
+        let lacks_room = self.cleaner.lacks_room || self.order.waiting == Some(super::admit::Class::Unmap);
+        reclaimable > 0 && (is_enough || self.cleaner.is_idle()) || lacks_room && something_new
     }
 
     /// Logs a batch of dirty pages from `from` on, level by level from the leaves; those that map nothing are taken out

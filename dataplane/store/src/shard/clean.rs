@@ -2,17 +2,25 @@
 //!
 //! The victim's batch headers say which blocks it got; those that the map still finds there are read, checked against
 //! the full checksum of their record, and moved. Its map pages are only marked dirty: the next checkpoint writes them
-//! elsewhere. A block that cannot be read stays where it is, and its segment is not touched again.
+//! elsewhere. A block that cannot be read stays where it is, and its segment is left alone for a while.
+//!
+//! Cleaning works in rounds: victims, then the checkpoint that gives them back. A victim is taken only if it gives more
+//! than it costs, and if all of it fits into the room that is cleaning's. Costs are estimates, so what a round gave is
+//! looked at when it is over: after one that gave nothing there is none until a fair part of a segment has died.
 
-use io::{Buffer, Disk, Extent, Purpose};
+use io::{Buffer, Disk, Extent, Purpose, Time};
 
+use super::admit::Class;
 use super::read::ReadFor;
 use super::space::State;
 use super::{BLOCK_BYTES, Phase, Shard};
 use crate::checksum::block_crc;
-use crate::map::{LOCATION_BYTES, Location};
-use crate::record::{ALIGNMENT, BatchHeader, Malformed, Record};
+use crate::map::{LOCATION_BYTES, Location, PAGE_BYTES_MAX};
+use crate::record::{ALIGNMENT, BatchHeader, MOVED_BYTES, Malformed, RECORD_BYTES, Record};
 use crate::{SegmentId, VolumeId};
+
+/// How many times the wait for a segment passes before what could not be read is tried again.
+const FORGIVE_RETRIES: u32 = 1000;
 
 /// The segment that is being emptied.
 #[derive(Debug)]
@@ -21,8 +29,25 @@ pub(super) struct Cleaner<B> {
     chunk: Option<Chunk<B>>,
     /// Moves wait for room in the log.
     pub(super) lacks_room: bool,
-    /// The last applied batch when no segment was worth cleaning: it is not looked for again before the next.
-    fruitless: Option<u64>,
+    /// The round under way.
+    round: Option<Round>,
+    /// Bytes that had died when a round gave nothing.
+    exhausted: Option<u64>,
+    /// When segments with something unreadable may be tried again.
+    forgive_at: Time,
+    /// Segments given back to the pool.
+    pub(super) released: u64,
+}
+
+/// How things stood when the first victim was chosen.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    /// Room, with what is on its way.
+    room_bytes: u64,
+    requested_bytes: u64,
+    granted: u64,
+    released: u64,
+    checkpoints: u64,
 }
 
 #[derive(Debug)]
@@ -40,6 +65,10 @@ struct Victim {
     moved: u64,
     /// Something in it could not be read.
     damaged: bool,
+    /// A read failed, or brought something else than what was written: so many items are read one by one.
+    alone: usize,
+    /// The header that is read has failed once.
+    second_try: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +105,15 @@ struct Chunk<B> {
 
 impl<B: Buffer> Cleaner<B> {
     pub(super) fn new() -> Self {
-        Self { victim: None, chunk: None, lacks_room: false, fruitless: None }
+        Self {
+            victim: None,
+            chunk: None,
+            lacks_room: false,
+            round: None,
+            exhausted: None,
+            forgive_at: Time::default(),
+            released: 0,
+        }
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -85,6 +122,17 @@ impl<B: Buffer> Cleaner<B> {
 
     pub(super) fn has_moves(&self) -> bool {
         self.chunk.is_some()
+    }
+
+    /// What it is at, in words.
+    pub(super) fn describe(&self) -> String {
+        match &self.victim {
+            Some(victim) => format!(
+                "{:?} in segment {} (batch {} of {}, lacks room {})",
+                victim.state, victim.segment.0, victim.sequence, victim.last, self.lacks_room
+            ),
+            None => format!("idle (exhausted at {:?}, round {:?})", self.exhausted, self.round),
+        }
     }
 
     /// Blocks that wait to be logged, and the first of them that was not yet.
@@ -118,6 +166,7 @@ impl<B: Buffer> Cleaner<B> {
     /// Forgets what was not logged yet.
     pub(super) fn abandon(&mut self) {
         self.chunk = None;
+        self.lacks_room = false;
         if self.victim.as_ref().is_some_and(|victim| victim.state != VictimState::Reading) {
             self.victim = None;
         }
@@ -132,8 +181,14 @@ impl<B: Buffer> Shard<B> {
             return;
         }
         self.forget_departed_victim();
+        self.end_round();
         if self.cleaner.victim.is_none() && self.wants_cleaning() {
             self.choose_victim();
+        }
+        if self.cleaner.lacks_room && self.is_at_rest() {
+            // It has cost more than it seemed to, and nothing is under way that would give it room.
+            self.cleaner.abandon();
+            self.cleaner.exhausted = Some(self.space.died_bytes);
         }
         let settled = self.log.settled.sequence;
         let Some(victim) = &mut self.cleaner.victim else { return };
@@ -167,7 +222,13 @@ impl<B: Buffer> Shard<B> {
     /// A batch's header was read: its live blocks and pages are noted.
     pub(super) fn on_clean_header(&mut self, bytes: &B, good: bool) {
         let Some(mut victim) = self.cleaner.victim.take() else { return };
-        if !good || self.note_live(&mut victim, bytes).is_err() {
+        let noted = victim.items.len();
+        if good && self.note_live(&mut victim, bytes).is_ok() {
+            victim.second_try = false;
+        } else if !std::mem::replace(&mut victim.second_try, true) {
+            victim.items.truncate(noted);
+            victim.state = VictimState::Header(ALIGNMENT);
+        } else {
             victim.damaged = true;
             victim.state = VictimState::Settling;
         }
@@ -178,6 +239,17 @@ impl<B: Buffer> Shard<B> {
     pub(super) fn on_clean_blocks(&mut self, mut content: B, good: bool) {
         let Some(victim) = &mut self.cleaner.victim else { return };
         let count = (content.len() / BLOCK_BYTES as usize).min(victim.items.len());
+        let is_whole = |(at, item): (usize, &Item)| {
+            let block = &content[at * BLOCK_BYTES as usize..][..BLOCK_BYTES as usize];
+            block_crc(item.block, block) == item.crc
+        };
+        if victim.alone == 0 && !(good && victim.items[..count].iter().enumerate().all(is_whole)) {
+            // Once more, one by one: what is whole shall not stay behind for what is not.
+            victim.alone = count;
+            victim.state = VictimState::Blocks;
+            return;
+        }
+        victim.alone = victim.alone.saturating_sub(count);
         let mut items = Vec::with_capacity(count);
         for (at, item) in victim.items.drain(..count).enumerate() {
             let start = at * BLOCK_BYTES as usize;
@@ -212,17 +284,16 @@ impl<B: Buffer> Shard<B> {
     }
 
     fn choose_victim(&mut self) {
-        if self.cleaner.fruitless == Some(self.log.applied) {
-            return;
+        let waiting = self.order.waiting;
+        if waiting.is_some()
+            && self.now >= self.cleaner.forgive_at
+            && self.find_victim(waiting).is_none()
+            && self.space.forgive_damaged()
+        {
+            self.cleaner.forgive_at = self.now + self.options.retry * FORGIVE_RETRIES;
         }
-        self.cleaner.fruitless = Some(self.log.applied);
-        // Without need, only what is mostly empty is worth a write.
-        let usable = self.space.usable_bytes();
-        let most =
-            if self.space.is_starved() && self.is_short_of_space() { usable * 15 / 16 } else { usable / 2 };
-        let Some(segment) = self.space.choose_victim(self.log.settled.sequence, most) else { return };
+        let Some(segment) = self.find_victim(waiting) else { return };
         let Some(found) = self.space.get(segment) else { return };
-        self.cleaner.fruitless = None;
         self.cleaner.victim = Some(Victim {
             segment,
             state: VictimState::Header(ALIGNMENT),
@@ -232,7 +303,101 @@ impl<B: Buffer> Shard<B> {
             items: Vec::new(),
             moved: 0,
             damaged: false,
+            alone: 0,
+            second_try: false,
         });
+        if self.cleaner.round.is_none() {
+            self.cleaner.round = Some(self.begin_round());
+        }
+    }
+
+    fn begin_round(&self) -> Round {
+        Round {
+            room_bytes: self.room_bytes() + self.space.coming() * self.space.usable_bytes(),
+            requested_bytes: self.log.requested_bytes,
+            granted: self.space.granted,
+            released: self.cleaner.released,
+            checkpoints: self.stats.checkpoints,
+        }
+    }
+
+    /// Looks at what a round of cleaning has given, once it is over.
+    fn end_round(&mut self) {
+        let Some(round) = self.cleaner.round else { return };
+        if self.stats.checkpoints == round.checkpoints || self.cleaner.victim.is_some() {
+            return;
+        }
+        let usable = self.space.usable_bytes();
+        let is = self.begin_round();
+        let gave = is.room_bytes + is.requested_bytes - round.requested_bytes
+            + (is.released - round.released) * usable;
+        let took = round.room_bytes + (is.granted - round.granted) * usable;
+        self.cleaner.round = None;
+        self.cleaner.exhausted = (gave <= took).then_some(self.space.died_bytes);
+    }
+
+    /// Whether nothing is under way that could give room to what lacks it.
+    fn is_at_rest(&self) -> bool {
+        self.log.in_flight() == 0
+            && self.is_root_settled()
+            && !self.wants_checkpoint()
+            && !self.space.is_departing()
+            && !self.map.is_dropping()
+    }
+
+    /// The segment that is cleaned next for a change that waits for room, if any is worth it and fits: the one with the
+    /// least live bytes. Without need that is only one that is mostly empty; so it is in an emergency, when not even
+    /// deallocation has room.
+    pub(super) fn find_victim(&self, waiting: Option<Class>) -> Option<SegmentId> {
+        let usable = self.space.usable_bytes();
+        let least_gain = usable / 16;
+        let is_emergency = waiting == Some(Class::Unmap);
+        if !is_emergency
+            && self.cleaner.exhausted.is_some_and(|died| self.space.died_bytes - died < least_gain)
+        {
+            return None;
+        }
+        let settled = self.log.settled.sequence;
+        let (segment, live) = self.space.victims(settled).min_by_key(|&(_, live)| live)?;
+        let is_urgent = waiting == Some(Class::Host) && self.space.is_starved();
+        let dearest = if is_urgent { usable - least_gain } else { usable / 2 };
+        let kept = self.floor_bytes(Class::Clean) + if is_emergency { 0 } else { usable };
+        let budget = self.room_bytes().saturating_sub(kept);
+        let cost = self.clean_cost_bytes(live);
+        if cost > dearest.min(budget) {
+            return None;
+        }
+        if is_emergency || self.space.reclaimable() > 0 || usable - cost >= self.checkpoint_cost_bytes() {
+            return Some(segment);
+        }
+        // All that can be cleaned before the next checkpoint must give more than that takes.
+        let mut lives: Vec<u64> = self.space.victims(settled).map(|(_, live)| live).collect();
+        lives.sort_unstable();
+        let (mut spent, mut gain) = (0, 0);
+        for cost in lives.into_iter().map(|live| self.clean_cost_bytes(live)) {
+            spent += cost;
+            if cost > dearest || spent > budget {
+                break;
+            }
+            gain += usable - cost;
+        }
+        (gain >= self.checkpoint_cost_bytes()).then_some(segment)
+    }
+
+    /// What it costs to move so many live bytes: themselves, headers, and the pages that name them.
+    fn clean_cost_bytes(&self, live: u64) -> u64 {
+        let block = u64::from(BLOCK_BYTES);
+        let blocks = live.div_ceil(block);
+        let batch = u64::from(self.options.batch_bytes_max) - block;
+        let batches = live.div_ceil(batch.min(u64::from(self.options.clean_blocks_max) * block));
+        let records = blocks * (RECORD_BYTES + MOVED_BYTES) as u64;
+        let pages = (blocks + 1).min(self.map.pages() - self.map.dirty_pages()) * PAGE_BYTES_MAX as u64;
+        live.next_multiple_of(block) + batches * block + records / block * block + pages
+    }
+
+    /// What a checkpoint costs that has no dirty pages but those of cleaning.
+    fn checkpoint_cost_bytes(&self) -> u64 {
+        4 * u64::from(ALIGNMENT) + (self.space.owned() + self.map.manifest_entries()) * 32
     }
 
     fn read_clean_header<D: Disk<Buffer = B>>(&mut self, disk: &mut D, len: u32) {
@@ -249,7 +414,8 @@ impl<B: Buffer> Shard<B> {
 
     fn read_clean_blocks<D: Disk<Buffer = B>>(&mut self, disk: &mut D) {
         let Some(victim) = &mut self.cleaner.victim else { return };
-        let count = victim.items.len().min(self.options.clean_blocks_max as usize).min(256);
+        let most = if victim.alone > 0 { 1 } else { self.options.clean_blocks_max.min(256) };
+        let count = victim.items.len().min(most as usize);
         let Some(buffer) = disk.allocate(count * BLOCK_BYTES as usize, Purpose::Log) else {
             self.retry_for_memory();
             return;

@@ -84,6 +84,16 @@ impl Plan {
         self.blocks += blocks;
     }
 
+    /// Bytes of the batch without the payload of moves, 0 where there is nothing else in it.
+    pub(super) fn requested_bytes(&self) -> u64 {
+        let is_move = |run: &&Run| matches!(run.kind, RunKind::Move(_));
+        let moved: u64 = self.runs.iter().filter(is_move).map(|run| run.end - run.first).sum();
+        match self.runs.iter().all(|run| is_move(&run)) {
+            true => 0,
+            false => self.bytes() - moved * u64::from(BLOCK_BYTES),
+        }
+    }
+
     /// Bytes of the batch so far.
     fn bytes(&self) -> u64 {
         (header_bytes(self.record_bytes) + self.blocks * BLOCK_BYTES as usize) as u64
@@ -95,6 +105,7 @@ impl<B: Buffer> Shard<B> {
     pub(super) fn compose<D: Disk<Buffer = B>>(&mut self, disk: &mut D) {
         if self.order.queue.is_empty() {
             self.order.needed_bytes = 0;
+            self.order.waiting = None;
         }
         while !self.is_failed() && self.log.in_flight() < self.options.batches_max {
             let pages_first = self.checkpoint.is_pages_turn() && !self.log.is_group_open();
@@ -172,6 +183,7 @@ impl<B: Buffer> Shard<B> {
         // Requests that wait for room are best served by whole batches of moves.
         let moves_alone = self.order.queue.is_empty() || self.order.needed_bytes > 0;
         self.order.needed_bytes = 0;
+        self.order.waiting = None;
         if !self.log.is_group_open() {
             self.plan_moves(plan, if moves_alone { plan.limit } else { plan.limit / 4 });
         }
@@ -226,7 +238,8 @@ impl<B: Buffer> Shard<B> {
             Source::Data(_) | Source::Content(_) => write.end - write.first,
         };
         let bytes = self.cost_bytes(blocks);
-        match self.admit(write.class, bytes, plan.bytes()) {
+        let class = write.class;
+        match self.admit(class, bytes, plan.bytes()) {
             Admission::Yes => {
                 if let Some(write) = self.order.writes.get_mut(id) {
                     write.admitted = true;
@@ -235,6 +248,7 @@ impl<B: Buffer> Shard<B> {
             }
             Admission::Wait => {
                 self.order.needed_bytes = bytes + plan.bytes();
+                self.order.waiting = Some(class);
                 Look::Wait
             }
             Admission::No => Look::Refuse,

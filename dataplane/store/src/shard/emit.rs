@@ -67,6 +67,7 @@ impl<B: Buffer> Shard<B> {
             draft.lsn += 1;
         }
         let records = draft.writer.finish();
+        self.log.requested_bytes += plan.requested_bytes();
         batch.open_group = plan.open;
         self.end_changes(plan, &mut batch);
         if let Some(moves_to) = plan.moves_to {

@@ -27,6 +27,8 @@ pub(super) struct Log {
     /// Bytes logged since the root was written, and since the last flush.
     pub(super) since_root_bytes: u64,
     pub(super) since_flush_bytes: u64,
+    /// Bytes logged for requests.
+    pub(super) requested_bytes: u64,
     /// Empty batches, for their vectors' memory.
     spare: Vec<Batch>,
 }
@@ -91,6 +93,7 @@ impl Log {
             deferred: Batch::default(),
             since_root_bytes: 0,
             since_flush_bytes: 0,
+            requested_bytes: 0,
             spare: Vec::new(),
         }
     }

@@ -208,17 +208,24 @@ impl<B: Buffer> Shard<B> {
                 if self.may_drop() {
                     self.step_drops();
                 }
+                self.step_departures();
                 self.start_reads(disk);
                 self.step_guards(disk);
                 self.step_cleaner(disk);
                 self.step_checkpoint(disk);
                 self.compose(disk);
+                if self.order.needed_bytes > 0 {
+                    // What has just found no room may be the first reason to make some.
+                    self.step_cleaner(disk);
+                    self.step_checkpoint(disk);
+                    self.compose(disk);
+                }
                 // A partial write that was let in just now may read its edges at once, and nothing else may ever come.
                 while self.memory_retry.is_none() && self.order.has_ready_guard(self.log.applied) {
                     self.step_guards(disk);
                     self.compose(disk);
                 }
-                self.step_segments();
+                self.step_wants();
                 let flushed = self.flush.flushed;
                 self.step_flush(disk);
                 if self.flush.flushed > flushed {
@@ -281,15 +288,26 @@ impl<B: Buffer> Shard<B> {
         self.shard
     }
 
-    /// What the machine waits for, for the messages of tests.
-    #[cfg(test)]
-    fn describe(&self) -> String {
+    /// What the machine waits for, in words, for people who find it waiting.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let segments: Vec<String> = self
+            .space
+            .iter()
+            .map(|(id, segment)| {
+                let cleaned = if segment.cleaned { "*" } else { "" };
+                format!("{}:{:?}{cleaned}:{}", id.0, segment.state, segment.live_bytes)
+            })
+            .collect();
         format!(
-            "room {} of {} owned, free {}, live {}, reclaimable {}, starved {}, want {:?}, dirty {}, short {}, \
-             needed {}, queue {}, in flight {}, cleaner {:?}, checkpoint {:?}",
+            "{:?}, room {} of {} segments, floors {} {} {}, live {}, reclaimable {}, starved {}, want {:?}, dirty {}, \
+             short {}, needed {}, queue {}, in flight {}, cleaner {}, checkpoint {}, segments {}",
+            self.phase,
             self.room_bytes(),
             self.space.owned(),
-            self.space.free_count(),
+            self.floor_bytes(admit::Class::Clean),
+            self.floor_bytes(admit::Class::Unmap),
+            self.floor_bytes(admit::Class::Host),
             self.space.live_bytes(),
             self.space.reclaimable(),
             self.space.is_starved(),
@@ -299,10 +317,10 @@ impl<B: Buffer> Shard<B> {
             self.order.needed_bytes,
             self.order.queue.len(),
             self.log.in_flight(),
-            self.cleaner,
-            self.checkpoint,
+            self.cleaner.describe(),
+            self.checkpoint.describe(),
+            segments.join(" "),
         )
-        .replace("0, 0, ", "")
     }
 
     /// Whether what was cut off may be given back now. Not while a checkpoint logs pages: a page that it has logged may

@@ -17,11 +17,11 @@ pub struct ShardOptions {
     pub checkpoint_bytes: u64,
     /// A flush begins when this much was logged since the last one: it bounds what recovery must read and check.
     pub flush_bytes: u64,
-    /// Segments that only cleaning, checkpoints and deallocation may fill.
+    /// Segments that only cleaning and deallocation may fill, beside what a checkpoint needs.
     pub reserve_segments: u32,
     /// Free segments that the shard keeps beyond the reserve.
     pub spare_segments: u32,
-    /// Blocks that cleaning may have under way at once.
+    /// Blocks that cleaning may have under way at once, at least 8.
     pub clean_blocks_max: u32,
     /// Map pages whose blocks one call of [`super::Shard::run`] gives back after a volume or a large range was
     /// dropped.
@@ -60,8 +60,9 @@ impl ShardOptions {
         assert!(self.requests_max > 0 && self.batches_max > 0);
         assert!(self.batch_bytes_max >= 32 << 10 && self.batch_bytes_max <= 1 << 20);
         assert!(self.batch_bytes_max.is_multiple_of(4096));
-        assert!(self.clean_blocks_max > 0 && self.drop_pages_per_run > 0);
-        assert!(self.reserve_segments >= 2, "cleaning needs a segment to move to, and so does a checkpoint");
+        assert!(self.clean_blocks_max >= 8, "moves that are logged one by one free nothing");
+        assert!(self.drop_pages_per_run > 0);
+        assert!(self.reserve_segments >= 2, "cleaning needs a segment to move to, and so does deallocation");
     }
 }
 

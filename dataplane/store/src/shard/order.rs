@@ -30,6 +30,8 @@ pub(super) struct Order<B: Buffer> {
     pub(super) needed_bytes: u64,
     /// Images whose forks are not in the map yet.
     pub(super) forking: Vec<VolumeId>,
+    /// What that change is.
+    pub(super) waiting: Option<Class>,
 }
 
 /// A change of one range.
@@ -149,6 +151,7 @@ impl<B: Buffer> Order<B> {
             open: false,
             needed_bytes: 0,
             forking: Vec::new(),
+            waiting: None,
         }
     }
 

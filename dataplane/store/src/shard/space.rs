@@ -23,6 +23,9 @@ pub(super) struct Space {
     /// Sealed segments without a live byte, or that cleaning has emptied of blocks: a checkpoint gives them back.
     reclaimable: u32,
     pub(super) want: Want,
+    /// Bytes that have died, and segments that were granted, since the shard was made.
+    pub(super) died_bytes: u64,
+    pub(super) granted: u64,
     /// The pool had no segment when it was asked last.
     starved: bool,
     /// Whether the pool said that it has few free segments left.
@@ -96,6 +99,8 @@ impl Space {
             live_bytes: 0,
             reclaimable: 0,
             want: Want::Nothing,
+            died_bytes: 0,
+            granted: 0,
             starved: false,
             pool_low: false,
         }
@@ -173,6 +178,7 @@ impl Space {
         assert!(segment.live_bytes >= bytes);
         segment.live_bytes -= bytes;
         self.live_bytes -= bytes;
+        self.died_bytes += bytes;
         if segment.live_bytes == 0 {
             self.count_reclaimable(id);
         }
@@ -207,20 +213,26 @@ impl Space {
         }
     }
 
-    /// The sealed segment with the least live bytes, at most `most`, whose batches are all in the map, where `settled`
-    /// is the first that is not.
-    pub(super) fn choose_victim(&self, settled: u64, most: u64) -> Option<SegmentId> {
-        self.segments
-            .iter()
-            .filter(|(_, segment)| {
-                segment.state == State::Sealed
-                    && !segment.cleaned
-                    && segment.last < settled
-                    && segment.live_bytes != 0
-                    && segment.live_bytes <= most
-            })
-            .min_by_key(|(_, segment)| segment.live_bytes)
-            .map(|(&id, _)| id)
+    /// The sealed segments that cleaning may go through, with their live bytes: all of their batches are in the map,
+    /// where `settled` is the first that is not.
+    pub(super) fn victims(&self, settled: u64) -> impl Iterator<Item = (SegmentId, u64)> {
+        self.segments.iter().filter_map(move |(&id, segment)| {
+            let may = segment.state == State::Sealed
+                && !segment.cleaned
+                && segment.last < settled
+                && segment.live_bytes != 0;
+            may.then_some((id, segment.live_bytes))
+        })
+    }
+
+    /// Lets cleaning try again those segments through which it could not get. Says whether there are any.
+    pub(super) fn forgive_damaged(&mut self) -> bool {
+        let mut any = false;
+        for segment in self.segments.values_mut().filter(|segment| segment.cleaned && !segment.reclaimable) {
+            segment.cleaned = false;
+            any |= segment.state == State::Sealed;
+        }
+        any
     }
 
     /// Condemns every empty segment that replay from `replay` (a batch's sequence) does not need. The pool is to have
@@ -280,6 +292,7 @@ impl Space {
         self.starved = grant.is_none();
         self.want = if let Some(segment) = grant {
             self.add_free(segment);
+            self.granted += 1;
             Want::Nothing
         } else {
             Want::Refused(retry)
@@ -305,6 +318,11 @@ impl Space {
 
     pub(super) fn free_count(&self) -> usize {
         self.free.len()
+    }
+
+    /// Segments that are or can be given back by a checkpoint and are not free yet.
+    pub(super) fn coming(&self) -> u64 {
+        self.condemned.len() as u64 + self.leaving.len() as u64 + u64::from(self.reclaimable)
     }
 
     pub(super) fn is_departing(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use io::Buffer;
 
+use super::admit::Class;
 use super::order::{Source, Write};
 use super::read::{HostKind, HostRead};
 use super::{BLOCK_BYTES, DATA_BYTES_MAX, Op, Outcome, Payload, Phase, Request, SECTOR_BYTES, Shard};
@@ -103,10 +104,15 @@ impl<B: Buffer> Shard<B> {
     fn submit_zeroes(&mut self, tag: u64, volume: VolumeId, offset: u64, len: u64, fua: bool) {
         let end = offset + len;
         let (first_whole, end_whole) = (offset.div_ceil(BLOCK) * BLOCK, end / BLOCK * BLOCK);
-        if first_whole > end_whole {
-            // Within one block, touching neither of its ends.
+        let is_one_edge = first_whole >= end_whole
+            && (first_whole > end_whole || offset.is_multiple_of(BLOCK) != end.is_multiple_of(BLOCK));
+        if is_one_edge {
+            // Within one block: what can be refused as a whole is no better than data.
             let ticket = self.new_ticket(tag, fua, 1);
-            self.queue_write(ticket, volume, offset, len, None, None);
+            let block = offset / BLOCK;
+            let source = Source::Partial { data: None, compare: None, start: offset - block * BLOCK, len };
+            let write = Write::new(ticket, volume, block, block + 1, source);
+            self.order.push(Write { class: Class::Host, ..write });
             return;
         }
         let (head, tail) = (first_whole - offset, end - end_whole);

@@ -270,3 +270,49 @@ fn a_megabyte_is_all_or_nothing_across_segments() {
         assert_good(&world);
     }
 }
+
+#[test]
+fn a_stop_ends_although_writes_wait_for_room() {
+    let mut world = World::new(21, 8, small_options());
+    for block in 0..1500 {
+        world.write(1, block * 8, block * 8 + 8, false);
+        if block % 50 == 0 {
+            world.step();
+        }
+    }
+    assert!(world.stop(), "{}", world.shard.describe());
+    assert!(world.outcomes[&Outcome::CapacityExceeded] > 0);
+    world.restart();
+    world.settle_recovery();
+    assert!(world.ready);
+}
+
+#[test]
+fn a_full_pool_of_unreadable_segments_refuses_and_still_deallocates() {
+    let mut world = World::new(22, 20, small_options());
+    // Every second block of each segment is overwritten, so that cleaning would have much to gain if it could read.
+    for block in (0..200).chain((0..200).filter(|block| block % 2 == 0)) {
+        world.write(1, block * 8, block * 8 + 8, false);
+        assert!(world.drain(), "{:?}", world.errors);
+    }
+    for value in 0..400 {
+        let mut sector = [0; 512];
+        fill(&mut sector, value + 1);
+        world.disk.rot(&sector);
+    }
+    let mut block = 1000;
+    while world.outcomes.get(&Outcome::CapacityExceeded).copied().unwrap_or(0) < 20 {
+        world.write(2, block * 8, block * 8 + 64, false);
+        block += 8;
+        assert!(block < 10_000, "a pool of 40 segments is never full");
+        assert!(world.drain(), "{:?}", world.errors);
+    }
+    world.forget(1, 0, Op::DropVolume);
+    assert!(world.drain(), "{:?}", world.errors);
+    world.outcomes.clear();
+    for block in 0..100 {
+        world.write(2, block * 8, block * 8 + 8, false);
+        assert!(world.drain(), "{:?}", world.errors);
+    }
+    assert_eq!(world.outcomes.get(&Outcome::CapacityExceeded), None);
+}
