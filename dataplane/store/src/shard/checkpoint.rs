@@ -194,12 +194,15 @@ impl<B: Buffer> Shard<B> {
             return;
         }
         let head = self.log.head;
-        let Some(segment) = self.space.open_next(head.sequence) else { return };
+        let Some(segment) = self.space.peek_next() else { return };
         let replay = Position { segment: Some(segment), offset: 0, generation: head.sequence, ..head };
-        self.write_root(disk, RootFor::Open, replay, head.sequence - 1, None);
+        if self.write_root(disk, RootFor::Open, replay, head.sequence - 1, None) {
+            let opened = self.space.open_next(head.sequence);
+            assert!(opened == Some(segment));
+        }
     }
 
-    /// Writes the next root into the slot that does not hold the newest.
+    /// Writes the next root into the slot that does not hold the newest; false if there is no memory for it now.
     pub(super) fn write_root<D: Disk<Buffer = B>>(
         &mut self,
         disk: &mut D,
@@ -207,10 +210,10 @@ impl<B: Buffer> Shard<B> {
         replay: Position,
         durable: u64,
         manifest: Option<ChunkPlace>,
-    ) {
+    ) -> bool {
         let Some(mut buffer) = disk.allocate(ROOT_BYTES, Purpose::Log) else {
             self.retry_for_memory();
-            return;
+            return false;
         };
         let sequence = self.checkpoint.root.map_or(0, |root| root.sequence) + 1;
         let root = Root { sequence, epoch: self.log.epoch, durable, replay, manifest };
@@ -220,6 +223,7 @@ impl<B: Buffer> Shard<B> {
         self.checkpoint.state = CheckpointState::Writing(reason);
         self.stats.device_written_bytes += ROOT_BYTES as u64;
         disk.write(self.token(TokenKind::Root, sequence), drive, offset, buffer, ROOT_BYTES as u32);
+        true
     }
 
     pub(super) fn on_root_written(&mut self, result: Result<(), DiskError>) {

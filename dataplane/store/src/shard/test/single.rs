@@ -316,3 +316,17 @@ fn a_full_pool_of_unreadable_segments_refuses_and_still_deallocates() {
     }
     assert_eq!(world.outcomes.get(&Outcome::CapacityExceeded), None);
 }
+
+#[test]
+fn a_log_that_found_no_memory_to_begin_loses_no_segment() {
+    let mut world = World::new(23, 20, small_options());
+    world.disk.refuse_percent = 100;
+    world.write(1, 0, 8, false);
+    for _ in 0..200 {
+        world.step();
+    }
+    world.disk.refuse_percent = 0;
+    assert!(world.drain(), "{:?}", world.errors);
+    let described = world.shard.describe();
+    assert_eq!(described.matches(":Open").count(), 1, "{described}");
+}
