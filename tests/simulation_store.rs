@@ -42,6 +42,7 @@ fn a_thousand_seeds_lose_and_spoil_nothing() {
         ("failed shards", sum(|report| report.failed_shards)),
         ("changes taken back", sum(|report| report.taken_back)),
         ("segments used again", sum(|report| report.released_segments)),
+        ("batches found in summaries", sum(|report| report.summarized_batches)),
         ("moved blocks", sum(|report| report.moved_blocks)),
         ("checkpoints", sum(|report| report.checkpoints)),
     ];

@@ -105,6 +105,8 @@ pub struct Report {
     pub released_segments: u64,
     /// Blocks that cleaning moved.
     pub moved_blocks: u64,
+    /// Batches that replay found in summaries of segments.
+    pub summarized_batches: u64,
     /// Checkpoints.
     pub checkpoints: u64,
     /// Batches.
@@ -238,6 +240,7 @@ impl Trial {
         for seat in &self.seats {
             let stats = seat.shard.stats();
             self.report.moved_blocks += stats.moved_blocks;
+            self.report.summarized_batches += stats.summarized_batches;
             self.report.checkpoints += stats.checkpoints;
             self.report.batches += stats.batches;
         }

@@ -221,6 +221,14 @@ impl Layout {
         self.geometry.segment_bytes
     }
 
+    /// How much of a segment the log may fill; what is left, 1/64, is for a summary of it. Segments below 256 KiB have
+    /// no summary.
+    #[must_use]
+    pub fn log_bytes(&self) -> u32 {
+        let summary_bytes = self.geometry.segment_bytes / 64 / 4096 * 4096;
+        self.geometry.segment_bytes - summary_bytes
+    }
+
     /// The finest grain at which anything is placed: 512 or 4096.
     #[must_use]
     pub fn block_bytes(&self) -> u32 {

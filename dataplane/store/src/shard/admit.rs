@@ -66,7 +66,7 @@ impl<B: Buffer> Shard<B> {
     /// Bytes that the log can grow by in what the shard has.
     pub(super) fn room_bytes(&self) -> u64 {
         let head = self.log.head.segment.map_or(0, |_| {
-            u64::from((self.layout.segment_bytes() - self.log.head.offset).saturating_sub(ALIGNMENT))
+            u64::from((self.layout.log_bytes() - self.log.head.offset).saturating_sub(ALIGNMENT))
         });
         head + self.space.free_count() as u64 * self.space.usable_bytes()
     }
@@ -119,7 +119,7 @@ impl<B: Buffer> Shard<B> {
             self.space.condemn(self.log.settled.sequence, self.keep_segments());
             self.space.depart(self.reads.next_ticket());
         }
-        let release = self.space.departed(self.reads.oldest_ticket());
+        let release = self.space.departed(self.reads.oldest_ticket(), &self.summary.in_flight);
         if !release.is_empty() {
             self.cleaner.released += release.len() as u64;
             self.outputs.push_back(Output::Release(release));

@@ -167,7 +167,7 @@ impl<B: Buffer> Shard<B> {
             self.open_log(disk);
             return None;
         };
-        let left = self.layout.segment_bytes() - head.offset - ALIGNMENT;
+        let left = self.layout.log_bytes() - head.offset - ALIGNMENT;
         if u64::from(left) >= least {
             return Some(left.min(self.options.batch_bytes_max));
         }
@@ -175,7 +175,7 @@ impl<B: Buffer> Shard<B> {
         if !self.write_seal(disk, segment, next) || self.is_failed() {
             return None;
         }
-        let left = self.layout.segment_bytes() - self.log.head.offset - ALIGNMENT;
+        let left = self.layout.log_bytes() - self.log.head.offset - ALIGNMENT;
         Some(left.min(self.options.batch_bytes_max))
     }
 

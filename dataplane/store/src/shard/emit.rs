@@ -8,7 +8,7 @@ use super::order::Source;
 use super::{BLOCK_BYTES, Output, Shard};
 use crate::SegmentId;
 use crate::checksum::block_crc;
-use crate::record::{ALIGNMENT, BatchHeader, MovedBlock, RecordWriter, Written, header_bytes};
+use crate::record::{ALIGNMENT, BatchHeader, HEADER_BYTES, MovedBlock, RecordWriter, Written, header_bytes};
 
 const BLOCK: usize = BLOCK_BYTES as usize;
 
@@ -106,6 +106,7 @@ impl<B: Buffer> Shard<B> {
             flushed: self.flush.flushed,
         };
         let hash = header.seal(&mut buffer);
+        self.summary.note(&self.layout, &buffer[..HEADER_BYTES + written.record_bytes as usize]);
         batch.sequence = head.sequence;
         batch.total_bytes = total_bytes;
         batch.records = written.count;
@@ -128,8 +129,10 @@ impl<B: Buffer> Shard<B> {
         let mut writer = RecordWriter::new(&mut buffer);
         writer.seal(next);
         let records = writer.finish();
+        let generation = self.log.head.generation;
         self.send_batch(disk, batch, buffer, ALIGNMENT as usize, records, Some(next));
         self.space.seal(segment);
+        self.write_summary(disk, segment, generation);
         true
     }
 

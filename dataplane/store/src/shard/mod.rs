@@ -32,6 +32,7 @@ mod request;
 mod slab;
 mod space;
 mod submit;
+mod summary;
 mod ticket;
 
 use std::collections::VecDeque;
@@ -51,6 +52,7 @@ use read::Reads;
 use recover::Recovery;
 use slab::Slab;
 use space::{Space, Want};
+use summary::Summary;
 use ticket::Ticket;
 
 pub use images::{DiffLimits, ImageStats};
@@ -85,6 +87,7 @@ pub struct Shard<B: Buffer> {
     map: Map,
     space: Space,
     log: Log,
+    summary: Summary,
     order: Order<B>,
     reads: Reads<B>,
     flush: Flush,
@@ -113,6 +116,7 @@ enum TokenKind {
     Flush = 4,
     RootFlush = 5,
     Recovery = 6,
+    Summary = 7,
 }
 
 impl<B: Buffer> Shard<B> {
@@ -135,6 +139,7 @@ impl<B: Buffer> Shard<B> {
             map: Map::default(),
             space: Space::new(&layout),
             log: Log::new(),
+            summary: Summary::default(),
             order: Order::new(),
             reads: Reads::new(),
             flush: Flush::new(),
@@ -163,6 +168,7 @@ impl<B: Buffer> Shard<B> {
         match TokenKind::of(token) {
             Some(TokenKind::Batch) => self.on_batch_written(number_of(token), result),
             Some(TokenKind::Root) => self.on_root_written(result),
+            Some(TokenKind::Summary) => self.on_summary_written(number_of(token)),
             _ => {}
         }
     }
@@ -352,6 +358,7 @@ impl<B: Buffer> Shard<B> {
             && self.reads.is_empty()
             && self.order.is_empty()
             && self.log.in_flight() == 0
+            && self.summary.in_flight.is_empty()
             && self.flush.is_idle()
     }
 
@@ -397,7 +404,7 @@ impl<B: Buffer> Shard<B> {
 
 impl TokenKind {
     fn of(token: Token) -> Option<Self> {
-        [Self::Read, Self::Batch, Self::Root, Self::Flush, Self::RootFlush, Self::Recovery]
+        [Self::Read, Self::Batch, Self::Root, Self::Flush, Self::RootFlush, Self::Recovery, Self::Summary]
             .into_iter()
             .find(|&kind| token.0 >> 40 & 0xff == kind as u64)
     }

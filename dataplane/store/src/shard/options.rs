@@ -97,6 +97,8 @@ pub struct ShardStats {
     pub checkpoints: u64,
     /// Batches that recovery replayed.
     pub replayed_batches: u64,
+    /// Of these, headers that were found in summaries of segments.
+    pub summarized_batches: u64,
     /// Bytes that recovery read.
     pub recovery_read_bytes: u64,
     /// Map pages that [`super::Shard::diff`] looked at.

@@ -41,6 +41,9 @@ pub(super) enum Stage {
     ReadManifest(ChunkPlace),
     Manifest(ChunkPlace),
     Pages,
+    /// So much of the summary of the segment that the log is in is to be read.
+    ReadSummary(u32),
+    Summary,
     /// So much of the next batch's header is to be read.
     ReadHeader(u32),
     Header,
@@ -117,6 +120,12 @@ impl<B: Buffer> Shard<B> {
     pub(super) fn on_recovery_read(&mut self, number: u64, buffer: B, result: Result<(), DiskError>) {
         let Some(mut recovery) = self.recovery.take() else { return };
         self.stats.recovery_read_bytes += buffer.len() as u64;
+        if recovery.stage == Stage::Summary && result.is_err() {
+            // It has only what the log has too.
+            recovery.stage = Stage::ReadHeader(4096);
+            self.recovery = Some(recovery);
+            return;
+        }
         if let Err(error) = result {
             self.fail(Failure::Disk { doing: Doing::Recover, error });
             return;
@@ -125,6 +134,7 @@ impl<B: Buffer> Shard<B> {
             Stage::Roots => self.on_root_slot(&mut recovery, number, &buffer),
             Stage::Manifest(place) => self.on_manifest(&mut recovery, place, &buffer),
             Stage::Pages => self.on_pages(&mut recovery, number, &buffer),
+            Stage::Summary => self.on_summary(&mut recovery, &buffer),
             Stage::Header => self.on_header(&mut recovery, &buffer),
             Stage::Tail => self.on_tail(&mut recovery, &buffer),
             _ => Ok(()),
@@ -156,6 +166,13 @@ impl<B: Buffer> Shard<B> {
                 self.read_for_recovery(disk, recovery, (place.segment, place.offset, len), next);
             }
             Stage::Pages => self.read_pages(disk, recovery),
+            Stage::ReadSummary(len) => match recovery.replay.segment() {
+                Some((segment, _)) if self.layout.log_bytes() < self.layout.segment_bytes() => {
+                    let place = (segment, self.layout.log_bytes(), len);
+                    self.read_for_recovery(disk, recovery, place, Stage::Summary);
+                }
+                _ => recovery.stage = Stage::ReadHeader(4096),
+            },
             Stage::ReadHeader(len) => match recovery.replay.next_place(len, self.layout.segment_bytes()) {
                 Some((segment, offset)) => {
                     self.read_for_recovery(disk, recovery, (segment, offset, len), Stage::Header);
@@ -188,11 +205,12 @@ impl<B: Buffer> Shard<B> {
             Stage::WriteRoot(_)
             | Stage::Roots
             | Stage::Manifest(_)
+            | Stage::Summary
             | Stage::Header
             | Stage::Tail
             | Stage::Flushing(_) => {}
         }
-        let goes_on = matches!(recovery.stage, Stage::ReadTail | Stage::Flush);
+        let goes_on = matches!(recovery.stage, Stage::ReadHeader(_) | Stage::ReadTail | Stage::Flush);
         if goes_on && self.phase == Phase::Recovering && self.memory_retry.is_none() {
             self.step_recovery(disk, recovery);
         }
@@ -265,7 +283,7 @@ impl<B: Buffer> Shard<B> {
             Some(place) => Stage::ReadManifest(place),
             None => {
                 self.begin_replay(recovery, &root);
-                Stage::ReadHeader(4096)
+                Stage::ReadSummary(4096)
             }
         };
         Ok(())
@@ -341,7 +359,7 @@ impl<B: Buffer> Shard<B> {
                     return;
                 }
                 self.begin_replay(recovery, &root);
-                recovery.stage = Stage::ReadHeader(4096);
+                recovery.stage = Stage::ReadSummary(4096);
                 self.step_recovery(disk, recovery);
                 return;
             }

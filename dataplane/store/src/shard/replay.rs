@@ -14,7 +14,7 @@ use super::{BLOCK_BYTES, Failure, Shard};
 use crate::SegmentId;
 use crate::checksum::{block_crc, crc32c};
 use crate::map::DiskPage;
-use crate::record::{ALIGNMENT, BatchHeader, Malformed, Record};
+use crate::record::{ALIGNMENT, BatchHeader, HEADER_BYTES, Malformed, Record};
 use crate::root::{Position, Root};
 
 /// How far replay has come.
@@ -80,6 +80,21 @@ impl Replay {
         self.unchecked.front().map(|batch| (batch.segment, batch.offset, batch.header.total_bytes))
     }
 
+    /// The segment in which the next batch is looked for, and its generation.
+    pub(super) fn segment(&self) -> Option<(SegmentId, u64)> {
+        Some((self.next.segment?, self.next.generation))
+    }
+
+    /// The next batch that is looked for.
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.next.sequence
+    }
+
+    /// What to read next: a segment's summary where one begins, else a header.
+    pub(super) fn next_stage(&self) -> Stage {
+        if self.next.offset == 0 { Stage::ReadSummary(ALIGNMENT) } else { Stage::ReadHeader(ALIGNMENT) }
+    }
+
     /// The log's end.
     pub(super) fn position(&self) -> Position {
         self.applied
@@ -106,27 +121,46 @@ impl Replay {
 impl<B: Buffer> Shard<B> {
     /// What may be the header of the next batch was read.
     pub(super) fn on_header(&mut self, recovery: &mut Recovery<B>, bytes: &B) -> Result<(), Failure> {
-        let replay = &mut recovery.replay;
         recovery.stage = Stage::ReadTail;
+        let Ok(header) = BatchHeader::peek(bytes) else { return Ok(()) };
+        if header.header_bytes as usize > bytes.len() {
+            if self.is_next(&recovery.replay, &header) {
+                recovery.stage = Stage::ReadHeader(header.header_bytes);
+            }
+            return Ok(());
+        }
+        if self.take_header(recovery, &header, bytes)? {
+            recovery.stage = recovery.replay.next_stage();
+        }
+        Ok(())
+    }
+
+    /// Whether a header says that its batch is the next of the log.
+    fn is_next(&self, replay: &Replay, header: &BatchHeader) -> bool {
         #[cfg(feature = "planted")]
         let ignore_chain = self.is_planted(super::Planted::IgnoreChain);
         #[cfg(not(feature = "planted"))]
         let ignore_chain = false;
-        let Ok(header) = BatchHeader::peek(bytes) else { return Ok(()) };
         let is_ours = header.pool == self.layout.identity().pool && header.shard == self.shard;
         let end = u64::from(replay.next.offset) + u64::from(header.total_bytes);
-        if !is_ours
-            || !replay.follows(&header, ignore_chain)
-            || end > u64::from(self.layout.segment_bytes())
-            || header.total_bytes > 1 << 20
-        {
-            return Ok(());
+        is_ours
+            && replay.follows(header, ignore_chain)
+            && end <= u64::from(self.layout.segment_bytes())
+            && header.total_bytes <= 1 << 20
+    }
+
+    /// Goes on by a batch of which header and records are in `bytes`; false if it is not the next.
+    pub(super) fn take_header(
+        &mut self,
+        recovery: &mut Recovery<B>,
+        header: &BatchHeader,
+        bytes: &[u8],
+    ) -> Result<bool, Failure> {
+        let replay = &mut recovery.replay;
+        if !self.is_next(replay, header) {
+            return Ok(false);
         }
-        if header.header_bytes as usize > bytes.len() {
-            recovery.stage = Stage::ReadHeader(header.header_bytes);
-            return Ok(());
-        }
-        let Ok(hash) = header.verify(bytes) else { return Ok(()) };
+        let Ok(hash) = header.verify(bytes) else { return Ok(false) };
         let lsn = header.first_lsn + u64::from(header.record_count);
         let mut after = Position {
             segment: replay.next.segment,
@@ -150,9 +184,9 @@ impl<B: Buffer> Shard<B> {
         }
         replay.last_epoch = header.epoch;
         replay.safe = replay.safe.max(header.flushed);
-        let bytes = bytes[..header.header_bytes as usize].to_vec();
+        let bytes = bytes[..HEADER_BYTES + header.record_bytes as usize].to_vec();
         let (segment, offset) = (header.segment, replay.next.offset);
-        replay.unchecked.push_back(Unchecked { segment, offset, header, bytes, after });
+        replay.unchecked.push_back(Unchecked { segment, offset, header: *header, bytes, after });
         replay.next = after;
         #[cfg(feature = "planted")]
         if self.is_planted(super::Planted::IgnoreTornPayload) {
@@ -163,8 +197,7 @@ impl<B: Buffer> Shard<B> {
                 self.replay_batch(replay, &batch);
             }
         }
-        recovery.stage = Stage::ReadHeader(ALIGNMENT);
-        Ok(())
+        Ok(true)
     }
 
     /// A whole batch of the tail was read: if it is what its records say it counts, else the log ends before it.

@@ -12,6 +12,8 @@ use crate::{Layout, SegmentId};
 #[derive(Debug)]
 pub(super) struct Space {
     segment_bytes: u32,
+    /// How much of a segment the log may fill.
+    log_bytes: u32,
     segments: BTreeMap<SegmentId, Segment>,
     /// Owned, empty, and needed by no root: the log may go on in them.
     free: VecDeque<SegmentId>,
@@ -92,6 +94,7 @@ impl Space {
     pub(super) fn new(layout: &Layout) -> Self {
         Self {
             segment_bytes: layout.segment_bytes(),
+            log_bytes: layout.log_bytes(),
             segments: BTreeMap::new(),
             free: VecDeque::new(),
             condemned: Vec::new(),
@@ -269,12 +272,13 @@ impl Space {
         self.leaving.extend(leaving);
     }
 
-    /// Ends departures whose reads have ended; `oldest` is the ticket of the oldest read under way. Gives what goes
-    /// to the pool.
-    pub(super) fn departed(&mut self, oldest: u64) -> Vec<SegmentId> {
+    /// Ends departures whose reads have ended; `oldest` is the ticket of the oldest read under way. What is in
+    /// `written` waits for a write into it. Gives what goes to the pool.
+    pub(super) fn departed(&mut self, oldest: u64, written: &[SegmentId]) -> Vec<SegmentId> {
         let mut release = Vec::new();
         while let Some(leaving) = self.leaving.front().copied()
             && leaving.ticket <= oldest
+            && !written.contains(&leaving.segment)
         {
             self.leaving.pop_front();
             self.segments.remove(&leaving.segment);
@@ -339,7 +343,7 @@ impl Space {
 
     /// Bytes of a segment that batches may fill: the last block is kept for the seal.
     pub(super) fn usable_bytes(&self) -> u64 {
-        u64::from(self.segment_bytes - ALIGNMENT)
+        u64::from(self.log_bytes - ALIGNMENT)
     }
 
     /// The segment in which a location lies.
