@@ -9,6 +9,9 @@ pub struct Config {
     /// The pool's drives: files (made when missing, if a size is given) and block devices. May be empty where only
     /// bench namespaces are served.
     pub pool: Vec<PoolDrive>,
+    /// Shards of a pool that is made now; no more reactors than these can share its work. `None` chooses two for each
+    /// CPU, 4 to 16: writes of one shard go to the drive together, so that fewer shards mean fewer, longer writes.
+    pub shards: Option<u16>,
     /// Which cores run reactors.
     pub reactors: Reactors,
     /// Addresses for I/O queues; port 0 chooses one.

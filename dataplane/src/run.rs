@@ -81,8 +81,10 @@ impl DataPlane {
         reactors.features = Features::all_but(config.ring_features_off.iter().map(String::as_str))?;
         let r2t_bytes_max = reactors.arena_bytes / 4;
         let built = reactor::build::<Mail>(&reactors, &placement)?;
+        let mut format = FormatOptions::new(new_identity()?, unix_nanos());
+        format.shards = config.shards.unwrap_or_else(|| shards(placement.cpus()));
         let lead = LeadConfig {
-            format: FormatOptions::new(new_identity()?, unix_nanos()),
+            format,
             listen: config.listen.clone(),
             discovery: config.discovery.clone(),
             advertise: config.advertise.clone(),
@@ -117,6 +119,19 @@ impl DataPlane {
             }
         };
         Ok(Self { handle: handle(built.poster), identity, threads })
+    }
+
+    /// Tells where everything would run with this configuration, and starts nothing. Files of the pool that do not
+    /// exist yet are not made; where they would be tells their node.
+    ///
+    /// # Errors
+    /// When the cores that were asked for are not there.
+    pub fn explain_placement(config: &Config) -> Result<String, PlacementError> {
+        let nodes: Vec<Option<u32>> =
+            config.pool.iter().map(|drive| reactor::node_of_path(&drive.path)).collect();
+        let near = nodes.iter().copied().flatten().next();
+        let placement = Placement::choose(&cores(&config.reactors), near)?;
+        Ok(explain(config, &nodes, &placement))
     }
 
     /// The way to send actions.
@@ -217,6 +232,44 @@ fn cores(reactors: &Reactors) -> Cores {
     }
 }
 
+/// Shards of a new pool on a machine with so many CPUs.
+fn shards(cpus: usize) -> u16 {
+    let wanted = u16::try_from(2 * cpus).unwrap_or(SHARDS_MAX).min(SHARDS_MAX);
+    wanted.next_power_of_two().clamp(SHARDS_MIN, SHARDS_MAX)
+}
+
+/// The shards that pools are made with unless told otherwise.
+const SHARDS_MIN: u16 = 4;
+const SHARDS_MAX: u16 = 16;
+
+/// A line for each drive and reactor, and for the rest.
+fn explain(config: &Config, nodes: &[Option<u32>], placement: &Placement) -> String {
+    use std::fmt::Write as _;
+    let mut text = format!("{} CPUs on {} NUMA node(s) may be used\n", placement.cpus(), placement.nodes);
+    for (drive, node) in config.pool.iter().zip(nodes) {
+        let node = node.map_or("not told by the system".to_owned(), |node| node.to_string());
+        let _ = writeln!(text, "drive {}: node {node}", drive.path.display());
+    }
+    let count = placement.reactors.len();
+    let shards = config.shards.unwrap_or_else(|| shards(placement.cpus()));
+    for (index, cpu) in placement.reactors.iter().enumerate() {
+        let _ = write!(text, "reactor {index}: CPU {}, core {}, node {}", cpu.number, cpu.core, cpu.node);
+        if placement.nodes > 1 {
+            let _ = write!(text, ", its buffers bound to node {}", cpu.node);
+        }
+        if !config.pool.is_empty() {
+            let own: Vec<String> =
+                (index..usize::from(shards)).step_by(count).map(|s| s.to_string()).collect();
+            let own = if own.is_empty() { "none".to_owned() } else { own.join(" ") };
+            let _ = write!(text, "; of a new pool's shards: {own}");
+        }
+        text += if index == 0 { "; listeners, admin queues, the pool's directory\n" } else { "\n" };
+    }
+    let others: Vec<String> = placement.others.iter().map(ToString::to_string).collect();
+    let _ = writeln!(text, "management: CPU {}", others.join(" "));
+    text
+}
+
 fn bench_namespace(bench: &Bench) -> BenchNamespace {
     match *bench {
         Bench::Null { size_bytes } => BenchNamespace { memory: false, size_bytes },
@@ -245,4 +298,55 @@ fn new_uuid() -> Result<[u8; 16], StartError> {
     uuid[6] = uuid[6] & 0x0f | 0x40;
     uuid[8] = uuid[8] & 0x3f | 0x80;
     Ok(uuid)
+}
+
+#[cfg(test)]
+mod test {
+    use reactor::Cpu;
+
+    use super::*;
+
+    fn config() -> Config {
+        Config {
+            pool: vec![crate::PoolDrive { path: "/nowhere/pool".into(), size_bytes: Some(1 << 30) }],
+            shards: None,
+            reactors: Reactors::Count(1),
+            listen: Vec::new(),
+            advertise: Vec::new(),
+            discovery: Vec::new(),
+            bench: Vec::new(),
+            ring_features_off: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn new_pools_have_two_shards_a_cpu_within_bounds() {
+        let counts = [1, 2, 3, 4, 6, 8, 64, 100_000].map(shards);
+        assert_eq!(counts, [4, 4, 8, 8, 16, 16, 16, 16]);
+    }
+
+    #[test]
+    fn a_placement_is_explained_reactor_by_reactor() {
+        let cpu = |number, node| Cpu { number, core: number, node };
+        let placement = Placement { reactors: vec![cpu(2, 1), cpu(3, 1)], others: vec![0, 1], nodes: 2 };
+        let text = explain(&config(), &[Some(1)], &placement);
+        assert_eq!(
+            text,
+            "4 CPUs on 2 NUMA node(s) may be used\n\
+             drive /nowhere/pool: node 1\n\
+             reactor 0: CPU 2, core 2, node 1, its buffers bound to node 1; of a new pool's shards: 0 2 4 6; \
+             listeners, admin queues, the pool's directory\n\
+             reactor 1: CPU 3, core 3, node 1, its buffers bound to node 1; of a new pool's shards: 1 3 5 7\n\
+             management: CPU 0 1\n"
+        );
+    }
+
+    #[test]
+    fn explaining_touches_nothing() {
+        let text = DataPlane::explain_placement(&config()).unwrap();
+        assert!(text.contains("drive /nowhere/pool: node not told by the system"), "{text}");
+        assert!(!std::path::Path::new("/nowhere").exists());
+        let wanted = Config { reactors: Reactors::Count(9999), ..config() };
+        assert!(DataPlane::explain_placement(&wanted).is_err());
+    }
 }

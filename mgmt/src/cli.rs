@@ -55,10 +55,26 @@ fn serve(arguments: ServeArgs) -> ExitCode {
         Ok(options) => options,
         Err(error) => return usage(&error),
     };
+    if options.explain_placement {
+        return explain_placement(&options.data_plane);
+    }
     match serve::run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn explain_placement(config: &dataplane::Config) -> ExitCode {
+    match dataplane::DataPlane::explain_placement(config) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }

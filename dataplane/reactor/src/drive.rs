@@ -215,6 +215,19 @@ impl DriveSet {
     }
 }
 
+/// The NUMA node to which what carries `path` is attached, where the system tells: of a drive, or of a file that exists
+/// or could be made there.
+#[must_use]
+pub fn node_of_path(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::FileTypeExt as _;
+    let there = path.ancestors().find_map(|path| {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        std::fs::metadata(path).ok()
+    })?;
+    let is_device = there.file_type().is_block_device();
+    shape::node(&there, if is_device { DriveKind::BlockDevice } else { DriveKind::File })
+}
+
 impl Drive {
     /// Its path as given.
     #[must_use]

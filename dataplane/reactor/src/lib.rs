@@ -21,7 +21,9 @@ mod topology;
 
 pub use buffer::{ArenaBuffer, ArenaShared};
 pub use config::ReactorConfig;
-pub use drive::{DRIVE_BYTES_MIN, Drive, DriveError, DriveErrorKind, DriveKind, DriveSet, DriveSpec, Fill};
+pub use drive::{
+    DRIVE_BYTES_MIN, Drive, DriveError, DriveErrorKind, DriveKind, DriveSet, DriveSpec, Fill, node_of_path,
+};
 pub use features::{Feature, Features, UnknownFeature};
 pub use mail::Poster;
 pub use net::OwnedSocket;

@@ -39,6 +39,13 @@ impl Placement {
     pub fn choose(cores: &Cores, near: Option<u32>) -> Result<Self, PlacementError> {
         choose::choose(&cpus(), cores, near)
     }
+
+    /// How many CPUs this process may use.
+    #[must_use]
+    pub fn cpus(&self) -> usize {
+        let alone = self.reactors.iter().filter(|cpu| !self.others.contains(&cpu.number)).count();
+        self.others.len() + alone
+    }
 }
 
 /// One line for a log.

@@ -17,6 +17,7 @@ impl Target {
     fn start() -> Self {
         let config = Config {
             pool: Vec::new(),
+            shards: None,
             reactors: Reactors::Count(1),
             listen: vec![([127, 0, 0, 1], 0).into()],
             advertise: Vec::new(),

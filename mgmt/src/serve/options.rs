@@ -29,6 +29,13 @@ pub(crate) struct ServeArgs {
     /// How many reactors, or which CPUs: 2, or 0,2,4-7 [default: as the machine suggests]
     #[arg(long, value_name = "N|LIST", value_parser = values::reactors)]
     reactors: Option<Reactors>,
+    /// Shards of a pool that is made now; no more reactors than these can share its work [default: two for each CPU,
+    /// 4 to 16]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=128), verbatim_doc_comment)]
+    shards: Option<u16>,
+    /// Print where reactors, their memory and the pool's shards would be, and start nothing
+    #[arg(long)]
+    explain_placement: bool,
     /// Address for NVMe/TCP I/O; may be repeated [default: 127.0.0.1:4420]
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = values::io_address)]
     listen: Vec<SocketAddr>,
@@ -90,6 +97,8 @@ pub(crate) struct Options {
     pub(crate) log_format: LogFormat,
     /// What is logged.
     pub(crate) log_level: tracing::Level,
+    /// Only tell where everything would run.
+    pub(crate) explain_placement: bool,
 }
 
 impl ServeArgs {
@@ -109,6 +118,7 @@ impl ServeArgs {
         }
         let data_plane = Config {
             pool,
+            shards: args.shards,
             reactors: args.reactors.unwrap_or(Reactors::Auto),
             listen: or_loopback(args.listen, values::IO_PORT),
             advertise: args.advertise,
@@ -126,6 +136,7 @@ impl ServeArgs {
             token_command: token_command.filter(|words| !words.is_empty()),
             log_format: args.log_format.unwrap_or(LogFormat::Human),
             log_level: args.log_level.unwrap_or(tracing::Level::INFO),
+            explain_placement: args.explain_placement,
         })
     }
 
@@ -135,6 +146,8 @@ impl ServeArgs {
             config: self.config,
             state: self.state.or(file.state),
             pool: either(self.pool, file.pool),
+            shards: self.shards.or(file.shards),
+            explain_placement: self.explain_placement || file.explain_placement,
             reactors: self.reactors.or(file.reactors),
             listen: either(self.listen, file.listen),
             advertise: either(self.advertise, file.advertise),
