@@ -8,6 +8,7 @@
 //! HLEN, flags against the negotiated digests, PDO, PLEN, limits, header digest. After an error
 //! the framer answers the same error for ever.
 
+use crate::Sqe;
 use crate::layout::get;
 use crate::pdu::{
     COMMON_HEADER_LEN, Codec, CommonHeader, DIGEST_LEN, HEADER_LEN_MAX, Header, Pdu, PduError, PduFlags,
@@ -46,6 +47,17 @@ pub enum Event<'a> {
         /// The data digest as received, where there is one. Whoever holds the data checks it.
         data_digest: Option<u32>,
     },
+}
+
+/// A command capsule as [`Framer::take_capsule`] finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WholeCapsule<'a> {
+    /// The command.
+    pub sqe: Sqe,
+    /// Its in-capsule data; empty where there is none.
+    pub data: &'a [u8],
+    /// The data digest as received, where there is one. Whoever holds the data checks it.
+    pub data_digest: Option<u32>,
 }
 
 /// The incremental reader of one connection's PDUs.
@@ -132,6 +144,46 @@ impl Framer {
                 }
             }
         }
+    }
+
+    /// Takes a command capsule that lies whole in `input`, digests and data included, and advances past it: what
+    /// [`Framer::poll`] would tell by three events. `None`, without any effect, between other bytes, inside a PDU and
+    /// where anything is wrong, which [`Framer::poll`] then finds.
+    pub fn take_capsule<'a>(&mut self, input: &mut &'a [u8]) -> Option<WholeCapsule<'a>> {
+        if self.header_len > 0 || !matches!(self.state, State::Header { .. }) {
+            return None;
+        }
+        let common = CommonHeader::parse(input.first_chunk()?);
+        if self.check_common(&common).ok()? != PduType::CapsuleCmd {
+            return None;
+        }
+        let (pdu, rest) = input.split_at_checked(common.plen as usize)?;
+        let hlen = PduType::CapsuleCmd.hlen();
+        let mut header_len = hlen;
+        if self.codec.header_digest {
+            let received = pdu.get(hlen..)?.first_chunk()?;
+            if (self.codec.crc32c)(&pdu[..hlen]) != u32::from_le_bytes(*received) {
+                return None;
+            }
+            header_len += DIGEST_LEN;
+        }
+        let sqe = Sqe::parse(pdu.get(COMMON_HEADER_LEN..)?.first_chunk()?);
+        let capsule = if pdu.len() == header_len {
+            WholeCapsule { sqe, data: &[], data_digest: None }
+        } else {
+            let (padding, data_len) = self.check_data(&common, header_len as u32).ok()?;
+            if data_len > self.limits.capsule_data_max_bytes {
+                return None;
+            }
+            let (data, digest) = pdu.get(header_len + padding..)?.split_at_checked(data_len as usize)?;
+            WholeCapsule {
+                sqe,
+                data,
+                data_digest: digest.first_chunk().map(|bytes| u32::from_le_bytes(*bytes)),
+            }
+        };
+        *input = rest;
+        Some(capsule)
     }
 
     /// Bytes that must come before the next event, at least 1 inside a PDU's header, padding or

@@ -33,7 +33,7 @@ pub mod text;
 
 pub use cqe::Cqe;
 pub use fabrics::{Nqn, NqnError};
-pub use framer::{Event, Frame, Framer, Limits};
+pub use framer::{Event, Frame, Framer, Limits, WholeCapsule};
 pub use pdu::{Pdu, PduError, PduType};
 pub use sqe::{Fuse, Psdt, Sgl, Sqe};
 pub use status::{Status, StatusType};

@@ -27,11 +27,34 @@ fn framer(receiver: Receiver, codec: &Codec) -> Framer {
 }
 
 fn read(framer: &mut Framer, chunks: &[&[u8]]) -> Result<Vec<Seen>, PduError> {
+    read_with(framer, chunks, |_, _| None)
+}
+
+/// As [`read`], taking capsules whole where they are.
+fn read_whole(framer: &mut Framer, chunks: &[&[u8]]) -> Result<Vec<Seen>, PduError> {
+    read_with(framer, chunks, |framer, input| {
+        let capsule = framer.take_capsule(input)?;
+        let pdu = Pdu::CapsuleCmd(CapsuleCmd { sqe: capsule.sqe });
+        Some(Seen { pdu, data: capsule.data.to_vec(), digest: capsule.data_digest })
+    })
+}
+
+fn read_with(
+    framer: &mut Framer,
+    chunks: &[&[u8]],
+    mut whole: impl FnMut(&mut Framer, &mut &[u8]) -> Option<Seen>,
+) -> Result<Vec<Seen>, PduError> {
     let mut seen = Vec::new();
     let mut current: Option<Seen> = None;
     for chunk in chunks {
         let mut input = *chunk;
-        while let Some(event) = framer.poll(&mut input)? {
+        loop {
+            if let Some(capsule) = whole(framer, &mut input) {
+                assert!(current.is_none(), "a capsule inside a PDU");
+                seen.push(capsule);
+                continue;
+            }
+            let Some(event) = framer.poll(&mut input)? else { break };
             match event {
                 Event::Header(frame) => {
                     assert!(current.is_none(), "a header inside a PDU");
@@ -173,9 +196,11 @@ fn check_stream(receiver: Receiver, sent: &[Seen], codec: &Codec, cuts: &[usize]
         rest = tail;
     }
     chunks.push(rest);
-    let mut framer = framer(receiver, codec);
-    assert_eq!(read(&mut framer, &chunks), Ok(expected));
-    assert!(framer.is_idle());
+    for read in [read, read_whole] {
+        let mut framer = framer(receiver, codec);
+        assert_eq!(read(&mut framer, &chunks), Ok(expected.clone()));
+        assert!(framer.is_idle());
+    }
 }
 
 proptest! {
@@ -197,6 +222,24 @@ proptest! {
     ) {
         let codec = Codec { header_digest, data_digest, alignment_bytes: dwords * 4, crc32c };
         check_stream(Receiver::Host, &sent, &codec, &cuts);
+    }
+
+    #[test]
+    fn capsules_taken_whole_are_those_read_step_by_step(
+        mut bytes in proptest::collection::vec(any::<u8>(), 72..600),
+        plen in prop_oneof![Just(72_u32), 70_u32..200, 0_u32..700], pdo in 60_u8..100,
+        flags in 0_u8..4, header_digest: bool, data_digest: bool, right: bool,
+    ) {
+        bytes[..3].copy_from_slice(&[4, flags, 72]);
+        bytes[3] = pdo;
+        bytes[4..8].copy_from_slice(&plen.to_le_bytes());
+        if right && bytes.len() >= 76 {
+            let digest = crc32c(&bytes[..72]);
+            bytes[72..76].copy_from_slice(&digest.to_le_bytes());
+        }
+        let codec = Codec { header_digest, data_digest, alignment_bytes: 4, crc32c };
+        let by_steps = read(&mut framer(Receiver::Controller, &codec), &[&bytes]);
+        prop_assert_eq!(read_whole(&mut framer(Receiver::Controller, &codec), &[&bytes]), by_steps);
     }
 
     #[test]

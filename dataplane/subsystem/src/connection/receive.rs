@@ -1,7 +1,7 @@
 //! The receiving half: frames become commands and transferred data; the PDU that is coming in, and where its data goes.
 
 use io::{Buffer, Memory, Slice, Time};
-use nvme::pdu::H2cData;
+use nvme::pdu::{DIGEST_LEN, H2cData};
 use nvme::{Event, Frame, Pdu, PduError, Sqe, Status};
 
 use super::digest::crc32c;
@@ -51,6 +51,9 @@ impl<B: Buffer> Connection<B> {
         loop {
             if !self.may_read() || !self.gather_held(memory) {
                 return None;
+            }
+            if let Some(arrival) = self.take_capsule() {
+                return Some(arrival);
             }
             let step = match self.step() {
                 Ok(step) => step,
@@ -119,6 +122,43 @@ impl<B: Buffer> Connection<B> {
     /// False while the owner wants nothing, or the host does not take its responses.
     fn may_read(&self) -> bool {
         self.is_open() && !self.paused && self.transmit.unsent() < self.rules.entries * UNSENT_PER_ENTRY
+    }
+
+    /// A capsule that was received whole, as most are, in one step. What is wrong is left to be found step by step.
+    fn take_capsule(&mut self) -> Option<Arrival<B>> {
+        let is_between = matches!(self.body, Body::None) && self.phase == Phase::Open;
+        if !is_between || self.exchanges.used_count() >= self.rules.entries as usize {
+            return None;
+        }
+        let (input, used) = self.input.as_mut()?;
+        let mut rest = &input[*used..];
+        let capsule = self.framer.take_capsule(&mut rest)?;
+        let end = input.len() - rest.len();
+        let digest_len = if capsule.data_digest.is_some() { DIGEST_LEN } else { 0 };
+        let (data_len, data_end) = (capsule.data.len(), end - digest_len);
+        let (sqe, digest) = (capsule.sqe, capsule.data_digest);
+        let data = (data_len > 0).then(|| input.slice(data_end - data_len..data_end));
+        *used = end;
+        self.stats.pdus_received += 1;
+        self.stats.payload_received_bytes += data_len as u64;
+        Some(self.arrive(sqe, data, digest))
+    }
+
+    /// A command capsule is complete.
+    fn arrive(&mut self, sqe: Sqe, data: Option<Slice<B::Shared>>, digest: Option<u32>) -> Arrival<B> {
+        let intact = data.as_ref().zip(digest).is_none_or(|(data, digest)| crc32c(data) == digest);
+        self.fetched = self.fetched.wrapping_add(1);
+        let (slot, in_use) = self.exchanges.open(sqe.cid);
+        let data = if in_use {
+            Err(Status::COMMAND_ID_CONFLICT.dnr())
+        } else if intact {
+            Ok(data)
+        } else {
+            self.stats.data_digest_errors += 1;
+            // A data digest error is not fatal. TCP transport spec 1.0, section 3.3.1.1.
+            Err(Status::TRANSIENT_TRANSPORT_ERROR)
+        };
+        Arrival::Command { slot, sqe, data }
     }
 
     fn step(&mut self) -> Result<Step, PduError> {
@@ -229,19 +269,7 @@ impl<B: Buffer> Connection<B> {
                     Gather::Filling { buffer, .. } => buffer.map(|buffer| Slice::whole(buffer.share())),
                     Gather::Held(_) => unreachable!("nothing is read while memory is awaited"),
                 };
-                let intact = data.as_ref().zip(digest).is_none_or(|(data, digest)| crc32c(data) == digest);
-                self.fetched = self.fetched.wrapping_add(1);
-                let (slot, in_use) = self.exchanges.open(sqe.cid);
-                let data = if in_use {
-                    Err(Status::COMMAND_ID_CONFLICT.dnr())
-                } else if intact {
-                    Ok(data)
-                } else {
-                    self.stats.data_digest_errors += 1;
-                    // A data digest error is not fatal. TCP transport spec 1.0, section 3.3.1.1.
-                    Err(Status::TRANSIENT_TRANSPORT_ERROR)
-                };
-                Some(Arrival::Command { slot, sqe, data })
+                Some(self.arrive(sqe, data, digest))
             }
             Body::Transfer { slot, start, len, whole, .. } => {
                 let intact = digest.is_none_or(|digest| match (&whole, self.exchanges.buffer_mut(slot)) {
