@@ -2,6 +2,7 @@
 #
 #   make serve    build, and serve an embedded pool: POOL=PATH[:SIZE], STATE=DIR, ARGS="further arguments"
 #   make test     everything that must pass: format, lints, documents, tests, a real Linux host in a guest
+#   make bench    measure the parts, and the whole against the machine's bounds: BENCH_ARGS="further arguments"
 #   make fuzz     the fuzz targets, FUZZ_SECONDS each
 #   make clean    remove what was built and the embedded pool
 
@@ -9,15 +10,17 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := serve
 .NOTPARALLEL:
-.PHONY: serve test check build guest fuzz clean packages test-packages cargo
+.PHONY: serve test bench check build guest fuzz clean packages test-packages bench-packages cargo
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 STATE ?= .run/state
 POOL ?= .run/pool:4GiB
 ARGS ?=
+BENCH_ARGS ?=
 FUZZ_SECONDS ?= 10
 BUILD_PACKAGES := build-essential pkg-config libhwloc-dev
 TEST_PACKAGES := curl xz-utils zstd
+BENCH_PACKAGES := curl fio linux-perf
 
 serve: packages cargo
 	cargo build --release --package mgmt --bin ferrule
@@ -27,6 +30,13 @@ serve: packages cargo
 # The binary under test is built in the same profile as the tests, so that every crate is compiled once.
 test: check build guest fuzz
 	cargo test --workspace
+
+# The server is built by itself: together with the benches it would get the features that only tests want.
+bench: packages bench-packages cargo
+	cargo build --release --package mgmt --bin ferrule
+	cargo build --release --package benches
+	cargo bench --package benches --bench transport --bench store --bench reactor
+	"$(TARGET)/release/compare" --out "$(TARGET)/compare.md" --plot "$(TARGET)/compare.svg" $(BENCH_ARGS)
 
 check: packages cargo
 	cargo fmt --all --check
@@ -57,6 +67,9 @@ packages:
 
 test-packages:
 	$(call install,$(TEST_PACKAGES))
+
+bench-packages:
+	$(call install,$(BENCH_PACKAGES))
 
 cargo:
 	@command -v cargo >/dev/null || { echo "Rust is missing: install it with rustup, version 1.95 or newer" >&2; exit 1; }

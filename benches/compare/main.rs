@@ -7,6 +7,7 @@ mod bound;
 mod machine;
 mod options;
 mod plot;
+mod pool;
 mod raw;
 mod rows;
 mod table;

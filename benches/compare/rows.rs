@@ -1,5 +1,6 @@
 //! The rows of the table: what is measured, against which bound, and the bar.
 
+use std::cell::{Cell, OnceCell};
 use std::process::Command;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use dataplane::load::{LoadOptions, LoadReport, Pattern};
 
 use crate::bound::{self, Exchange, READ, WRITE, echo};
 use crate::options::Options;
+use crate::pool;
 use crate::raw::Raw;
 use crate::target::Target;
 
@@ -57,6 +59,10 @@ pub(crate) struct Bench {
     raw: Result<Raw, String>,
     time: Duration,
     cpus: (u32, u32),
+    pool_mib: u64,
+    filled: Cell<bool>,
+    /// What rows that are measured together with another have left for it.
+    second: [OnceCell<Result<Sample, String>>; 3],
 }
 
 /// The deepest queue.
@@ -68,7 +74,7 @@ impl Sample {
         self.bound.map_or(self.ours, |bound| if bound > 0.0 { self.ours / bound } else { 0.0 })
     }
 
-    fn of(report: &LoadReport, ours: f64, bound: Option<f64>) -> Self {
+    pub(crate) fn of(report: &LoadReport, ours: f64, bound: Option<f64>) -> Self {
         let cores = |cpu: Option<dataplane::load::Cpu>| cpu.map_or(0.0, |cpu| cpu.cores);
         Self { ours, bound, target_cores: cores(report.target_cpu), load_cores: cores(report.load_cpu) }
     }
@@ -83,7 +89,15 @@ impl Bench {
         } else {
             Raw::prepare(&target.folder(), options.pool_mib / 2, options.load_cpu)
         };
-        Self { target, raw, time: options.time, cpus: options.cpus() }
+        Self {
+            target,
+            raw,
+            time: options.time,
+            cpus: options.cpus(),
+            pool_mib: options.pool_mib,
+            filled: Cell::new(false),
+            second: Default::default(),
+        }
     }
 
     /// A load on the null namespace.
@@ -96,12 +110,40 @@ impl Bench {
         echo(exchange, depth, self.time, self.cpus).map_err(|error| format!("the echo failed: {error}"))
     }
 
+    /// Size of the pool in MiB.
+    pub(crate) fn pool_mib(&self) -> Result<u64, String> {
+        if self.pool_mib == 0 { Err("measured with a pool only".to_owned()) } else { Ok(self.pool_mib) }
+    }
+
+    /// Length of a measurement.
+    pub(crate) fn time(&self) -> Duration {
+        self.time
+    }
+
+    /// CPUs of target and load.
+    pub(crate) fn cpus(&self) -> (u32, u32) {
+        self.cpus
+    }
+
+    /// Writes the volume whole once, so that what is read afterwards lies on the drive.
+    fn fill(&self) -> Result<(), String> {
+        if self.filled.replace(true) {
+            return Ok(());
+        }
+        let options = LoadOptions { block_bytes: 128 << 10, ..self.volume(Pattern::Write, 8)? };
+        let rate = Target::run(&options)?.all.bytes_per_second.max(1.0);
+        // A load begins anew at the start of its range.
+        let seconds = ((self.pool_mib << 20) as f64 / 2.0 / rate * 1.5).clamp(1.0, 60.0);
+        Target::run(&LoadOptions { time: Duration::from_secs_f64(seconds), ..options }).map(drop)
+    }
+
     fn volume(&self, pattern: Pattern, depth: u16) -> Result<LoadOptions, String> {
         let volume = self.target.volume.ok_or("measured with a pool only")?;
         Ok(self.target.load(volume, pattern, depth, self.time))
     }
 
-    fn raw(&self, rw: &str, block: &str, depth: u32) -> Result<crate::raw::Done, String> {
+    /// fio on the file beside the pool.
+    pub(crate) fn raw(&self, rw: &str, block: &str, depth: u32) -> Result<crate::raw::Done, String> {
         self.raw.as_ref().map_err(Clone::clone)?.measure(rw, block, depth, self.time)
     }
 }
@@ -209,7 +251,10 @@ pub(crate) static ROWS: &[Row] = &[
         unit: Unit::Iops,
         bar: Bar::AtLeast(0.95),
         once: false,
-        measure: |bench| against_raw(bench, Pattern::RandRead, "randread"),
+        measure: |bench| {
+            bench.fill()?;
+            against_raw(bench, Pattern::RandRead, "randread")
+        },
     },
     Row {
         what: "4 KiB random write, pool, QD 1: latency against raw plus transport",
@@ -247,7 +292,65 @@ pub(crate) static ROWS: &[Row] = &[
         unit: Unit::BytesPerSecond,
         bar: Bar::AtLeast(0.9),
         once: false,
-        measure: |bench| sequential_against_raw(bench, Pattern::Read, "read"),
+        measure: |bench| {
+            bench.fill()?;
+            sequential_against_raw(bench, Pattern::Read, "read")
+        },
+    },
+    Row {
+        what: "4 KiB random write, pool at 60 % in a steady state, QD 32, against raw",
+        unit: Unit::Iops,
+        bar: Bar::AtLeast(1.2),
+        once: true,
+        measure: |bench| first(bench, 0, pool::steady),
+    },
+    Row {
+        what: "bytes to the drive per byte of the host, pool at 60 % in a steady state",
+        unit: Unit::Count,
+        bar: Bar::AtMost(1.6),
+        once: true,
+        measure: |bench| second(bench, 0, pool::steady),
+    },
+    Row {
+        what: "bytes to the drive per byte of the host, pool, QD 1",
+        unit: Unit::Count,
+        bar: Bar::AtMost(2.1),
+        once: true,
+        measure: |bench| {
+            let written = |name| bench.target.metric(name);
+            let before = (written("host_written_bytes_total")?, written("device_written_bytes_total")?);
+            let ours = Target::run(&bench.volume(Pattern::RandWrite, 1)?)?;
+            let after = (written("host_written_bytes_total")?, written("device_written_bytes_total")?);
+            Ok(Sample::of(&ours, (after.1 - before.1) / (after.0 - before.0).max(1.0), None))
+        },
+    },
+    Row {
+        what: "start after kill -9 in random writes: bytes read, percent of those written",
+        unit: Unit::Percent,
+        bar: Bar::AtMost(5.0),
+        once: true,
+        measure: |bench| first(bench, 1, pool::replay),
+    },
+    Row {
+        what: "start after kill -9 in random writes: time of the replay, against the raw read of its bytes",
+        unit: Unit::Micros,
+        bar: Bar::AtMost(1.5),
+        once: true,
+        measure: |bench| second(bench, 1, pool::replay),
+    },
+    Row {
+        what: "deallocation of 1 TiB of a written volume",
+        unit: Unit::Micros,
+        bar: Bar::AtMost(100_000.0),
+        once: true,
+        measure: |bench| first(bench, 2, pool::emptied),
+    },
+    Row {
+        what: "p99.9 of reads of another volume meanwhile, against without",
+        unit: Unit::Micros,
+        bar: Bar::AtMost(2.0),
+        once: true,
+        measure: |bench| second(bench, 2, pool::emptied),
     },
     Row {
         what: "system calls of the target per I/O, null read, QD 32",
@@ -288,6 +391,23 @@ pub(crate) static ROWS: &[Row] = &[
         },
     },
 ];
+
+/// Measures two rows at once.
+type Both = fn(&Bench) -> Result<(Sample, Sample), String>;
+
+/// The first of two rows that are measured at once; keeps the other.
+fn first(bench: &Bench, place: usize, both: Both) -> Result<Sample, String> {
+    let measured = both(bench);
+    let second = measured.as_ref().map(|(_, second)| *second).map_err(Clone::clone);
+    // Rows like these are measured once.
+    let _ = bench.second[place].set(second);
+    measured.map(|(first, _)| first)
+}
+
+/// The other one, measured now if the first was left out.
+fn second(bench: &Bench, place: usize, both: Both) -> Result<Sample, String> {
+    bench.second[place].get_or_init(|| both(bench).map(|(_, second)| second)).clone()
+}
 
 fn exchange_of(pattern: Pattern) -> Exchange {
     if pattern.writes() { WRITE } else { READ }

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dataplane::load::{self, LoadOptions, LoadReport, Pattern};
 use tests::association::{Association, Identity};
@@ -53,6 +53,61 @@ impl Target {
         let ram = of_size(RAM_BYTES).expect("the RAM namespace is served");
         let idle_bytes = server.resident_bytes();
         Self { server, subsystem_nqn, null, ram, volume, idle_bytes, load_cpu: cpus.1 }
+    }
+
+    /// Starts a server with a pool and one volume of `volume_bytes`, and nothing beside.
+    pub(crate) fn start_pool(pool_mib: u64, volume_bytes: u64, cpus: (u32, u32)) -> Self {
+        let reactors: &'static str = Box::leak(format!("{},", cpus.0).into_boxed_str());
+        let server = Server::start(&Setup { pool_mib, reactors, ..Setup::default() });
+        let subsystem_nqn = server.nqn();
+        let idle_bytes = server.resident_bytes();
+        let (null, ram) = (0, 0);
+        let mut target =
+            Self { server, subsystem_nqn, null, ram, volume: None, idle_bytes, load_cpu: cpus.1 };
+        target.volume = Some(target.create_volume("compare", volume_bytes));
+        target
+    }
+
+    /// Makes another volume; returns its namespace.
+    pub(crate) fn create_volume(&self, name: &str, size_bytes: u64) -> u32 {
+        let volume = self.server.create_volume(name, size_bytes);
+        volume["nsid"].as_u64().and_then(|nsid| u32::try_from(nsid).ok()).expect("a volume has an NSID")
+    }
+
+    /// How a host of its own names itself and the subsystem.
+    pub(crate) fn identity(&self, host: u8) -> Identity {
+        Identity::new(self.server.port, &self.subsystem_nqn, host)
+    }
+
+    /// The sum of a metric over its labels.
+    pub(crate) fn metric(&self, name: &str) -> Result<f64, String> {
+        let text = self.server.client().send("GET", "/metrics", &[], None).text;
+        let values = text.lines().filter_map(|line| {
+            let (series, value) = line.strip_prefix("ferrule_")?.rsplit_once(' ')?;
+            let series = series.split('{').next().unwrap_or_default();
+            (series == name).then(|| value.parse::<f64>().unwrap_or(0.0))
+        });
+        let values: Vec<f64> = values.collect();
+        if values.is_empty() {
+            Err(format!("the server has no metric {name}"))
+        } else {
+            Ok(values.iter().sum())
+        }
+    }
+
+    /// Kills the server as a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    /// Starts the server; a running one is stopped in order first. Returns the time until it answers.
+    pub(crate) fn time_to_start(&mut self, running: bool) -> Duration {
+        if running {
+            self.server.terminate();
+        }
+        let begin = Instant::now();
+        self.server.restart();
+        begin.elapsed()
     }
 
     /// A load on namespace `nsid`, before it is run.

@@ -48,6 +48,18 @@ pub(crate) fn of_reactor<B: Buffer>(
         count(series, "store_read_errors_total", "Reads that a drive failed", stats.read_errors);
         count(series, "store_flushes_total", "Rounds of flushes", stats.flushes);
         count(series, "store_checkpoints_total", "Checkpoints that became durable", stats.checkpoints);
+        count(
+            series,
+            "store_replayed_batches_total",
+            "Batches that recovery replayed",
+            stats.replayed_batches,
+        );
+        count(
+            series,
+            "store_recovery_read_bytes_total",
+            "Bytes that recovery read",
+            stats.recovery_read_bytes,
+        );
         gauge(series, "store_mapped_bytes", "Bytes of mapped blocks", stats.mapped_bytes);
         gauge(series, "store_live_bytes", "Bytes of live blocks and map pages in the logs", stats.live_bytes);
         gauge(series, "store_map_bytes", "Bytes of the maps in memory", stats.map_bytes);

@@ -1,0 +1,123 @@
+//! Rows of a pool that need a server of their own: nearly full and cleaned all the time, killed and replayed, emptied.
+
+use std::time::{Duration, Instant};
+
+use dataplane::load::{LoadOptions, LoadReport, Pattern};
+use tests::association::{Association, Identity, Payload, command};
+
+use crate::rows::{Bench, Sample};
+use crate::target::Target;
+
+/// How often the pool's size is written before a steady state is measured.
+const PRECONDITION_TIMES: u64 = 3;
+/// Share of the pool that the volume takes there, in percent.
+const FULL_PERCENT: u64 = 60;
+/// Written before the server is killed, at most.
+const REPLAY_BYTES: u64 = 4 << 30;
+/// Size of the volume that is emptied.
+const EMPTIED_BYTES: u64 = 1 << 40;
+/// Blocks of 4 KiB that one range of a Dataset Management command takes at most here.
+const RANGE_BLOCKS: u64 = 1 << 28;
+
+/// A pool at 60 % in a steady state: IOPS against raw, and bytes written to the drive for each of the host's.
+pub(crate) fn steady(bench: &Bench) -> Result<(Sample, Sample), String> {
+    let pool_mib = bench.pool_mib()? / 2;
+    let target = Target::start_pool(pool_mib, (pool_mib << 20) * FULL_PERCENT / 100, bench.cpus());
+    let volume = target.volume.ok_or("measured with a pool only")?;
+    let load = |pattern, depth| target.load(volume, pattern, depth, Duration::from_secs(2));
+    Target::run(&LoadOptions { block_bytes: 128 << 10, ..load(Pattern::Write, 8) })?;
+    while target.metric("host_written_bytes_total")? < ((pool_mib << 20) * PRECONDITION_TIMES) as f64 {
+        Target::run(&load(Pattern::RandWrite, 128))?;
+    }
+    let written = || -> Result<(f64, f64), String> {
+        Ok((target.metric("host_written_bytes_total")?, target.metric("device_written_bytes_total")?))
+    };
+    let before = written()?;
+    let options =
+        LoadOptions { time: bench.time().max(Duration::from_secs(3)), ..load(Pattern::RandWrite, 32) };
+    let report = Target::run(&options)?;
+    let after = written()?;
+    let raw = bench.raw("randwrite", "4k", 32)?;
+    let amplification = (after.1 - before.1) / (after.0 - before.0).max(1.0);
+    Ok((
+        Sample::of(&report, report.all.iops, Some(raw.iops)),
+        Sample { ours: amplification, ..Sample::default() },
+    ))
+}
+
+/// A server that is killed after gigabytes of random writes: the share of them that the next start reads, and its
+/// time against the raw read of those bytes.
+pub(crate) fn replay(bench: &Bench) -> Result<(Sample, Sample), String> {
+    let pool_mib = bench.pool_mib()?;
+    let volume_bytes = (pool_mib << 20) / 4;
+    let mut target = Target::start_pool(pool_mib, volume_bytes, bench.cpus());
+    let volume = target.volume.ok_or("measured with a pool only")?;
+    let goal = REPLAY_BYTES.min((pool_mib << 20) / 2) as f64;
+    while target.metric("host_written_bytes_total")? < goal {
+        Target::run(&target.load(volume, Pattern::RandWrite, 128, Duration::from_secs(1)))?;
+    }
+    let written = target.metric("device_written_bytes_total")?;
+    target.kill();
+    let crashed = target.time_to_start(false);
+    let read = target.metric("store_recovery_read_bytes_total")?;
+    let idle = target.time_to_start(true);
+    // What a start costs that has nothing to replay is not the replay's.
+    let replay = crashed.saturating_sub(idle).as_secs_f64();
+    let raw = bench.raw("read", "128k", 8)?;
+    let raw_seconds = read / (raw.iops * f64::from(128 << 10));
+    Ok((
+        Sample { ours: read / written * 100.0, ..Sample::default() },
+        Sample { ours: replay * 1e6, bound: Some(raw_seconds * 1e6), ..Sample::default() },
+    ))
+}
+
+/// A TiB of a written volume is deallocated: how long that takes, and p99.9 of reads of another volume meanwhile
+/// against the same without it.
+pub(crate) fn emptied(bench: &Bench) -> Result<(Sample, Sample), String> {
+    let pool_mib = bench.pool_mib()?;
+    let target = Target::start_pool(pool_mib, EMPTIED_BYTES, bench.cpus());
+    let emptied = target.volume.ok_or("measured with a pool only")?;
+    let other = target.create_volume("other", 1 << 30);
+    Target::run(&target.load(emptied, Pattern::RandWrite, 64, Duration::from_secs(2)))?;
+    Target::run(&LoadOptions {
+        block_bytes: 128 << 10,
+        ..target.load(other, Pattern::Write, 8, Duration::from_secs(1))
+    })?;
+    let reads = || Target::run(&target.load(other, Pattern::RandRead, 4, Duration::from_secs(2)));
+    let control = reads()?;
+    let (meanwhile, took) = std::thread::scope(|scope| {
+        let load = scope.spawn(reads);
+        std::thread::sleep(Duration::from_millis(700));
+        let took = deallocate(&target.identity(99), emptied, EMPTIED_BYTES / 4096);
+        (load.join().expect("the load ends in order"), took)
+    });
+    let p99_9 = |report: &LoadReport| report.all.latency.p99_9 as f64 / 1e3;
+    Ok((
+        Sample { ours: took.as_secs_f64() * 1e6, ..Sample::default() },
+        Sample { ours: p99_9(&meanwhile?), bound: Some(p99_9(&control)), ..Sample::default() },
+    ))
+}
+
+/// Deallocates all blocks of a namespace by one Dataset Management command.
+fn deallocate(identity: &Identity, nsid: u32, blocks: u64) -> Duration {
+    const DATASET_MANAGEMENT: u8 = 0x09;
+    const DEALLOCATE: u32 = 1 << 2;
+    let association = Association::connect(identity);
+    let mut queue = association.io_queue(1);
+    let mut data = vec![0; 4096];
+    let ranges = blocks.div_ceil(RANGE_BLOCKS);
+    for (range, entry) in (0..ranges).zip(data.chunks_exact_mut(16)) {
+        let first = range * RANGE_BLOCKS;
+        let count = u32::try_from((blocks - first).min(RANGE_BLOCKS)).expect("below 2^32");
+        entry[4..8].copy_from_slice(&count.to_le_bytes());
+        entry[8..].copy_from_slice(&first.to_le_bytes());
+    }
+    let mut entry = command(DATASET_MANAGEMENT, nsid);
+    let last = u32::try_from(ranges - 1).expect("at most 256 ranges");
+    entry[40..44].copy_from_slice(&last.to_le_bytes());
+    entry[44..48].copy_from_slice(&DEALLOCATE.to_le_bytes());
+    let begin = Instant::now();
+    let reply = queue.run(entry, Payload::InCapsule(&data));
+    assert_eq!(reply.status, 0, "Dataset Management succeeds");
+    begin.elapsed()
+}
