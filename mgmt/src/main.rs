@@ -5,11 +5,9 @@ mod cli;
 mod config_file;
 mod directory;
 mod events;
-mod issuers;
 mod metadata;
 mod plane;
 mod rest;
-#[cfg_attr(not(test), expect(dead_code, reason = "snapshots are not served yet"))]
 mod schedule;
 mod serve;
 mod size;

@@ -52,7 +52,6 @@ use serde::Serialize;
 use crate::auth::Tokens;
 use crate::directory::Directory;
 use crate::events::Events;
-use crate::issuers::Issuers;
 use crate::metadata::Records;
 use crate::plane::Plane;
 use crate::view::View;
@@ -87,8 +86,6 @@ pub(crate) struct Api {
     pub(crate) site: Site,
     /// Where the interface listens.
     pub(crate) listeners: Listeners,
-    /// Other issuers of tokens.
-    pub(crate) issuers: Issuers,
     /// Who has shown wrong tokens.
     pub(crate) failures: Failures,
     /// Answers by status class.
@@ -144,7 +141,6 @@ impl Api {
             events,
             site,
             listeners: Listeners::default(),
-            issuers: Issuers::default(),
             failures: Failures::default(),
             counters: Counters::default(),
             router: Router::new(routes::table()),

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::error::ApiError;
 use super::json::Text64;
 use super::request::Request;
+use super::schema::site;
 use super::volumes::compression_ratio;
 use super::{Api, Parameters, Reply, Site, rules};
 use crate::auth::{Caller, Resource, Scope, Verb};
@@ -30,28 +31,34 @@ pub(super) async fn cluster(api: Rc<Api>, caller: Caller, _: Request) -> Result<
     api.view.freshen().await?;
     let statistics = read_statistics(&api).await?;
     let totals = Totals::of(&api, &statistics);
-    Reply::json(&ClusterInfo {
-        common: Common::of(&api),
-        statistics: ClusterStatistics {
-            installed_physical_storage: totals.pool_size,
-            totals: totals.clone(),
+    Reply::message(
+        &site::CLUSTER_INFO,
+        &ClusterInfo {
+            common: Common::of(&api),
+            statistics: ClusterStatistics {
+                installed_physical_storage: totals.pool_size,
+                totals: totals.clone(),
+            },
+            health: health_of(&api),
+            min_version_in_cluster: VERSION,
+            min_allowed_version: VERSION,
+            max_allowed_version: VERSION,
+            in_band_auth_mode: "Disabled",
+            federated_authentication_status: FederatedAuthenticationStatus {
+                federated_authentication_enabled: false,
+                idp_health_infos: [],
+            },
         },
-        health: health_of(&api),
-        min_version_in_cluster: VERSION,
-        min_allowed_version: VERSION,
-        max_allowed_version: VERSION,
-        in_band_auth_mode: "Disabled",
-        federated_authentication_status: FederatedAuthenticationStatus {
-            federated_authentication_enabled: super::idp::is_enabled(&api.records),
-            idp_health_infos: [],
-        },
-    })
+    )
 }
 
 /// `GET /api/v2/clusterinfo`.
 pub(super) async fn cluster_info(api: Rc<Api>, caller: Caller, _: Request) -> Result<Reply, ApiError> {
     caller.permit(Resource::ClusterInfos, Verb::Get, Scope::Cluster)?;
-    Reply::json(&ClusterInfoV2 { common: Common::of(&api), nvme_endpoints: api.site.nvme_endpoints.clone() })
+    Reply::message(
+        &site::CLUSTER_INFO_V2,
+        &ClusterInfoV2 { common: Common::of(&api), nvme_endpoints: api.site.nvme_endpoints.clone() },
+    )
 }
 
 /// `GET /api/v2/nodes`.
@@ -67,7 +74,10 @@ pub(super) async fn nodes(api: Rc<Api>, caller: Caller, request: Request) -> Res
     let admitted = (name.is_empty() || name == node.name)
         && admits(uuid, &node.uuid)
         && (domain.is_empty() || node.failure_domains.iter().any(|own| own == domain));
-    Reply::json(&NodeList { nodes: admitted.then_some(node).into_iter().collect() })
+    Reply::message(
+        &site::LIST_NODES_RESPONSE,
+        &NodeList { nodes: admitted.then_some(node).into_iter().collect() },
+    )
 }
 
 /// `GET /api/v2/nodes/{UUID}`.
@@ -77,7 +87,7 @@ pub(super) async fn node(api: Rc<Api>, caller: Caller, request: Request) -> Resu
     if !wanted.eq_ignore_ascii_case(&rules::uuid_text(api.site.identity.node_uuid)) {
         return Err(ApiError::not_found(format!("node {wanted} does not exist")));
     }
-    Reply::json(&node_of(&api).await?)
+    Reply::message(&site::DUROS_NODE_INFO, &node_of(&api).await?)
 }
 
 /// The data plane's counters.

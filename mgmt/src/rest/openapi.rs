@@ -19,12 +19,15 @@ pub(super) async fn document(api: Rc<Api>, _: Option<Caller>, _: Request) -> Res
 
 /// The document of `routes`.
 pub(super) fn describe<'a>(routes: impl Iterator<Item = &'a Route>) -> Value {
-    let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     let mut messages = BTreeMap::new();
     // What lies outside the contract has a shape of its own.
     for route in routes.filter(|route| !std::ptr::eq(route.request, &raw const ANY)) {
         let method = route.method.as_str().to_ascii_lowercase();
-        paths.entry(route.path).or_default().insert(method, operation(route, &mut messages));
+        paths
+            .entry(route.path.replace(NESTED, ""))
+            .or_default()
+            .insert(method, operation(route, &mut messages));
     }
     let schemas: Map<String, Value> = messages.into_iter().collect();
     json!({
@@ -89,6 +92,7 @@ fn operation_id(route: &Route) -> String {
 fn path_parameter(route: &Route, name: &str, messages: &mut Schemas) -> Value {
     let field = route.request.fields.iter().find(|field| field.name == name);
     let schema = field.map_or_else(|| json!({"type": "string"}), |field| schema_of(&field.kind, messages));
+    let name = name.trim_start_matches(NESTED);
     json!({"name": name, "in": "path", "required": true, "schema": schema})
 }
 
@@ -102,7 +106,7 @@ fn query_parameter(field: &Field, messages: &mut Schemas) -> Option<Value> {
 
 fn success(route: &Route, messages: &mut Schemas) -> Value {
     if std::ptr::eq(route.answer, &raw const STREAM) {
-        return json!({"description": "Done.", "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}});
+        return json!({"description": "Done.", "content": {"*/*": {"schema": {}}}});
     }
     let schema = reference(route.answer, messages);
     json!({"description": "Done.", "content": {"application/json": {"schema": schema}}})
@@ -182,6 +186,9 @@ fn schema_of(kind: &Kind, messages: &mut Schemas) -> Value {
 fn variable(segment: &str) -> Option<&str> {
     segment.strip_prefix('{')?.strip_suffix('}')
 }
+
+/// The path variable that is a field of a field: clients of the document know it by the field's own name.
+const NESTED: &str = "configParam.";
 
 #[cfg(test)]
 mod test {

@@ -26,9 +26,9 @@ struct Value {
 
 /// A feature that was turned on or off.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct Flag {
-    pub(crate) name: String,
-    pub(crate) enabled: bool,
+struct Flag {
+    name: String,
+    enabled: bool,
 }
 
 struct Parameter {

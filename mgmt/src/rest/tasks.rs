@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use dataplane::{VolumeState, VolumeUuid};
+use dataplane::{Action, SnapshotSpec, Volume, VolumeState, VolumeUuid};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 use super::devices::serial_of;
 use super::policies::Policy;
 use super::{Api, Parameters, rules, settings};
-use crate::events::Event;
-use crate::metadata::{Kept as _, Kind, StoreError};
+use crate::events::{Event, now_ns};
+use crate::metadata::{Found, Kept as _, Kind, StoreError};
+use crate::schedule::Schedule;
 
 impl Api {
     /// Makes what must be there before the first request.
@@ -30,6 +32,7 @@ impl Api {
         tokio_uring::spawn(self.events.clone().run());
         tokio_uring::spawn(follow(self.clone()));
         tokio_uring::spawn(watch(self.clone()));
+        tokio_uring::spawn(take_snapshots(self.clone()));
     }
 }
 
@@ -55,6 +58,62 @@ async fn follow(api: Rc<Api>) {
         }
         // Changes often come several at once.
         sleep(FOLLOW_PAUSE).await;
+    }
+}
+
+/// Takes snapshots by their schedules.
+async fn take_snapshots(api: Rc<Api>) {
+    loop {
+        api.take_due(now_ns()).await;
+        sleep(SCHEDULE_PAUSE).await;
+    }
+}
+
+impl Api {
+    /// Takes every snapshot that is due at `now_ns`, and forgets schedules whose volumes are gone.
+    pub(crate) async fn take_due(&self, now_ns: u64) {
+        for Found { value: schedule, revision } in self.records.list::<Schedule>("") {
+            let Some(due_ns) = schedule.due(now_ns) else { continue };
+            // The record first: of several management processes one takes the snapshot.
+            let taken = Schedule { taken_ns: due_ns, ..schedule.clone() };
+            let volume =
+                rules::volume_uuid(&schedule.resource_uuid).ok().and_then(|uuid| self.view.find(uuid));
+            let claimed = match &volume {
+                Some(_) => self.records.replace(&taken, revision).await,
+                None => self.records.remove(&schedule, revision).await,
+            };
+            match (claimed, volume) {
+                (Ok(_), Some(volume)) => self.take(&schedule, &volume, due_ns).await,
+                (Ok(_), None) => {
+                    tracing::info!(
+                        name = schedule.name,
+                        "a schedule's volume is gone, and so is the schedule"
+                    );
+                }
+                (Err(error), _) => tracing::warn!(%error, name = schedule.name, "a schedule waits"),
+            }
+        }
+    }
+
+    async fn take(&self, schedule: &Schedule, volume: &Volume, due_ns: u64) {
+        let labels = super::volumes::labels_of(volume);
+        let description = format!("by resource policy {}", schedule.name);
+        let spec = SnapshotSpec {
+            uuid: VolumeUuid(Uuid::new_v4().into_bytes()),
+            name: schedule.snapshot_name(due_ns),
+            source: volume.spec.uuid,
+            retention_s: schedule.policy.retention_s().unwrap_or(0),
+            attributes: json!({"labels": labels, "description": description}).to_string(),
+        };
+        let name = spec.name.clone();
+        let Err(error) = self.plane.ask(Action::CreateSnapshot(spec)).await else {
+            return tracing::info!(name, volume = volume.spec.name, "took a scheduled snapshot");
+        };
+        tracing::warn!(%error, name, volume = volume.spec.name, "a scheduled snapshot could not be taken");
+        let text = format!("snapshot {name} of volume {} could not be taken: {error}", volume.spec.name);
+        let event = event("Volume", "High", "ScheduledSnapshotFailed", 1004, text);
+        let (project, uuid) = (&volume.spec.project, &schedule.resource_uuid);
+        self.events.note(event.of_volume(project, uuid, &volume.spec.name));
     }
 }
 
@@ -131,4 +190,5 @@ fn event(component: &str, severity: &str, name: &str, code: u32, description: St
 }
 
 const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
+const SCHEDULE_PAUSE: Duration = Duration::from_secs(5);
 const WATCH_PAUSE: Duration = Duration::from_secs(10);

@@ -11,5 +11,6 @@ mod qos;
 mod site;
 mod statuses;
 mod volumes;
+mod walk;
 
 pub(crate) use bench::{Answer, Bench, KEY, bench, certificate_pem, token};

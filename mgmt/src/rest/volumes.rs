@@ -11,7 +11,7 @@ use dataplane::{HostAcl, IpAcl, SectorSize, Volume, VolumeChange, VolumeSpec, Vo
 use uuid::Uuid;
 
 use super::error::{ApiError, Code};
-use super::json::StringList;
+use super::json::{Label, StringList};
 use super::policies::policy_for;
 use super::request::Request;
 use super::{Api, Reply, rules};
@@ -129,6 +129,11 @@ impl Filter {
             && (self.name.is_empty() || self.name == volume.spec.name)
             && (self.show_all || volume.state != VolumeState::Deleting)
     }
+}
+
+/// The labels of a volume.
+pub(super) fn labels_of(volume: &Volume) -> Vec<Label> {
+    Attributes::parse(&volume.spec.attributes).labels
 }
 
 /// The policy that a volume has by itself.

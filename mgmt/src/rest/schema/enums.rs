@@ -34,9 +34,24 @@ pub(crate) static CREATE_VOLUME_REQUEST_SECTOR_SIZE_ENUM: Enum = Enum {
 };
 pub(crate) static CREDS_KIND: Enum =
     Enum { name: "CredsKind", values: &[("UserCreds", 0), ("BeaconCreds", 2), ("UnknownKind", 127)] };
+/// Those from 101 on are this server's own.
 pub(crate) static CREDS_TYPE: Enum = Enum {
     name: "CredsType",
-    values: &[("UnknownType", 0), ("RS256PubKey", 1), ("TlsCertChainPem", 2), ("TlsPrivKeyPem", 3)],
+    values: &[
+        ("UnknownType", 0),
+        ("RS256PubKey", 1),
+        ("TlsCertChainPem", 2),
+        ("TlsPrivKeyPem", 3),
+        ("RS384PubKey", 101),
+        ("RS512PubKey", 102),
+        ("ES256PubKey", 103),
+        ("ES384PubKey", 104),
+        ("ES512PubKey", 105),
+        ("EdDSAPubKey", 106),
+        ("HS256Secret", 107),
+        ("HS384Secret", 108),
+        ("HS512Secret", 109),
+    ],
 };
 pub(crate) static DAY_OF_WEEK: Enum = Enum {
     name: "DayOfWeek",

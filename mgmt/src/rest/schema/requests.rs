@@ -26,6 +26,7 @@ pub(crate) static CREATE_AUTH_MAP_ENTRY_REQUEST: Message = Message {
         required("idpConfigurationName", Text),
     ],
 };
+/// Issuer and audience are this server's own.
 pub(crate) static CREATE_CREDENTIAL_REQUEST: Message = Message {
     name: "CreateCredentialRequest",
     fields: &[
@@ -33,6 +34,8 @@ pub(crate) static CREATE_CREDENTIAL_REQUEST: Message = Message {
         required("ID", Text),
         required("type", Enum(&enums::CREDS_TYPE)),
         required("payload", Bytes),
+        field("issuer", Text),
+        field("audience", Text),
     ],
 };
 pub(crate) static CREATE_IDP_CONFIGURATION_REQUEST: Message = Message {

@@ -3,6 +3,7 @@
 use super::Kind::{Bool, Bytes, Double, Duration, Enum, List, Message as Nested, Text, Time, Uint32, Uint64};
 use super::{Message, choice, enums, field};
 
+/// Issuer and audience are this server's own.
 pub(crate) static CREDENTIAL: Message = Message {
     name: "Credential",
     fields: &[
@@ -11,6 +12,8 @@ pub(crate) static CREDENTIAL: Message = Message {
         field("type", Enum(&enums::CREDS_TYPE)),
         field("payload", Bytes),
         field("kind", Enum(&enums::CREDS_KIND)),
+        choice("issuer", Text),
+        choice("audience", Text),
     ],
 };
 pub(crate) static DAILY_SCHEDULE: Message =

@@ -30,7 +30,12 @@ fn clusterinfo_is_exactly_this() {
                 "discoveryEndpoints": ["127.0.0.1:8009"],
                 "nvmeEndpoints": ["127.0.0.1:4420"],
                 "clusterName": "ferrule",
-                "encryptionStatus": {"encryptionState": "Disabled"},
+                "encryptionStatus": {
+                    "encryptionState": "Disabled",
+                    "kekGeneration": "0",
+                    "previousKekGenerations": [],
+                    "rotationState": "NoRotation",
+                },
             })
         );
     });
