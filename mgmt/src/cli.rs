@@ -9,6 +9,7 @@ mod output;
 mod perf;
 mod run;
 mod settings;
+mod snapshots;
 #[cfg(test)]
 mod test;
 mod users;
@@ -23,7 +24,7 @@ use clap::{Parser, Subcommand};
 use crate::serve;
 use crate::serve::options::ServeArgs;
 use failure::Failure;
-use verbs::{Create, Delete, Get, List, Update, Verb};
+use verbs::{Create, Delete, Get, List, Rollback, Update, Verb};
 
 /// Runs one command line.
 pub(crate) fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -132,8 +133,10 @@ enum ClientCommand {
     Get(Verb<Get>),
     /// Change a volume
     Update(Verb<Update>),
-    /// Delete a volume, a credential or a user
+    /// Delete a volume, a snapshot, a credential or a user
     Delete(Verb<Delete>),
+    /// Let a volume go back to a snapshot
+    Rollback(Verb<Rollback>),
     /// Show what a token says
     #[command(subcommand)]
     Parse(jwt::Parse),
@@ -165,6 +168,7 @@ impl ClientCommand {
             Self::Get(verb) => run::get(verb, environment),
             Self::Update(verb) => run::update(verb, environment),
             Self::Delete(verb) => run::delete(verb, environment),
+            Self::Rollback(verb) => run::rollback(verb, environment),
             Self::Parse(parse) => parse.run(),
             Self::Revoke(verb) => users::revoke(verb, environment),
             Self::GenKeypair => jwt::gen_keypair(),

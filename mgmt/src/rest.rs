@@ -30,6 +30,7 @@ pub(crate) mod schema;
 mod server;
 mod servers;
 mod settings;
+mod snapshots;
 mod tasks;
 #[cfg(test)]
 pub(crate) mod test;
@@ -66,6 +67,7 @@ pub(crate) use json::timestamp;
 pub(crate) use request::Request;
 pub(crate) use server::Server;
 pub(crate) use settings::Parameters;
+pub(crate) use snapshots::retain;
 
 /// Everything that handlers reach.
 #[derive(Debug)]

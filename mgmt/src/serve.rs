@@ -195,6 +195,7 @@ async fn assemble(
     let api = Api::new(plane, view, records, events, tokens, site);
     api.directory.ensure_projects(projects, |name| project_uuid(cluster_uuid, name)).await?;
     api.prepare().await?;
+    tokio_uring::spawn(crate::rest::retain(api.clone()));
     Ok(api)
 }
 

@@ -72,6 +72,27 @@ impl View {
         self.change(uuid, Action::SetLimits { uuid, limits }).await.map(drop)
     }
 
+    /// Makes a volume that begins as a snapshot is.
+    pub(crate) async fn clone_of(
+        self: &Rc<Self>,
+        spec: VolumeSpec,
+        source: VolumeUuid,
+    ) -> Result<Rc<Volume>, ActionError> {
+        let uuid = spec.uuid;
+        let volume = self.change(uuid, Action::CloneVolume { spec, source }).await?;
+        volume.ok_or(ActionError::NotFound)
+    }
+
+    /// Makes a volume's content that of a snapshot.
+    pub(crate) async fn roll_back(
+        self: &Rc<Self>,
+        uuid: VolumeUuid,
+        snapshot: VolumeUuid,
+        if_revision: Option<u64>,
+    ) -> Result<(), ActionError> {
+        self.change(uuid, Action::RollbackVolume { uuid, snapshot, if_revision }).await.map(drop)
+    }
+
     /// Deletes a volume.
     pub(crate) async fn delete(
         self: &Rc<Self>,

@@ -130,6 +130,8 @@ pub struct Volume {
     pub created_unix_ns: u64,
     /// The snapshot that it began as a clone of.
     pub source: Option<VolumeUuid>,
+    /// That snapshot's name.
+    pub source_name: String,
     /// Where it is in its life.
     pub state: VolumeState,
     /// Host NQNs that are connected and see it.

@@ -396,12 +396,12 @@ impl<B: io::Buffer> crate::lead::Lead<B> {
     }
 
     fn outcome(&mut self, number: u32) -> Outcome {
-        match &self.errands.table.value(number).record {
+        match self.errands.table.value(number).record.clone() {
             Record::Volume(record) if record.state == VolumeState::Available => {
-                Outcome::Volume(Box::new(shape::to_management(record)))
+                Outcome::Volume(Box::new(self.managed(&record)))
             }
             Record::Snapshot(record) if record.state == VolumeState::Available => {
-                Outcome::Snapshot(Box::new(shape::to_snapshot(record)))
+                Outcome::Snapshot(Box::new(shape::to_snapshot(&record)))
             }
             Record::Volume(_) | Record::Snapshot(_) | Record::None => Outcome::Done,
         }

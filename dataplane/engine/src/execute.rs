@@ -262,7 +262,7 @@ impl<B: io::Buffer> Lead<B> {
         let records = self.directory.iter().flat_map(|directory| directory.volumes());
         let mut volumes: Vec<Volume> = records
             .map(|record| {
-                let mut volume = shape::to_management(record);
+                let mut volume = self.managed(record);
                 volume.usage = counters.usage_of(record.image);
                 let shape = shape::of(record);
                 let seeing = hosts.iter().filter(|host| shape.visible_to(&host.host_nqn, host.address));

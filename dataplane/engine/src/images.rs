@@ -8,7 +8,7 @@ use std::sync::Arc;
 use store::VolumeId;
 use store::directory::{SnapshotRecord, VolumeRecord, VolumeState};
 
-use crate::action::{ActionError, Snapshot, SnapshotSpec, VolumeSpec, VolumeUuid};
+use crate::action::{ActionError, Snapshot, SnapshotSpec, Volume, VolumeSpec, VolumeUuid};
 use crate::errand::{Plan, Record, Step};
 use crate::execute::{Begun, NO_POOL, check_size};
 use crate::lead::Lead;
@@ -134,6 +134,14 @@ impl<B: io::Buffer> Lead<B> {
             // The namespace may be paused; as it was is also how it goes on.
             undo: vec![Step::Revert, Step::Fence, Step::Drop(image)],
         })
+    }
+
+    /// A volume as management sees it, without what only reactors know.
+    pub(crate) fn managed(&self, record: &VolumeRecord) -> Volume {
+        let mut volume = shape::to_management(record);
+        let source = self.directory.as_ref().and_then(|directory| directory.snapshot_by_uuid(&record.source));
+        volume.source_name = source.map(|snapshot| snapshot.name.clone()).unwrap_or_default();
+        volume
     }
 
     /// All snapshots as management sees them.

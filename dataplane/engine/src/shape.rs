@@ -134,6 +134,7 @@ pub(crate) fn to_management(volume: &VolumeRecord) -> action::Volume {
         revision: volume.revision,
         created_unix_ns: volume.created_unix_ns,
         source: (volume.source != [0; 16]).then_some(action::VolumeUuid(volume.source)),
+        source_name: String::new(),
         state: managed_state(volume.state),
         connected_hosts: Vec::new(),
         usage: action::VolumeUsage::default(),

@@ -56,6 +56,14 @@ pub(super) const VOLUMES: &[Column] = &[
     Column { head: "Rebuild Progress", cell: |volume| text(&volume["rebuildProgress"]) },
 ];
 
+/// Columns of snapshots.
+pub(super) const SNAPSHOTS: &[Column] = &[
+    Column { head: "Name", cell: |snapshot| text(&snapshot["name"]) },
+    Column { head: "UUID", cell: |snapshot| text(&snapshot["UUID"]) },
+    Column { head: "Source volume UUID", cell: |snapshot| text(&snapshot["sourceVolumeUUID"]) },
+    Column { head: "State", cell: |snapshot| text(&snapshot["state"]) },
+];
+
 /// Columns of nodes.
 pub(super) const NODES: &[Column] = &[
     Column { head: "Name", cell: |node| text(&node["name"]) },

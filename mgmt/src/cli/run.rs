@@ -10,9 +10,10 @@ use super::client::{Call, Client, encode};
 use super::failure::Failure;
 use super::output::{self, Shape, render};
 use super::settings::ClientArgs;
+use super::snapshots;
 use super::verbs::{
-    Create, CreateCredential, CreateVolume, Delete, DeleteVolume, Get, List, ListVolumes, SectorSize, Update,
-    UpdateVolume, Verb, WhichNode, WhichVolume,
+    Create, CreateCredential, CreateVolume, Delete, DeleteVolume, Get, List, ListVolumes, Rollback,
+    SectorSize, Update, UpdateVolume, Verb, WhichNode, WhichVolume,
 };
 
 /// Runs `create`.
@@ -22,6 +23,7 @@ pub(super) fn create(verb: Verb<Create>, environment: Environment<'_>) -> Result
     }
     run(verb, environment, async |client, noun| match noun {
         Create::Volume(volume) => create_volume(client, volume).await,
+        Create::Snapshot(snapshot) => snapshots::create(client, snapshot).await,
         Create::Credential(credential) => create_credential(client, credential).await,
         Create::Jwt(jwt) => jwt.run(),
     })
@@ -31,6 +33,8 @@ pub(super) fn create(verb: Verb<Create>, environment: Environment<'_>) -> Result
 pub(super) fn list(verb: Verb<List>, environment: Environment<'_>) -> Result<String, Failure> {
     run(verb, environment, async |client, noun| match noun {
         List::Volumes(which) => list_volumes(client, which).await,
+        List::Snapshots(which) => snapshots::list(client, which).await,
+        List::ChangedBlocks(which) => snapshots::changed_blocks(client, which).await,
         List::Nodes => show(client, "/api/v2/nodes", Shape::List("nodes", output::NODES)).await,
         List::Projects => show(client, "/api/v2/projects", Shape::List("projects", output::PROJECTS)).await,
         List::Credentials => {
@@ -50,6 +54,10 @@ pub(super) fn list(verb: Verb<List>, environment: Environment<'_>) -> Result<Str
 pub(super) fn get(verb: Verb<Get>, environment: Environment<'_>) -> Result<String, Failure> {
     run(verb, environment, async |client, noun| match noun {
         Get::Volume(which) => show(client, &volume_path(client, &which), Shape::One(output::VOLUMES)).await,
+        Get::Snapshot(which) => {
+            let path = snapshots::path(client, &which, "Name");
+            show(client, &path, Shape::One(output::SNAPSHOTS)).await
+        }
         Get::Cluster => show(client, "/api/v2/cluster", Shape::Fields).await,
         Get::ClusterInfo => show(client, "/api/v2/clusterinfo", Shape::Fields).await,
         Get::Node(which) => get_node(client, which).await,
@@ -85,6 +93,7 @@ pub(super) fn update(verb: Verb<Update>, environment: Environment<'_>) -> Result
 pub(super) fn delete(verb: Verb<Delete>, environment: Environment<'_>) -> Result<String, Failure> {
     run(verb, environment, async |client, noun| match noun {
         Delete::Volume(volume) => delete_volume(client, volume).await,
+        Delete::Snapshot(snapshot) => snapshots::delete(client, snapshot).await,
         Delete::Credential(which) => {
             let path = format!("{}/{}", credentials(client), encode(&which.id));
             client.send(Call::new(Method::DELETE, path)).await?;
@@ -94,6 +103,17 @@ pub(super) fn delete(verb: Verb<Delete>, environment: Environment<'_>) -> Result
             let path = format!("/auth/users/{}", encode(&which.name));
             client.send(Call::new(Method::DELETE, path)).await?;
             Ok(String::new())
+        }
+    })
+}
+
+/// Runs `rollback`.
+pub(super) fn rollback(verb: Verb<Rollback>, environment: Environment<'_>) -> Result<String, Failure> {
+    run(verb, environment, async |client, noun| match noun {
+        Rollback::Volume(volume) => {
+            let path = settled_path(client, &volume.which).await?;
+            snapshots::roll_back(client, &path, &volume).await?;
+            show(client, &path, Shape::One(output::VOLUMES)).await
         }
     })
 }
@@ -142,6 +162,14 @@ async fn create_volume(client: &Client, volume: CreateVolume) -> Result<String, 
     });
     if !volume.ip_acl.is_empty() {
         body["IPAcl"] = json!({"values": volume.ip_acl});
+    }
+    for (key, value) in [
+        ("sourceSnapshotName", volume.source_snapshot_name),
+        ("sourceSnapshotUUID", volume.source_snapshot_uuid),
+    ] {
+        if let Some(value) = value {
+            body[key] = json!(value);
+        }
     }
     let mut call = Call::new(Method::POST, volumes(&client.settings.project()));
     call.body = Some(body);

@@ -21,6 +21,8 @@ pub(super) struct Verb<Noun: Subcommand> {
 pub(super) enum Create {
     /// Make a volume
     Volume(CreateVolume),
+    /// Take a snapshot of a volume
+    Snapshot(CreateSnapshot),
     /// Register a public key or a secret whose tokens the server shall accept
     Credential(CreateCredential),
     /// Make a token with a private key of your own; asks no server
@@ -34,6 +36,11 @@ pub(super) enum List {
     /// Volumes of a project, or of all for an administrator of the cluster
     #[command(alias = "volume")]
     Volumes(ListVolumes),
+    /// Snapshots of a project
+    #[command(alias = "snapshot")]
+    Snapshots(ListSnapshots),
+    /// Blocks that differ between two snapshots, as JSON
+    ChangedBlocks(ChangedBlocks),
     /// Nodes of the cluster
     #[command(alias = "node")]
     Nodes,
@@ -56,6 +63,8 @@ pub(super) enum List {
 pub(super) enum Get {
     /// One volume
     Volume(WhichVolume),
+    /// One snapshot
+    Snapshot(WhichSnapshot),
     /// The cluster with its statistics and health
     Cluster,
     /// The cluster as tenants see it
@@ -84,8 +93,10 @@ pub(super) enum Update {
 /// Nouns of `delete`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Delete {
-    /// Delete a volume and all its data
+    /// Delete a volume and all its data; its snapshots stay
     Volume(DeleteVolume),
+    /// Delete a snapshot; it goes with its last clone
+    Snapshot(DeleteSnapshot),
     /// Remove a credential: its tokens are refused at once
     Credential(WhichCredential),
     /// Remove a user: the user's tokens and logins end at once
@@ -119,6 +130,113 @@ pub(super) struct CreateVolume {
     /// A label; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     pub(super) labels: Vec<(String, String)>,
+    /// Begin as this snapshot is
+    #[arg(long, alias = "source-snapshot", value_name = "NAME")]
+    pub(super) source_snapshot_name: Option<String>,
+    /// Begin as the snapshot of this UUID is
+    #[arg(long, value_name = "UUID", conflicts_with = "source_snapshot_name")]
+    pub(super) source_snapshot_uuid: Option<String>,
+}
+
+/// Nouns of `rollback`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Rollback {
+    /// Make a volume's content that of a snapshot; unmount it first: a host's page cache knows nothing of it
+    Volume(RollbackVolume),
+}
+
+/// Which volume goes back to which snapshot.
+#[derive(Args, Debug)]
+pub(super) struct RollbackVolume {
+    #[command(flatten)]
+    pub(super) which: WhichVolume,
+    /// The snapshot's name
+    #[arg(
+        long,
+        alias = "source-snapshot",
+        value_name = "NAME",
+        required_unless_present = "source_snapshot_uuid"
+    )]
+    pub(super) source_snapshot_name: Option<String>,
+    /// The snapshot's UUID
+    #[arg(long, value_name = "UUID", conflicts_with = "source_snapshot_name")]
+    pub(super) source_snapshot_uuid: Option<String>,
+    /// Refuse unless this is the volume's ETag
+    #[arg(long)]
+    pub(super) etag: Option<String>,
+}
+
+/// What a new snapshot shall be.
+#[derive(Args, Debug)]
+pub(super) struct CreateSnapshot {
+    /// Its name, unique in the project
+    #[arg(long)]
+    pub(super) name: String,
+    /// The volume's name
+    #[arg(long, value_name = "NAME", required_unless_present = "source_volume_uuid")]
+    pub(super) source_volume_name: Option<String>,
+    /// The volume's UUID
+    #[arg(long, value_name = "UUID", conflicts_with = "source_volume_name")]
+    pub(super) source_volume_uuid: Option<String>,
+    /// When it is deleted by itself, such as 24h; never without
+    #[arg(long, value_name = "DURATION")]
+    pub(super) retention_time: Option<String>,
+    /// What people say of it
+    #[arg(long)]
+    pub(super) description: Option<String>,
+}
+
+/// Which snapshots to list.
+#[derive(Args, Debug)]
+pub(super) struct ListSnapshots {
+    /// Only the snapshot of this name
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// Also those that are being deleted
+    #[arg(long)]
+    pub(super) show_all: bool,
+}
+
+/// A snapshot, by name or UUID.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(super) struct WhichSnapshot {
+    /// The snapshot's name
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// The snapshot's UUID
+    #[arg(long)]
+    pub(super) uuid: Option<String>,
+}
+
+/// Which snapshot to delete.
+#[derive(Args, Debug)]
+pub(super) struct DeleteSnapshot {
+    #[command(flatten)]
+    pub(super) which: WhichSnapshot,
+    /// Refuse unless this is its ETag
+    #[arg(long)]
+    pub(super) etag: Option<String>,
+}
+
+/// Which snapshots to compare.
+#[derive(Args, Debug)]
+pub(super) struct ChangedBlocks {
+    /// The later snapshot's name
+    #[arg(long, value_name = "NAME", required_unless_present = "current_snapshot_uuid")]
+    pub(super) current_snapshot_name: Option<String>,
+    /// The later snapshot's UUID
+    #[arg(long, value_name = "UUID", conflicts_with = "current_snapshot_name")]
+    pub(super) current_snapshot_uuid: Option<String>,
+    /// The earlier snapshot's name; without an earlier one, everything that was written
+    #[arg(long, value_name = "NAME")]
+    pub(super) base_snapshot_name: Option<String>,
+    /// The earlier snapshot's UUID
+    #[arg(long, value_name = "UUID", conflicts_with = "base_snapshot_name")]
+    pub(super) base_snapshot_uuid: Option<String>,
+    /// Where to begin, in blocks of 4096 bytes; only the part that begins there is listed then
+    #[arg(long, value_name = "LBA")]
+    pub(super) offset_lba: Option<u64>,
 }
 
 /// Sector sizes.

@@ -37,8 +37,6 @@ pub(crate) enum Handler {
     Open(fn(Rc<Api>, Option<Caller>, Request) -> Answer),
     /// Only who shows a token may ask.
     Token(fn(Rc<Api>, Caller, Request) -> Answer),
-    /// The contract has it, this server has not.
-    Unsupported,
 }
 
 /// An answer under way, on the management thread.

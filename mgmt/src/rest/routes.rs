@@ -6,7 +6,7 @@ use super::router::{Handler, Route};
 use super::schema::{self, requests, site, tenants};
 use super::{
     access, admin, cluster, devices, encryption, events, federation, hosts, idp, logs, metrics, openapi,
-    policies, projects, roles, schedules, servers, settings, trusted, users, vault, volumes,
+    policies, projects, roles, schedules, servers, settings, snapshots, trusted, users, vault, volumes,
 };
 
 /// Every route that this server serves.
@@ -44,13 +44,6 @@ macro_rules! open {
     ($method:ident $path:literal $operation:ident ($request:path) -> $answer:path, $errors:expr => $handler:path) => {
         row!($method $path $operation($request) -> $answer, $errors,
             Handler::Open(|api, caller, request| Box::pin($handler(api, caller, request))))
-    };
-}
-
-/// A row that the contract has and this server does not answer yet.
-macro_rules! later {
-    ($method:ident $path:literal $operation:ident ($request:path) -> $answer:path, $errors:expr) => {
-        row!($method $path $operation($request) -> $answer, $errors, Handler::Unsupported)
     };
 }
 
@@ -135,12 +128,12 @@ fn volume_routes() -> Vec<Route> {
         token!(GET "/api/v2/volumes/{UUID}" GetVolume(requests::GET_VOLUME_REQUEST) -> tenants::VOLUME, [400, 401, 403, 404, 500] => volumes::get),
         token!(PUT "/api/v2/projects/{projectName}/volumes/{UUID}" UpdateVolume(requests::UPDATE_VOLUME_REQUEST) -> schema::EMPTY, [400, 401, 403, 404, 409, 412, 500, 501, 503] => volumes::update),
         token!(PUT "/api/v2/volumes/{UUID}" UpdateVolume(requests::UPDATE_VOLUME_REQUEST) -> schema::EMPTY, [400, 401, 403, 404, 409, 412, 500, 501, 503] => volumes::update),
-        later!(PUT "/api/v2/projects/{projectName}/volumes/{UUID}/rollback" RollbackVolume(requests::ROLLBACK_VOLUME_REQUEST) -> schema::EMPTY, [400, 401, 403, 404, 500, 503]),
-        later!(POST "/api/v2/projects/{projectName}/snapshots" CreateSnapshot(requests::CREATE_SNAPSHOT_REQUEST) -> tenants::SNAPSHOT, [400, 401, 403, 404, 409, 500, 501]),
-        later!(GET "/api/v2/projects/{projectName}/snapshots/{UUID}" GetSnapshot(requests::GET_SNAPSHOT_REQUEST) -> tenants::SNAPSHOT, [400, 401, 403, 404, 500]),
-        later!(GET "/api/v2/projects/{projectName}/snapshots" ListSnapshots(requests::LIST_SNAPSHOTS_REQUEST) -> tenants::LIST_SNAPSHOTS_RESPONSE, [400, 401, 403, 500]),
-        later!(DELETE "/api/v2/projects/{projectName}/snapshots/{UUID}" DeleteSnapshot(requests::DELETE_SNAPSHOT_REQUEST) -> schema::EMPTY, [400, 404, 409, 412, 500, 503]),
-        later!(GET "/api/v2/projects/{projectName}/snapshots/diff/{snapshotUUID}" ListChangedBlocks(requests::LIST_CHANGED_BLOCKS_REQUEST) -> tenants::LIST_CHANGED_BLOCKS_RESPONSE, [400, 401, 403, 404, 500]),
+        token!(PUT "/api/v2/projects/{projectName}/volumes/{UUID}/rollback" RollbackVolume(requests::ROLLBACK_VOLUME_REQUEST) -> schema::EMPTY, [400, 401, 403, 404, 500, 503] => snapshots::roll_back),
+        token!(POST "/api/v2/projects/{projectName}/snapshots" CreateSnapshot(requests::CREATE_SNAPSHOT_REQUEST) -> tenants::SNAPSHOT, [400, 401, 403, 404, 409, 500, 501] => snapshots::create),
+        token!(GET "/api/v2/projects/{projectName}/snapshots/{UUID}" GetSnapshot(requests::GET_SNAPSHOT_REQUEST) -> tenants::SNAPSHOT, [400, 401, 403, 404, 500] => snapshots::get),
+        token!(GET "/api/v2/projects/{projectName}/snapshots" ListSnapshots(requests::LIST_SNAPSHOTS_REQUEST) -> tenants::LIST_SNAPSHOTS_RESPONSE, [400, 401, 403, 500] => snapshots::list),
+        token!(DELETE "/api/v2/projects/{projectName}/snapshots/{UUID}" DeleteSnapshot(requests::DELETE_SNAPSHOT_REQUEST) -> schema::EMPTY, [400, 404, 409, 412, 500, 503] => snapshots::delete),
+        token!(GET "/api/v2/projects/{projectName}/snapshots/diff/{snapshotUUID}" ListChangedBlocks(requests::LIST_CHANGED_BLOCKS_REQUEST) -> tenants::LIST_CHANGED_BLOCKS_RESPONSE, [400, 401, 403, 404, 500] => snapshots::diff),
     ]
 }
 

@@ -170,7 +170,7 @@ async fn answer(
     // The token comes before everything else: a stranger cannot make the server read a body.
     let caller = match route.handler {
         Handler::Open(_) => authenticate(api, request.headers(), audit.peer).ok(),
-        Handler::Token(_) | Handler::Unsupported => Some(authenticate(api, request.headers(), audit.peer)?),
+        Handler::Token(_) => Some(authenticate(api, request.headers(), audit.peer)?),
     };
     audit.subject = caller.as_ref().map(|caller| caller.subject().to_owned());
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
@@ -193,8 +193,7 @@ async fn answer(
     match (route.handler, caller) {
         (Handler::Open(handler), caller) => handler(api.clone(), caller, parsed).await,
         (Handler::Token(handler), Some(caller)) => handler(api.clone(), caller, parsed).await,
-        (Handler::Unsupported, Some(_)) => Err(ApiError::unimplemented("not supported by this server yet")),
-        (Handler::Token(_) | Handler::Unsupported, None) => Err(ApiError::unauthenticated("no token")),
+        (Handler::Token(_), None) => Err(ApiError::unauthenticated("no token")),
     }
 }
 

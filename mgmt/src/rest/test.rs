@@ -9,6 +9,7 @@ mod fake;
 mod limits;
 mod qos;
 mod site;
+mod snapshots;
 mod statuses;
 mod volumes;
 mod walk;

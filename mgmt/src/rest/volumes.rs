@@ -14,6 +14,7 @@ use super::error::{ApiError, Code};
 use super::json::{Label, StringList};
 use super::policies::policy_for;
 use super::request::Request;
+use super::snapshots::{inherit_labels, source_of};
 use super::{Api, Reply, rules};
 use crate::auth::{Caller, Permit, Scope, Verb};
 pub(super) use wire::compression_ratio;
@@ -24,9 +25,18 @@ pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
     let body: CreateVolume = request.json()?;
     let project = project_of(&request, &body.project_name)?;
     let permit = caller.permit_volumes(Verb::Create, Scope::Project(project))?;
-    let spec = specify(&api, &caller, &permit, &body)?;
+    let (uuid, name) = (&body.source_snapshot_uuid, &body.source_snapshot_name);
+    let source = source_of(&api, &caller, project, uuid, name).await?;
+    let mut spec = specify(&api, &caller, &permit, &body)?;
     tracing::info!(subject = caller.subject(), project = spec.project, name = spec.name, "create volume");
-    let volume = api.view.create(spec).await?;
+    let volume = match source {
+        None => api.view.create(spec).await?,
+        Some(snapshot) => {
+            spec.sector = body.sector_size.unwrap_or(snapshot.sector);
+            inherit_labels(&mut spec, &snapshot)?;
+            api.view.clone_of(spec, snapshot.spec.uuid).await?
+        }
+    };
     Reply::json(&VolumeBody::of(&volume, &api))
 }
 
@@ -94,7 +104,9 @@ struct Filter {
     offset: Option<VolumeUuid>,
     limit: usize,
     show_all: bool,
-    /// No volume can pass: no snapshot has clones, or the failure domain is not this node's.
+    /// Only clones of this snapshot.
+    source: Option<VolumeUuid>,
+    /// No volume can pass: the failure domain is not this node's.
     none: bool,
 }
 
@@ -119,13 +131,15 @@ impl Filter {
             offset: uuid("offsetUUID")?,
             limit,
             show_all: query.boolean("showAll")?,
-            none: elsewhere || uuid("snapshotUUID")?.is_some(),
+            source: uuid("snapshotUUID")?,
+            none: elsewhere,
         })
     }
 
     fn admits(&self, volume: &Volume) -> bool {
         !self.none
             && self.uuid.is_none_or(|uuid| uuid == volume.spec.uuid)
+            && self.source.is_none_or(|source| volume.source == Some(source))
             && (self.name.is_empty() || self.name == volume.spec.name)
             && (self.show_all || volume.state != VolumeState::Deleting)
     }
@@ -163,14 +177,24 @@ fn permit_one(caller: &Caller, request: &Request, verb: Verb, given: &str) -> Re
 
 /// The volume of the path's UUID or, if that is empty, of the name.
 fn find(api: &Api, permit: &Permit, request: &Request, name: &str) -> Result<Rc<Volume>, ApiError> {
-    let found = match (request.variable("UUID"), permit.project()) {
+    find_volume(api, permit, request.variable("UUID"), name)
+}
+
+/// The volume of this UUID or, if that is empty, of the name.
+pub(super) fn find_volume(
+    api: &Api,
+    permit: &Permit,
+    uuid: &str,
+    name: &str,
+) -> Result<Rc<Volume>, ApiError> {
+    let found = match (uuid, permit.project()) {
         ("", Some(project)) if !name.is_empty() => api.view.find_name(project, name),
         ("", _) => return Err(ApiError::invalid("UUID or name: one of them is required")),
         (text, _) => api.view.find(rules::volume_uuid(text)?),
     };
     let found = found.filter(|volume| covers(permit, volume));
     found.ok_or_else(|| {
-        let which = if request.variable("UUID").is_empty() { name } else { request.variable("UUID") };
+        let which = if uuid.is_empty() { name } else { uuid };
         ApiError::not_found(format!("volume {which} does not exist"))
     })
 }
@@ -194,9 +218,6 @@ fn specify(api: &Api, caller: &Caller, permit: &Permit, body: &CreateVolume) -> 
         return Err(ApiError::invalid(
             "replicaCount: this cluster has one node, so a volume has one replica",
         ));
-    }
-    if !body.source_snapshot_uuid.is_empty() || !body.source_snapshot_name.is_empty() {
-        return Err(ApiError::invalid("sourceSnapshotUUID, sourceSnapshotName: there is no such snapshot"));
     }
     if !body.placement_restrictions.is_empty() {
         return Err(ApiError::invalid("placementRestrictions: not supported by this server yet"));

@@ -156,6 +156,7 @@ impl State {
             created_unix_ns: 1_767_225_600_000_000_000,
             state: VolumeState::Available,
             source: None,
+            source_name: String::new(),
             connected_hosts: Vec::new(),
             usage: VolumeUsage::default(),
             spec,

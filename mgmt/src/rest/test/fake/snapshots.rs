@@ -29,10 +29,11 @@ impl State {
                 if spec.size_bytes < snapshot.size_bytes {
                     return Err(ActionError::Invalid { field: "size", rule: "at least the snapshot's" });
                 }
-                let uuid = spec.uuid;
+                let (uuid, name) = (spec.uuid, snapshot.spec.name.clone());
                 self.create(spec)?;
                 let volume = self.volumes.get_mut(&uuid).ok_or(ActionError::NotFound)?;
                 volume.source = Some(source);
+                volume.source_name = name;
                 Ok(Outcome::Volume(Box::new(volume.clone())))
             }
             Action::RollbackVolume { uuid, snapshot, .. } => {

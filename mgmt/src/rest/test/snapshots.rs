@@ -1,0 +1,147 @@
+//! Snapshots: their bodies, lists, names, deletes, clones, rollbacks and what changed between two.
+
+use serde_json::{Value, json};
+
+use super::bench;
+use super::bench::Bench;
+
+const PATH: &str = "/api/v2/projects/default/snapshots";
+const VOLUMES: &str = "/api/v2/projects/default/volumes";
+
+async fn post(bench: &Bench, path: &str, body: Value) -> super::Answer {
+    bench.send(&bench.admin, "POST", path, Some(&body.to_string())).await
+}
+
+async fn take(bench: &Bench, name: &str) -> Value {
+    let answer = post(bench, PATH, json!({"name": name, "sourceVolumeName": "v"})).await;
+    assert_eq!(answer.status, 200, "{}", answer.json);
+    answer.json
+}
+
+#[test]
+fn a_new_snapshot_is_what_its_volume_was() {
+    bench(async |bench| {
+        let volume = bench.create("v").await;
+        let body = json!({
+            "name": "s", "sourceVolumeUUID": volume["UUID"], "retentionTime": "1h30m", "description": "nightly",
+        });
+        let made = post(&bench, PATH, body).await.json;
+        for (field, expected) in [
+            ("state", json!("Available")),
+            ("name", json!("s")),
+            ("description", json!("nightly")),
+            ("retentionTime", json!("5400s")),
+            ("sourceVolumeUUID", volume["UUID"].clone()),
+            ("sourceVolumeName", json!("v")),
+            ("size", volume["size"].clone()),
+            ("sectorSize", volume["sectorSize"].clone()),
+            ("compression", json!(false)),
+            ("labels", volume["labels"].clone()),
+            ("ETag", json!("1")),
+            ("projectName", json!("default")),
+        ] {
+            assert_eq!(made[field], expected, "{field}");
+        }
+        let uuid = made["UUID"].as_str().unwrap();
+        assert_eq!(bench.get(&format!("{PATH}/{uuid}")).await, made);
+        assert_eq!(bench.get(&format!("{PATH}/?Name=s")).await, made);
+    });
+}
+
+#[test]
+fn snapshots_are_listed_by_page_and_their_names_are_unique() {
+    bench(async |bench| {
+        bench.create("v").await;
+        for name in ["a", "b", "c"] {
+            take(&bench, name).await;
+        }
+        post(&bench, PATH, json!({"name": "a", "sourceVolumeName": "v"})).await.expect_error(409, 6);
+        let page = bench.get(&format!("{PATH}?limit=2")).await;
+        assert_eq!(page["snapshots"].as_array().unwrap().len(), 2);
+        let last = page["snapshots"][1]["UUID"].as_str().unwrap();
+        let rest = bench.get(&format!("{PATH}?offsetUUID={last}")).await;
+        assert_eq!(rest["snapshots"].as_array().unwrap().len(), 1);
+        let named = bench.get(&format!("{PATH}?Name=b")).await;
+        assert_eq!(named["snapshots"][0]["name"], "b");
+    });
+}
+
+#[test]
+fn what_a_snapshot_needs_is_said() {
+    bench(async |bench| {
+        bench.create("v").await;
+        for (body, status, code) in [
+            (json!({"name": "s", "sourceVolumeName": "w"}), 404, 5),
+            (json!({"name": "s"}), 400, 3),
+            (json!({"name": "a b", "sourceVolumeName": "v"}), 400, 3),
+            (json!({"name": "s", "sourceVolumeName": "v", "retentionTime": "soon"}), 400, 3),
+            (json!({"name": "s", "sourceVolumeName": "v", "description": "d".repeat(257)}), 400, 3),
+        ] {
+            post(&bench, PATH, body).await.expect_error(status, code);
+        }
+        bench.send(&bench.admin, "GET", &format!("{PATH}/?Name=s"), None).await.expect_error(404, 5);
+    });
+}
+
+#[test]
+fn a_snapshot_with_a_clone_stays_deleting() {
+    bench(async |bench| {
+        bench.create("v").await;
+        let snapshot = take(&bench, "s").await;
+        let uuid = snapshot["UUID"].as_str().unwrap();
+        let body = json!({
+            "name": "c", "size": snapshot["size"], "acl": {"values": ["ALLOW_NONE"]}, "replicaCount": 1,
+            "sourceSnapshotName": "s", "sourceSnapshotUUID": null,
+        });
+        let clone = post(&bench, VOLUMES, body).await.json;
+        assert_eq!(
+            (&clone["sourceSnapshotUUID"], &clone["sourceSnapshotName"]),
+            (&snapshot["UUID"], &json!("s"))
+        );
+        let clones = bench.get(&format!("{VOLUMES}?snapshotUUID={uuid}")).await;
+        assert_eq!(clones["volumes"].as_array().unwrap().len(), 1);
+        let path = format!("{PATH}/{uuid}");
+        assert_eq!(bench.send(&bench.admin, "DELETE", &path, None).await.status, 200);
+        assert_eq!(bench.get(&path).await["state"], "Deleting");
+        bench.send(&bench.admin, "DELETE", &path, None).await.expect_error(400, 9);
+        bench.send(&bench.admin, "GET", &format!("{PATH}/?Name=s"), None).await.expect_error(404, 5);
+        take(&bench, "s").await;
+    });
+}
+
+#[test]
+fn a_volume_goes_back_to_its_own_snapshots() {
+    bench(async |bench| {
+        let volume = bench.create("v").await;
+        let other = bench.create("w").await;
+        take(&bench, "s").await;
+        let path = |volume: &Value| format!("{VOLUMES}/{}/rollback", volume["UUID"].as_str().unwrap());
+        let body = json!({"srcSnapshotName": "s"}).to_string();
+        let put = async |path: &str, body: &str| bench.send(&bench.admin, "PUT", path, Some(body)).await;
+        let answer = put(&path(&volume), &body).await;
+        assert_eq!((answer.status, answer.json), (200, json!({})));
+        assert_eq!(bench.get(&format!("{VOLUMES}/?name=v")).await["ETag"], "2");
+        put(&path(&other), &body).await.expect_error(400, 3);
+        put(&path(&volume), r#"{"srcSnapshotName":"t"}"#).await.expect_error(404, 5);
+        put(&path(&volume), "{}").await.expect_error(400, 3);
+    });
+}
+
+#[test]
+fn changed_blocks_come_in_parts_of_ten_thousand_ranges() {
+    bench(async |bench| {
+        bench.create("v").await;
+        let snapshot = take(&bench, "s").await;
+        let uuid = snapshot["UUID"].as_str().unwrap();
+        let diff = async |query: &str| {
+            bench.send(&bench.admin, "GET", &format!("{PATH}/diff/{uuid}?{query}"), None).await
+        };
+        let part = diff("offsetLBA=65").await.json;
+        assert_eq!(part["lbaRanges"][0]["lbaStart"], "64");
+        let by_name = bench.get(&format!("{PATH}/diff/?snapshotName=s")).await;
+        assert_eq!(by_name["lbaRanges"][0]["lbaStart"], "0");
+        diff("offsetLBA=99999999999").await.expect_error(400, 3);
+        diff("offsetLBA=x").await.expect_error(400, 3);
+        diff("baseSnapshotName=none").await.expect_error(404, 5);
+    });
+}
