@@ -14,6 +14,7 @@
 //! [`Outcome::Failed`]; disk events that are still due must be handed in all the same, they give buffers back.
 
 mod admit;
+mod beyond;
 mod checkpoint;
 mod clean;
 mod compose;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use io::{Buffer, Disk, DiskError, DriveId, Extent, Purpose};
 
+use super::beyond::Beyond;
 use super::checkpoint::{RootFor, chunk_extent};
 use super::replay::Replay;
 use super::space::State;
@@ -30,6 +31,7 @@ pub(super) struct Recovery<B> {
     cliques: Vec<Vec<VolumeId>>,
     reads: Vec<Option<PageRead>>,
     pub(super) replay: Replay,
+    pub(super) beyond: Option<Beyond>,
     memory: std::marker::PhantomData<B>,
 }
 
@@ -50,6 +52,8 @@ pub(super) enum Stage {
     /// The log has ended; payloads in its tail are checked.
     ReadTail,
     Tail,
+    /// What lies beyond the end is looked at.
+    Beyond,
     Flush,
     Flushing(u32),
     /// The root of the new epoch, or a new shard's first roots.
@@ -101,6 +105,7 @@ impl<B: Buffer> Recovery<B> {
             cliques: Vec::new(),
             reads: vec![None; PAGE_READS],
             replay: Replay::new(),
+            beyond: None,
             memory: std::marker::PhantomData,
         }
     }
@@ -137,6 +142,7 @@ impl<B: Buffer> Shard<B> {
             Stage::Summary => self.on_summary(&mut recovery, &buffer),
             Stage::Header => self.on_header(&mut recovery, &buffer),
             Stage::Tail => self.on_tail(&mut recovery, &buffer),
+            Stage::Beyond => self.on_beyond(&mut recovery, &buffer),
             _ => Ok(()),
         };
         match outcome {
@@ -181,6 +187,7 @@ impl<B: Buffer> Shard<B> {
             },
             Stage::ReadTail => match recovery.replay.next_unchecked() {
                 Some(place) => self.read_for_recovery(disk, recovery, place, Stage::Tail),
+                None if self.read_beyond(disk, recovery) => {}
                 None => {
                     if let Err(failure) = self.end_replay(recovery) {
                         self.fail(failure);
@@ -208,6 +215,7 @@ impl<B: Buffer> Shard<B> {
             | Stage::Summary
             | Stage::Header
             | Stage::Tail
+            | Stage::Beyond
             | Stage::Flushing(_) => {}
         }
         let goes_on = matches!(recovery.stage, Stage::ReadHeader(_) | Stage::ReadTail | Stage::Flush);
@@ -216,7 +224,7 @@ impl<B: Buffer> Shard<B> {
         }
     }
 
-    fn read_for_recovery<D: Disk<Buffer = B>>(
+    pub(super) fn read_for_recovery<D: Disk<Buffer = B>>(
         &mut self,
         disk: &mut D,
         recovery: &mut Recovery<B>,

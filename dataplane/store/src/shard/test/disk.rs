@@ -150,6 +150,21 @@ impl TestDisk {
         found
     }
 
+    /// Flips a bit in the header of this batch, wherever it is, on the medium too.
+    pub(super) fn rot_batch(&mut self, sequence: u64) -> usize {
+        let is_it = |block: &[u8]| block.starts_with(b"FeBATCH\n") && block[64..72] == sequence.to_le_bytes();
+        let mut found = 0;
+        for held in &mut self.drives {
+            for copy in [&mut held.image, &mut held.durable] {
+                for block in copy.chunks_exact_mut(4096).filter(|block| is_it(block)) {
+                    block[20] ^= 1;
+                    found += 1;
+                }
+            }
+        }
+        found
+    }
+
     /// Ends one operation under way, any of them.
     pub(super) fn step(&mut self) -> Option<TestEvent> {
         if self.pending.is_empty() {

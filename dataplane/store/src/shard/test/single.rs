@@ -330,3 +330,42 @@ fn a_log_that_found_no_memory_to_begin_loses_no_segment() {
     let described = world.shard.describe();
     assert_eq!(described.matches(":Open").count(), 1, "{described}");
 }
+
+#[test]
+fn a_rotten_batch_that_was_flushed_is_damage_and_not_the_end_of_the_log() {
+    // The eighth batch is the seal of the first segment.
+    for rotten in [1, 2, 3, 4, 5, 6, 7, 9] {
+        let mut world = World::new(24, 20, small_options());
+        for block in 0..10 {
+            world.write(1, block * 8, block * 8 + 8, false);
+            assert!(world.drain());
+            if block == 7 {
+                world.flush();
+                assert!(world.drain());
+            }
+        }
+        world.disk.kill();
+        assert_eq!(world.disk.rot_batch(rotten), 2, "batch {rotten} is in the image and on the medium");
+        world.restart();
+        while world.failed.is_none() && !world.ready {
+            world.step();
+        }
+        let expected = Failure::LogDamaged { found: rotten - 1, expected: 9 };
+        assert_eq!(world.failed, Some(expected));
+    }
+}
+
+#[test]
+fn a_rotten_batch_that_nobody_knew_to_be_flushed_is_the_end_of_the_log() {
+    let mut world = World::new(25, 20, small_options());
+    for block in 0..10 {
+        world.write(1, block * 8, block * 8 + 8, false);
+        assert!(world.drain());
+    }
+    world.disk.kill();
+    assert!(world.disk.rot_batch(10) > 0);
+    world.restart();
+    world.settle_recovery();
+    assert!(world.failed.is_none() && world.ready);
+    assert_eq!(world.shard.mapped_bytes(VolumeId(1)), 8 * 4096);
+}
