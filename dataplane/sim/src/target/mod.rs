@@ -12,6 +12,8 @@ mod limits;
 mod load;
 mod manage;
 mod plan;
+#[cfg(test)]
+mod snapshots;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
