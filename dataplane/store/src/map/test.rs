@@ -1,5 +1,7 @@
 //! The map against a plain model, its copies on write, its pages, its memory.
 
+mod images;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -34,13 +36,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Writes every dirty page into `drive`, as a checkpoint does.
-fn checkpoint(map: &mut Map, drive: &mut BTreeMap<u64, (DiskPage, Place)>, next: &mut u64) {
+/// Gives the places that are free now.
+fn checkpoint(map: &mut Map, drive: &mut BTreeMap<u64, (DiskPage, Place)>, next: &mut u64) -> Vec<Place> {
+    let mut freed = Vec::new();
     let mut at = PageName { level: 0, volume: VolumeId(0), index: 0 };
     loop {
         if let Some((name, index)) = map.next_dirty(at) {
             at = PageName { index: name.index + 1, ..name };
             let Some(page) = map.disk_page(name, index) else {
-                map.prune(name, index);
+                freed.push(map.prune(name, index));
                 continue;
             };
             let mut bytes = vec![0; page.len_bytes()];
@@ -49,11 +53,12 @@ fn checkpoint(map: &mut Map, drive: &mut BTreeMap<u64, (DiskPage, Place)>, next:
             *next += 2;
             let place = Place::new(Location(*next), 64, u32::try_from(bytes.len()).unwrap(), crc);
             drive.insert(*next, (page, place));
-            map.set_written(name, index, place);
+            freed.push(map.set_written(name, index, place));
         } else if at.level < map.level_max() {
             at = PageName { level: at.level + 1, volume: VolumeId(0), index: 0 };
         } else {
-            return;
+            freed.retain(|place| place.is_somewhere());
+            return freed;
         }
     }
 }
@@ -136,7 +141,9 @@ proptest! {
                         model.insert(block, entry(lsn));
                     }
                 }
-                Step::Checkpoint => checkpoint(&mut map, &mut drive, &mut next_place),
+                Step::Checkpoint => {
+                    checkpoint(&mut map, &mut drive, &mut next_place);
+                }
                 Step::Drop => {
                     map.drop_step(&mut 2, &mut |what| freed.push(what));
                 }
