@@ -109,6 +109,13 @@ impl Block {
         }
     }
 
+    /// What was answered cannot be taken away by a power cut from now on.
+    pub fn secure(&mut self) {
+        for change in self.changes.iter_mut().filter(|change| change.answered_at.is_some()) {
+            change.fua = true;
+        }
+    }
+
     /// A change was answered: it had no effect. False if somebody has seen it.
     #[must_use]
     pub fn revoke(&mut self, number: u64) -> bool {

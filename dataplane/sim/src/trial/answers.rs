@@ -4,9 +4,9 @@ use store::{Outcome, SECTOR_BYTES, VolumeId};
 
 use super::payload::writers;
 use super::requests::{Kind, Open};
-use super::{Place, Trial, Violation};
+use super::{Place, Trial, Violation, Volume};
 use crate::SimBuffer;
-use crate::model::{Part, split};
+use crate::model::{Block, Part, split};
 
 impl Trial {
     /// A request was answered.
@@ -51,6 +51,10 @@ impl Trial {
                 }
                 Ok(())
             }
+            Kind::Fork { image } => {
+                self.end_fork(shard, image, outcome);
+                Ok(())
+            }
             Kind::Drop => {
                 if outcome == Outcome::Ok {
                     self.note_drop(shard, open.volume);
@@ -70,11 +74,15 @@ impl Trial {
                 let writes = match &open.kind {
                     Kind::Change { may_be_refused, .. } => *may_be_refused,
                     Kind::Compare { blocks, .. } => !blocks.is_empty(),
+                    Kind::Fork { .. } => true,
                     _ => false,
                 };
                 writes && self.plan.tight
             }
-            Outcome::Unrecovered => self.may_fail() && !matches!(open.kind, Kind::Flush | Kind::Drop),
+            Outcome::Unrecovered => {
+                let reads = !matches!(open.kind, Kind::Flush | Kind::Drop | Kind::Fork { .. });
+                reads && self.may_fail()
+            }
             // The shard may say only after its last answers that it has failed.
             Outcome::Failed => {
                 self.decayed
@@ -95,9 +103,9 @@ impl Trial {
     ) -> Result<(), Violation> {
         let now = self.tick();
         let place = |block| Place { shard, volume, block };
-        let found = writers(bytes, volume, first)
-            .map_err(|sector| Violation::Garbage { place: place(split(sector).0), sector })?;
         let Some(volume) = self.volumes.iter_mut().find(|other| other.id == volume) else { return Ok(()) };
+        let found = writers(bytes, volume.stamp, first)
+            .map_err(|sector| Violation::Garbage { place: place(split(sector).0), sector })?;
         for part in found {
             let history = &mut volume.blocks[shard][part.block];
             let checked = history.check_read(&part.sectors, part.mask, began, now);
@@ -135,11 +143,10 @@ impl Trial {
         whole: bool,
     ) -> Result<(), Violation> {
         let now = self.clock;
-        let Some(volume) = self.volumes.iter_mut().find(|other| other.id == open.volume) else {
-            return Ok(());
-        };
-        for block in blocks {
-            let history = &mut volume.blocks[open.shard][*block];
+        // Images that were forked after it was asked for have it in their histories too.
+        let all = self.volumes.iter_mut().map(|volume| &mut volume.blocks[open.shard]);
+        for history in all.flat_map(|all| all.iter_mut().enumerate()).filter(|(at, _)| blocks.contains(at)) {
+            let history = history.1;
             match outcome {
                 Outcome::Ok => history.confirm(number, now),
                 Outcome::Failed => history.doubt(number),
@@ -170,6 +177,29 @@ impl Trial {
         }
     }
 
+    /// A shard has made an image, or has refused to.
+    fn end_fork(&mut self, shard: usize, image: VolumeId, outcome: Outcome) {
+        let Some(index) = self.volumes.iter().position(|volume| volume.id == image) else { return };
+        let volume = &mut self.volumes[index];
+        let Some(fork) = &mut volume.fork else { return };
+        fork.open -= 1;
+        if outcome == Outcome::Ok {
+            // No power cut takes the image away, nor anything in it.
+            volume.blocks[shard].iter_mut().for_each(Block::secure);
+        } else {
+            fork.failed = true;
+            volume.gone[shard] = true;
+        }
+        if fork.open == 0 && fork.failed {
+            volume.dropping.fill(true);
+            if volume.gone.iter().all(|gone| *gone) {
+                self.volumes.remove(index);
+            } else {
+                self.ask_drop(index);
+            }
+        }
+    }
+
     fn note_drop(&mut self, shard: usize, id: VolumeId) {
         let Some(volume) = self.volumes.iter_mut().find(|other| other.id == id) else { return };
         volume.gone[shard] = true;
@@ -177,7 +207,8 @@ impl Trial {
         if volume.gone.iter().all(|gone| *gone) {
             self.volumes.retain(|other| other.id != id);
             self.dropped.insert(id);
-            if self.volumes.len() < self.plan.volumes {
+            let writable = |volume: &&Volume| volume.fork.is_none_or(|fork| !fork.read_only);
+            if self.volumes.iter().filter(writable).count() < self.plan.volumes {
                 self.make_volume();
             }
         }

@@ -56,6 +56,8 @@ pub struct Trial {
     // Volumes that were dropped and answered. A power cut may bring them back, then they are dropped again.
     dropped: BTreeSet<VolumeId>,
     volume_ids: u64,
+    // Images that a crash left half made. Whoever has something of them is to drop it.
+    orphans: BTreeSet<VolumeId>,
     open: BTreeMap<u64, Open>,
     // The worst of the crashes since everything was checked last.
     cut: Cut,
@@ -80,6 +82,20 @@ struct Volume {
     dropping: Vec<bool>,
     // By shard: the drop was answered.
     gone: Vec<bool>,
+    // The volume whose number the bytes carry: the one from which all of its lineage comes.
+    stamp: VolumeId,
+    // Of an image, how it was made.
+    fork: Option<Fork>,
+}
+
+/// How an image was made.
+#[derive(Clone, Copy, Debug)]
+struct Fork {
+    read_only: bool,
+    // Shards that have not answered; until all have, the image may not be used, and a crash may leave any part of it.
+    open: usize,
+    // A shard has refused: the rest is dropped.
+    failed: bool,
 }
 
 /// What a trial went through, to see that trials are worth their time.
@@ -111,6 +127,8 @@ pub struct Report {
     pub checkpoints: u64,
     /// Batches.
     pub batches: u64,
+    /// Snapshots and clones.
+    pub forks: u64,
 }
 
 impl Trial {
@@ -141,6 +159,7 @@ impl Trial {
             volumes: Vec::new(),
             dropped: BTreeSet::new(),
             volume_ids: 0,
+            orphans: BTreeSet::new(),
             open: BTreeMap::new(),
             cut: Cut::None,
             peeked: None,
@@ -246,6 +265,10 @@ impl Trial {
         }
         self.seats.clear();
         self.open.clear();
+        let is_half_made = |volume: &Volume| volume.fork.is_some_and(|fork| fork.open > 0 || fork.failed);
+        self.orphans
+            .extend(self.volumes.iter().filter(|volume| is_half_made(volume)).map(|volume| volume.id));
+        self.volumes.retain(|volume| !is_half_made(volume));
         // After a failed flush nothing but the cut tells what is durable: a kill would leave a cache that lies.
         let cut = self.random.one_in(self.plan.power_cut_one_in)
             || failed && self.plan.faults.flush_error_one_in > 0;
@@ -266,6 +289,7 @@ impl Trial {
         if self.plan.decay_bits > 0 {
             return self.decay();
         }
+        self.check_counts()?;
         self.drop_everything()?;
         self.check_mapped()?;
         self.stop()?;
@@ -305,6 +329,8 @@ impl Trial {
             blocks: vec![vec![Block::default(); self.plan.volume_blocks]; shards],
             dropping: vec![false; shards],
             gone: vec![false; shards],
+            stamp: VolumeId(self.volume_ids),
+            fork: None,
         });
     }
 
@@ -316,6 +342,8 @@ impl Trial {
             blocks: vec![Vec::new(); shards],
             dropping: vec![true; shards],
             gone: vec![true; shards],
+            stamp: id,
+            fork: None,
         });
     }
 

@@ -25,6 +25,8 @@ pub struct Plan {
     pub calm: Faults,
     /// Volumes at a time.
     pub volumes: usize,
+    /// Snapshots and clones at a time, at most.
+    pub images: usize,
     /// Size of each, in blocks.
     pub volume_blocks: usize,
     /// Requests under way at a time.
@@ -56,6 +58,8 @@ pub struct Mix {
     pub(crate) flush: u64,
     pub(crate) drop_from: u64,
     pub(crate) drop_volume: u64,
+    pub(crate) fork: u64,
+    pub(crate) drop_image: u64,
     /// Percent of requests that are of whole blocks.
     pub(crate) whole_blocks: u64,
     /// Percent of requests that go to a few blocks.
@@ -80,7 +84,10 @@ impl Plan {
         let volumes = random.index(3) + 1;
         let volume_blocks = 1 << random.between(2, 7);
         // Every block of every volume and as much air again at least; or so little that volumes cannot be filled.
-        let live_bytes = volumes as u64 * volume_blocks as u64 * 4096 * u64::from(shards);
+        // Of its own stream, so that seeds without images are what they were before there were any.
+        let of_images = &mut Random::new(seed ^ 0xF02C);
+        let images = if of_images.one_in(2) { of_images.index(10) + 1 } else { 0 };
+        let live_bytes = (volumes + images) as u64 * volume_blocks as u64 * 4096 * u64::from(shards);
         let live = live_bytes.div_ceil(u64::from(segment_bytes));
         let segments = if tight {
             u64::from(shards) * (u64::from(SEGMENTS_PER_SHARD_MIN) + random.below(6))
@@ -105,6 +112,7 @@ impl Plan {
             faults: faults(random, shards),
             calm: Faults::none(),
             volumes,
+            images,
             volume_blocks,
             depth: 1 << random.between(0, 5),
             crashes: random.index(4) + 1,
@@ -114,7 +122,7 @@ impl Plan {
                 random.between(20, 300)
             },
             tight,
-            mix: Mix::new(random),
+            mix: Mix::new(random, images, of_images),
             power_cut_one_in: [1, 2, 3, 0][random.index(4)],
             decay_bits: 0,
         }
@@ -137,7 +145,8 @@ impl Plan {
 }
 
 impl Mix {
-    fn new(random: &mut Random) -> Self {
+    fn new(random: &mut Random, images: usize, of_images: &mut Random) -> Self {
+        let [fork, drop_image] = [10, 6].map(|most| if images > 0 { of_images.between(1, most) } else { 0 });
         let mut weight = |most: u64| if random.one_in(4) { 0 } else { random.between(1, most) };
         Self {
             read: 10 + weight(30),
@@ -150,6 +159,8 @@ impl Mix {
             flush: weight(5),
             drop_from: weight(2),
             drop_volume: weight(1),
+            fork,
+            drop_image,
             whole_blocks: [0, 20, 50, 100][random.index(4)],
             hot: [0, 50, 90][random.index(3)],
             fua: [0, 0, 10, 50][random.index(4)],

@@ -3,8 +3,8 @@
 use io::{Memory, Purpose};
 use store::{Op, Request, SECTOR_BYTES, VolumeId};
 
-use super::Trial;
 use super::payload::payload;
+use super::{Fork, Trial, Volume};
 use crate::SimBuffer;
 use crate::model::{Change, Part, SECTORS, split};
 
@@ -43,6 +43,9 @@ pub(crate) enum Kind {
     Verify,
     Flush,
     Drop,
+    Fork {
+        image: VolumeId,
+    },
 }
 
 /// Where a request goes.
@@ -62,7 +65,7 @@ impl Trial {
     /// Makes one request. False if it could not be made now.
     pub(super) fn ask(&mut self) -> bool {
         let mix = self.plan.mix;
-        let kinds: [(u64, Ask); 10] = [
+        let kinds: [(u64, Ask); 12] = [
             (mix.read, Self::ask_read),
             (mix.write, Self::ask_write),
             (mix.write_zeroes, Self::ask_write_zeroes),
@@ -73,6 +76,8 @@ impl Trial {
             (mix.flush, Self::ask_flush),
             (mix.drop_from, Self::ask_drop_from),
             (mix.drop_volume, |trial, target| trial.ask_drop(target.volume)),
+            (mix.fork, Self::ask_fork),
+            (mix.drop_image, |trial, _| trial.ask_drop_image()),
         ];
         let total = kinds.iter().map(|(weight, _)| weight).sum();
         let mut choice = self.random.below(total);
@@ -90,7 +95,8 @@ impl Trial {
     fn choose_target(&mut self) -> Option<Target> {
         let shard = self.random.index(self.seats.len());
         let volume = self.random.index(self.volumes.len());
-        if self.volumes[volume].dropping.contains(&true) {
+        let chosen = &self.volumes[volume];
+        if chosen.dropping.contains(&true) || chosen.fork.is_some_and(|fork| fork.open > 0) {
             return None;
         }
         let percent = |trial: &mut Self, share: u64| trial.random.below(100) < share;
@@ -121,7 +127,7 @@ impl Trial {
     fn ask_write(&mut self, target: Target) -> bool {
         let zeroes = self.random.one_in(10);
         let number = if zeroes { 0 } else { self.numbers + 1 };
-        let volume = self.volumes[target.volume].id;
+        let volume = self.volumes[target.volume].stamp;
         let numbers = vec![number; target.count];
         let Some(data) = payload(&mut self.io, &mut self.random, &numbers, volume, target.first) else {
             return false;
@@ -151,7 +157,7 @@ impl Trial {
 
     fn ask_compare(&mut self, target: Target) -> bool {
         let (numbers, expected) = self.expectation(target);
-        let volume = self.volumes[target.volume].id;
+        let volume = self.volumes[target.volume].stamp;
         let Some(data) = payload(&mut self.io, &mut self.random, &numbers, volume, target.first) else {
             return false;
         };
@@ -160,13 +166,16 @@ impl Trial {
 
     fn ask_pair(&mut self, target: Target) -> bool {
         let (numbers, expected) = self.expectation(target);
-        let volume = self.volumes[target.volume].id;
+        let volume = self.volumes[target.volume].stamp;
         let write = vec![self.numbers + 1; target.count];
         let compare = payload(&mut self.io, &mut self.random, &numbers, volume, target.first);
         let write = payload(&mut self.io, &mut self.random, &write, volume, target.first);
         let (Some(compare), Some(write)) = (compare, write) else { return false };
         let fua = self.random.below(100) < self.plan.mix.fua;
         let change = self.change(false, fua, true);
+        if self.is_read_only(target) {
+            return false;
+        }
         let Some(covered) = self.covered(target, false) else { return false };
         let blocks = covered.iter().map(|(block, _)| *block).collect();
         let op = Op::CompareAndWrite { compare, write, fua };
@@ -179,6 +188,56 @@ impl Trial {
 
     fn ask_flush(&mut self, target: Target) -> bool {
         self.submit(target, Op::Flush, Kind::Flush, None)
+    }
+
+    /// Makes a snapshot or a clone of a volume or image, in every shard.
+    fn ask_fork(&mut self, target: Target) -> bool {
+        let images = self.volumes.iter().filter(|volume| volume.fork.is_some()).count();
+        if images >= self.plan.images {
+            return false;
+        }
+        self.volume_ids += 1;
+        let image = VolumeId(self.volume_ids);
+        let read_only = !self.random.one_in(3);
+        let shards = self.seats.len();
+        let mut fork = Fork { read_only, open: 0, failed: false };
+        let mut blocks = vec![Vec::new(); shards];
+        let mut gone = vec![true; shards];
+        for shard in 0..shards {
+            let all = Target { shard, first: 0, count: 0, ..target };
+            if !self.submit(all, Op::Fork { image, read_only }, Kind::Fork { image }, None) {
+                fork.failed = true;
+                continue;
+            }
+            fork.open += 1;
+            gone[shard] = false;
+            // What was asked for before is in it, unless it is yet to fail; what is asked for later is not.
+            blocks[shard].clone_from(&self.volumes[target.volume].blocks[shard]);
+        }
+        if fork.open == 0 {
+            return false;
+        }
+        self.report.forks += 1;
+        let stamp = self.volumes[target.volume].stamp;
+        let dropping = vec![false; shards];
+        self.volumes.push(Volume { id: image, blocks, dropping, gone, stamp, fork: Some(fork) });
+        true
+    }
+
+    /// Drops some snapshot or clone.
+    fn ask_drop_image(&mut self) -> bool {
+        let is_whole = |volume: &Volume| volume.fork.is_some_and(|fork| fork.open == 0);
+        let images: Vec<usize> =
+            (0..self.volumes.len()).filter(|&index| is_whole(&self.volumes[index])).collect();
+        if images.is_empty() {
+            return false;
+        }
+        let image = images[self.random.index(images.len())];
+        self.ask_drop(image)
+    }
+
+    fn is_read_only(&self, target: Target) -> bool {
+        self.volumes[target.volume].fork.is_some_and(|fork| fork.read_only)
     }
 
     /// Drops a volume in every shard in which that was not done yet.
@@ -271,6 +330,9 @@ impl Trial {
         change: Change,
         may_be_refused: bool,
     ) -> bool {
+        if self.is_read_only(target) {
+            return false;
+        }
         let whole = matches!(op, Op::Write { .. });
         let blocks_only = matches!(op, Op::Deallocate | Op::DropFrom);
         let Some(covered) = self.covered(target, blocks_only) else { return false };

@@ -72,6 +72,15 @@ pub enum Violation {
         /// Segments that it still owns.
         segments: usize,
     },
+    /// A shard did not count what is live as it is.
+    Miscounted {
+        /// The shard.
+        shard: usize,
+        /// Live bytes that it counted while it ran.
+        ran: u64,
+        /// Live bytes that it found at the next start.
+        found: u64,
+    },
     /// A command that was asked for behind a fence had success.
     FenceCrossed {
         /// The command.
@@ -138,6 +147,9 @@ impl fmt::Display for Violation {
                 f,
                 "space lost: shard {shard} still maps {mapped_bytes} bytes and owns {segments} segments"
             ),
+            Self::Miscounted { shard, ran, found } => {
+                write!(f, "shard {shard} counted {ran} live bytes where {found} are live")
+            }
             Self::FenceCrossed { number } => write!(f, "command {number} came through a fence"),
             Self::UnfairStatus { number, status } => {
                 write!(f, "command {number} ended with status {:?}", nvme::Status::from_bits(*status))

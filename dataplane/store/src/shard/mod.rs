@@ -353,7 +353,8 @@ impl<B: Buffer> Shard<B> {
         }
     }
 
-    /// Whether every request is answered and nothing is under way that a request started.
+    /// Whether every request is answered and nothing is under way that a request started, what was cut off by it
+    /// included.
     fn is_idle(&self) -> bool {
         self.tickets.is_empty()
             && self.reads.is_empty()
@@ -361,6 +362,7 @@ impl<B: Buffer> Shard<B> {
             && self.log.in_flight() == 0
             && self.summary.in_flight.is_empty()
             && self.flush.is_idle()
+            && !self.map.is_dropping()
     }
 
     /// The shard cannot go on: answers everything that it holds. Reads under way are answered as they end.
