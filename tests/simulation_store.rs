@@ -45,6 +45,7 @@ fn a_thousand_seeds_lose_and_spoil_nothing() {
         ("batches found in summaries", sum(|report| report.summarized_batches)),
         ("moved blocks", sum(|report| report.moved_blocks)),
         ("checkpoints", sum(|report| report.checkpoints)),
+        ("snapshots and clones", sum(|report| report.forks)),
     ];
     for (what, times) in went_through {
         println!("{what}: {times}");
@@ -105,6 +106,16 @@ planted! {
     an_epoch_that_goes_on_is_caught: KeepEpoch,
     forgotten_unmaps_are_caught: ForgetUnmaps,
     skipped_checksums_are_caught: SkipChecksums,
+    a_shared_block_that_is_freed_is_caught: FreeShared,
+    a_dead_block_that_is_kept_is_caught: KeepShared,
+    a_copy_in_silence_is_caught: CopyInSilence,
+    a_move_in_one_image_is_caught: MoveInOneImage,
+    images_that_a_drop_left_apart_are_caught: DropConnections,
+    forgotten_cliques_are_caught: ForgetCliques,
+    forgotten_forks_are_caught: ForgetForks,
+    a_checkpoint_across_a_fork_is_caught: CheckpointAcrossForks,
+    a_fork_without_a_flush_is_caught: ForkWithoutFlush,
+    a_page_that_one_tree_learns_of_is_caught: TellOneParent,
 }
 
 #[test]

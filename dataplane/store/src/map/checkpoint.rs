@@ -145,6 +145,11 @@ impl Map {
             });
             if is_clean {
                 // Another tree's way led there first: here its new place is still to be written.
+                #[cfg(feature = "planted")]
+                if self.planted == Some(crate::shard::Planted::TellOneParent) {
+                    self.arena.page_mut(at).bits &= !(1 << slot);
+                    continue;
+                }
                 self.touch(at, 0);
                 self.arena.page_mut(at).bits &= !(1 << slot);
             }

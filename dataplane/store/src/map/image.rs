@@ -17,6 +17,8 @@
 use std::collections::BTreeMap;
 
 use crate::VolumeId;
+#[cfg(feature = "planted")]
+use crate::shard::Planted;
 
 use super::arena::PageIndex;
 use super::entry::{Entry, Location};
@@ -136,6 +138,13 @@ impl Map {
         let Some(tree) = self.trees.remove(&image) else { return false };
         self.mapped_blocks -= self.mapped_in(tree.root);
         let cut = Holder::Cut(self.cuts_begun);
+        #[cfg(feature = "planted")]
+        if self.planted == Some(Planted::DropConnections) {
+            self.leave_cliques(&tree.cliques, Holder::Image(image));
+            self.push_cut(tree.root, tree.head.lineage, Vec::new(), ticket);
+            self.leave_lineage(tree.head.lineage, Holder::Image(image));
+            return true;
+        }
         let cliques = self.merge(&tree.cliques, Holder::Image(image), cut);
         self.push_cut(tree.root, tree.head.lineage, cliques, ticket);
         self.leave_lineage(tree.head.lineage, Holder::Image(image));
@@ -232,6 +241,12 @@ impl Map {
 
     /// Whether a clique of the holder has another member that holds this place for the block.
     pub(super) fn is_held_beside(&self, holder: Holder, block: u64, location: Location) -> bool {
+        #[cfg(feature = "planted")]
+        match self.planted {
+            Some(Planted::FreeShared) if matches!(holder, Holder::Image(_)) => return false,
+            Some(Planted::KeepShared) => return true,
+            _ => {}
+        }
         self.cliques_of(holder).iter().any(|&clique| {
             self.cliques
                 .members(clique)

@@ -43,6 +43,9 @@ pub(crate) struct Map {
     cuts_begun: u64,
     dirty_pages: u64,
     mapped_blocks: u64,
+    /// Deliberately wrong behaviour.
+    #[cfg(feature = "planted")]
+    pub(crate) planted: Option<crate::shard::Planted>,
 }
 
 /// Something that the map does not refer to any more.
@@ -266,7 +269,11 @@ impl Map {
         let copy = self.arena.allocate(self.page(index).level);
         let old = self.arena.page_mut(index);
         old.refs -= 1;
-        if old.level == 0 {
+        #[cfg(feature = "planted")]
+        let tells = self.planted != Some(crate::shard::Planted::CopyInSilence);
+        #[cfg(not(feature = "planted"))]
+        let tells = true;
+        if old.level == 0 && tells {
             // What both pages hold neither may free alone.
             let mapped =
                 |bits: u64, slot: usize| if old.entries[slot] == 0 { bits } else { bits | 1 << slot };

@@ -42,6 +42,10 @@ impl Map {
                     entries[slot] = entry.0;
                     changed.push(page);
                     found = true;
+                    #[cfg(feature = "planted")]
+                    if self.planted == Some(crate::shard::Planted::MoveInOneImage) {
+                        break;
+                    }
                 }
             }
             if found {

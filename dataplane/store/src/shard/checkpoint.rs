@@ -388,8 +388,13 @@ impl<B: Buffer> Shard<B> {
         }
         self.space.condemn(self.checkpoint.start.sequence, self.keep_segments());
         let images = self.map.roots().map(|(head, level, place)| ManifestEntry::Image { head, level, place });
+        #[cfg(feature = "planted")]
+        let none = self.is_planted(super::Planted::ForgetCliques);
+        #[cfg(not(feature = "planted"))]
+        let none = false;
+        let cliques = self.map.cliques().filter(|_| !none);
         let members = (0_u32..)
-            .zip(self.map.cliques())
+            .zip(cliques)
             .flat_map(|(clique, members)| members.map(move |image| ManifestEntry::Member { clique, image }));
         let segments = self.space.iter().filter(|(_, segment)| segment.state != State::Departing).map(
             |(segment, found)| ManifestEntry::Segment {

@@ -129,6 +129,10 @@ impl<B: Buffer> Shard<B> {
     pub fn recover(layout: Arc<Layout>, shard: ShardId, owner: u16, options: ShardOptions) -> Self {
         assert!(shard.0 < layout.shards());
         options.check();
+        #[cfg_attr(not(feature = "planted"), expect(unused_mut, reason = "changed by planted faults alone"))]
+        let mut map = Map::default();
+        #[cfg(feature = "planted")]
+        map.planted.clone_from(&options.planted);
         Self {
             phase: Phase::Recovering,
             recovery: Some(Box::new(Recovery::new())),
@@ -137,7 +141,7 @@ impl<B: Buffer> Shard<B> {
             stats: ShardStats::default(),
             now: Time::default(),
             memory_retry: None,
-            map: Map::default(),
+            map,
             space: Space::new(&layout),
             log: Log::new(),
             summary: Summary::default(),

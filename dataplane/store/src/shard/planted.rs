@@ -31,11 +31,31 @@ pub enum Planted {
     ForgetUnmaps,
     /// Checksums are not verified on read.
     SkipChecksums,
+    /// What an image overwrites is given back whoever else holds it.
+    FreeShared,
+    /// What an image overwrites is never given back where another page may hold it.
+    KeepShared,
+    /// A copied page does not tell the page that it was copied from.
+    CopyInSilence,
+    /// A move changes one of the pages that hold the block.
+    MoveInOneImage,
+    /// A dropped image leaves those that it connected apart.
+    DropConnections,
+    /// A manifest does not say which images may share blocks.
+    ForgetCliques,
+    /// Replay makes no images.
+    ForgetForks,
+    /// A checkpoint goes on across a fork.
+    CheckpointAcrossForks,
+    /// A fork is answered before it is safe from a power cut.
+    ForkWithoutFlush,
+    /// A page that several trees share is written, and one of them learns its new place.
+    TellOneParent,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 24] = [
         Self::AcknowledgeBeforeWritten,
         Self::AcknowledgeOutOfOrder,
         Self::FlushNothing,
@@ -50,5 +70,15 @@ impl Planted {
         Self::KeepEpoch,
         Self::ForgetUnmaps,
         Self::SkipChecksums,
+        Self::FreeShared,
+        Self::KeepShared,
+        Self::CopyInSilence,
+        Self::MoveInOneImage,
+        Self::DropConnections,
+        Self::ForgetCliques,
+        Self::ForgetForks,
+        Self::CheckpointAcrossForks,
+        Self::ForkWithoutFlush,
+        Self::TellOneParent,
     ];
 }

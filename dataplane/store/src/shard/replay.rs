@@ -261,6 +261,8 @@ impl<B: Buffer> Shard<B> {
             #[cfg(feature = "planted")]
             let effect = effect.filter(|effect| {
                 !(matches!(effect.change, Change::Unmap) && self.is_planted(super::Planted::ForgetUnmaps))
+                    && !(matches!(effect.change, Change::Fork { .. })
+                        && self.is_planted(super::Planted::ForgetForks))
             });
             if let Some(effect) = effect {
                 self.apply(&batch, effect);

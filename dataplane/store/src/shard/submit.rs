@@ -65,7 +65,11 @@ impl<B: Buffer> Shard<B> {
             }
             Op::Fork { image, read_only } => {
                 assert!(!self.map.has_volume(image), "an image's number was never used before");
-                let ticket = self.new_ticket(tag, true, 1);
+                #[cfg(feature = "planted")]
+                let fua = !self.is_planted(super::Planted::ForkWithoutFlush);
+                #[cfg(not(feature = "planted"))]
+                let fua = true;
+                let ticket = self.new_ticket(tag, fua, 1);
                 self.order.forking.push(image);
                 let source = Source::Fork { image, read_only };
                 self.order.push(Write::new(ticket, volume, 0, u64::MAX, source));
