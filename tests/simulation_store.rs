@@ -65,7 +65,11 @@ fn decay_is_answered_with_errors_and_never_with_wrong_data() {
 
 /// A fault must be found by some seed.
 fn must_be_caught(name: &str, change: impl Fn(&mut Plan) + Sync) {
-    let Outcomes { failed, .. } = run_seeds(PLANTED_SEEDS, 1, change);
+    let Outcomes { failed, .. } = seeds::run(PLANTED_SEEDS, 1, |seed| {
+        let mut plan = Plan::new(seed);
+        change(&mut plan);
+        run_seed(&plan)
+    });
     match failed.first() {
         Some((seed, violation)) => println!("{name}: seed {seed}: {violation}"),
         None => panic!("{name}: {PLANTED_SEEDS} seeds found nothing"),

@@ -189,6 +189,10 @@ impl Trial {
         } else {
             fork.failed = true;
             volume.gone[shard] = true;
+            if outcome == Outcome::Failed {
+                // Whether it was made shows at the next start.
+                self.orphans.insert(image);
+            }
         }
         if fork.open == 0 && fork.failed {
             volume.dropping.fill(true);

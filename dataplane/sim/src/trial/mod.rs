@@ -289,6 +289,8 @@ impl Trial {
         if self.plan.decay_bits > 0 {
             return self.decay();
         }
+        self.load()?;
+        self.settle_requests()?;
         self.check_counts()?;
         self.drop_everything()?;
         self.check_mapped()?;

@@ -29,6 +29,8 @@ enum Step {
     Move(usize, u64),
     Give(u32),
     Checkpoint,
+    /// A checkpoint, and a block that is set once the leaves were written.
+    Busy(usize, u64),
     Recover,
 }
 
@@ -44,7 +46,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(image, first, len)| Step::Unmap(image, first, first + len)),
         4 => (image.clone(), any::<bool>()).prop_map(|(image, read_only)| Step::Fork(image, read_only)),
         3 => image.clone().prop_map(Step::Drop),
-        3 => (image, block()).prop_map(|(image, block)| Step::Move(image, block)),
+        3 => (image.clone(), block()).prop_map(|(image, block)| Step::Move(image, block)),
+        2 => (image, block()).prop_map(|(image, block)| Step::Busy(image, block)),
         2 => (1_u32..9).prop_map(Step::Give),
         1 => Just(Step::Checkpoint),
         1 => Just(Step::Recover),
@@ -125,9 +128,10 @@ impl World {
             Step::Give(pages) => {
                 self.map.drop_step(&mut { pages }, &mut |what| freed.push(what));
             }
-            Step::Checkpoint => self.checkpoint(),
+            Step::Checkpoint => self.checkpoint(None),
+            Step::Busy(image, block) => self.checkpoint(Some(&Step::Set(image, block))),
             Step::Recover => {
-                self.checkpoint();
+                self.checkpoint(None);
                 self.map = reload(&self.map, &self.drive);
                 // What was cut off and not given back yet is gone with the crash.
                 (self.blocks, self.pages) = self.live();
@@ -154,12 +158,23 @@ impl World {
         }
     }
 
-    fn checkpoint(&mut self) {
+    /// Writes what is dirty, the leaves, then what `between` makes of the rest.
+    fn checkpoint(&mut self, between: Option<&Step>) {
+        self.write_levels(0..=0);
+        if let Some(step) = between {
+            self.step(step);
+        }
+        self.write_levels(1..=LEVEL_MAX);
+        if between.is_none() {
+            assert_eq!(self.map.dirty_pages() - self.dirty_in_cuts(), 0);
+        }
+    }
+
+    fn write_levels(&mut self, levels: std::ops::RangeInclusive<u8>) {
         let before: BTreeSet<u64> = self.drive.keys().copied().collect();
-        let freed = checkpoint(&mut self.map, &mut self.drive, &mut self.next_place);
+        let freed = checkpoint(&mut self.map, &mut self.drive, &mut self.next_place, levels);
         self.pages.extend(self.drive.keys().filter(|place| !before.contains(place)));
         self.free(freed.into_iter().map(Freed::Page).collect());
-        assert_eq!(self.map.dirty_pages() - self.dirty_in_cuts(), 0);
     }
 
     /// Dirty pages that no image refers to.
