@@ -138,7 +138,7 @@ impl Trial {
         self.begin_life();
         self.recover(false)?;
         for (shard, seat) in self.seats.iter().enumerate() {
-            let (ran, found) = (ran[shard], seat.shard.stats().live_bytes);
+            let (ran, found) = (ran[shard], seat.shard.stats().recovered_live_bytes);
             if ran != found {
                 return Err(Violation::Miscounted { shard, ran, found });
             }

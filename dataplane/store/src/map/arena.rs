@@ -85,6 +85,13 @@ impl Arena {
         (self.chunks.len() * CHUNK - self.free.len()) as u64
     }
 
+    /// Says of every leaf that others may hold what it holds.
+    pub(crate) fn forget_hints(&mut self) {
+        for page in self.chunks.iter_mut().flatten().filter(|page| page.refs != 0 && page.level == 0) {
+            page.bits = u64::MAX;
+        }
+    }
+
     /// Memory that pages take, used or not.
     pub(crate) fn bytes(&self) -> u64 {
         (self.chunks.len() * CHUNK * size_of::<Page>() + self.free.capacity() * size_of::<PageIndex>()) as u64

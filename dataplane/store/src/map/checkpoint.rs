@@ -139,11 +139,13 @@ impl Map {
             {
                 return Some(found);
             }
-            let is_clean = next.is_none_or(|next| {
+            let (is_written, is_clean) = next.map_or((true, true), |next| {
                 let page = self.page(next);
-                !page.dirty && (page.level == 0 || page.bits == 0)
+                (!page.dirty, !page.dirty && (page.level == 0 || page.bits == 0))
             });
-            if is_clean {
+            // What was written and has something dirty below it again is passed now, too.
+            let is_passed = is_written && self.page(at).level == level + 1;
+            if is_clean || is_passed {
                 // Another tree's way led there first: here its new place is still to be written.
                 #[cfg(feature = "planted")]
                 if self.planted == Some(crate::shard::Planted::TellOneParent) {
@@ -151,7 +153,9 @@ impl Map {
                     continue;
                 }
                 self.touch(at, 0);
-                self.arena.page_mut(at).bits &= !(1 << slot);
+                if is_clean {
+                    self.arena.page_mut(at).bits &= !(1 << slot);
+                }
             }
         }
         None

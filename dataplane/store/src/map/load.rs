@@ -44,6 +44,11 @@ impl Map {
         }
     }
 
+    /// The log was replayed: a write that was replayed may be in another image's pages already, as they were written.
+    pub(crate) fn end_replay(&mut self) {
+        self.arena.forget_hints();
+    }
+
     /// Whether what a page says can be: a file of another time or a drive's fault must not become a wrong map.
     pub(crate) fn is_sound(page: &DiskPage) -> bool {
         page.level <= LEVEL_MAX

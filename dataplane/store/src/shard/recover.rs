@@ -504,6 +504,7 @@ impl<B: Buffer> Shard<B> {
             self.map.drop_step(&mut pages, &mut |_| ());
             pages = u32::MAX;
         }
+        self.map.end_replay();
         let mut damaged = None;
         let (space, layout) = (&mut self.space, &self.layout);
         let mut count = |location: Location, bytes: u64| {
@@ -524,6 +525,7 @@ impl<B: Buffer> Shard<B> {
             return Err(failure);
         }
         self.space.recount();
+        self.stats.recovered_live_bytes = self.space.live_bytes();
         #[cfg_attr(not(feature = "planted"), expect(unused_mut, reason = "changed by planted faults alone"))]
         let mut epoch = root.epoch + 1;
         #[cfg(feature = "planted")]

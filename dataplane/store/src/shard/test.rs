@@ -2,5 +2,6 @@
 
 mod crash;
 mod disk;
+mod images;
 mod single;
 mod world;

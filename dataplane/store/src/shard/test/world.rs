@@ -162,6 +162,12 @@ impl World {
 
     /// One round: an operation ends, the shard runs.
     pub(super) fn step(&mut self) {
+        self.step_quietly();
+        self.take_outputs();
+    }
+
+    /// A step whose outputs are for the caller to take.
+    pub(super) fn step_quietly(&mut self) {
         self.now = self.now + Duration::from_micros(100);
         match self.disk.step() {
             Some(TestEvent::Read(token, buffer, result)) => self.shard.handle_read(token, buffer, result),
@@ -172,40 +178,39 @@ impl World {
             None => {}
         }
         self.shard.run(&mut self.disk, self.now);
-        self.take_outputs();
     }
 
     fn take_outputs(&mut self) {
         while let Some(output) = self.shard.poll_output() {
-            match output {
-                Output::Done { tag, outcome, buffer } => self.on_done(tag, outcome, buffer),
-                Output::WantSegment { .. } => {
-                    let grant = self.free.pop_first();
-                    self.shard.handle_grant(grant);
-                }
-                Output::Release(segments) => {
-                    for segment in segments {
-                        assert!(self.free.insert(segment), "released twice");
-                        let (drive, offset) = self.layout.segment_place(segment);
-                        let offset = usize::try_from(offset).unwrap();
-                        self.disk.overwrite(
-                            usize::from(drive.0),
-                            offset,
-                            self.layout.segment_bytes() as usize,
-                        );
-                    }
-                }
-                Output::Ready { segments, .. } => {
-                    self.ready = true;
-                    self.free = (0..self.layout.segments()).map(SegmentId).collect();
-                    for segment in segments {
-                        assert!(self.free.remove(&segment));
-                    }
-                }
-                Output::Stopped => self.stopped = true,
-                Output::Forked { .. } => {}
-                Output::Failed(failure) => self.failed = Some(failure),
+            self.take_output(output);
+        }
+    }
+
+    pub(super) fn take_output(&mut self, output: Output<TestBuffer>) {
+        match output {
+            Output::Done { tag, outcome, buffer } => self.on_done(tag, outcome, buffer),
+            Output::WantSegment { .. } => {
+                let grant = self.free.pop_first();
+                self.shard.handle_grant(grant);
             }
+            Output::Release(segments) => {
+                for segment in segments {
+                    assert!(self.free.insert(segment), "released twice");
+                    let (drive, offset) = self.layout.segment_place(segment);
+                    let offset = usize::try_from(offset).unwrap();
+                    self.disk.overwrite(usize::from(drive.0), offset, self.layout.segment_bytes() as usize);
+                }
+            }
+            Output::Ready { segments, .. } => {
+                self.ready = true;
+                self.free = (0..self.layout.segments()).map(SegmentId).collect();
+                for segment in segments {
+                    assert!(self.free.remove(&segment));
+                }
+            }
+            Output::Stopped => self.stopped = true,
+            Output::Forked { .. } => {}
+            Output::Failed(failure) => self.failed = Some(failure),
         }
     }
 
