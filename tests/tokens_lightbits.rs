@@ -1,7 +1,5 @@
 //! Tokens as Lightbits has them: a credential with a public key, a token made with the private half, first-start tokens.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::process::Command;
 
 use serde_json::{Value, json};

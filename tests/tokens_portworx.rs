@@ -1,7 +1,5 @@
 //! Tokens as Portworx has them: a YAML file that describes a person, signed with what the server knows by issuer.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::process::Command;
 
 use serde_json::json;

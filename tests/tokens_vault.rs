@@ -1,7 +1,5 @@
 //! Tokens as Vault's jwt backend has them: roles with keys that cannot be read back, tokens issued by them.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::process::Command;
 
 use serde_json::{Value, json};

@@ -4,12 +4,16 @@ mod client;
 mod context;
 mod duration;
 mod failure;
+mod grammar;
+mod guide;
 mod jwt;
+mod manual;
 mod output;
 mod perf;
 mod run;
 mod settings;
 mod snapshots;
+mod table;
 #[cfg(test)]
 mod test;
 mod users;
@@ -24,30 +28,49 @@ use clap::{Parser, Subcommand};
 use crate::serve;
 use crate::serve::options::ServeArgs;
 use failure::Failure;
+use grammar::Asked;
 use verbs::{Create, Delete, Get, List, Rollback, Update, Verb};
 
 /// Runs one command line.
 pub(crate) fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let line = match Line::try_parse_from(words) {
-        Ok(line) => line,
-        Err(error) => return usage(&error),
-    };
-    match line.command {
-        Command::Serve(arguments) => serve(arguments),
-        Command::Perf(arguments) => perf::run(*arguments),
-        Command::Client(command) => match command.run(&|name| std::env::var(name).ok()) {
-            Ok(text) => {
-                use std::io::Write as _;
-                // A reader that has seen enough, as head does, is no failure.
-                drop(std::io::stdout().write_all(text.as_bytes()));
-                ExitCode::SUCCESS
-            }
-            Err(Failure::Usage(error)) => usage(&error),
-            Err(failure) => {
-                eprintln!("error: {failure}");
-                ExitCode::from(failure.exit_code())
-            }
+    let environment: Environment<'_> = &|name| std::env::var(name).ok();
+    match grammar::parse(words) {
+        Err(error) => usage(&error),
+        Ok(Asked::Nothing) => show(Ok(guide::text(environment))),
+        Ok(Asked::Row(row, matches)) => show(table::run(row, &matches.0, &matches.1, environment)),
+        Ok(Asked::Line(line)) => match line.command {
+            Command::Serve(arguments) => serve(arguments),
+            Command::Perf(arguments) => perf::run(*arguments),
+            Command::Client(command) => show(command.run(environment)),
         },
+    }
+}
+
+/// Prints how a command ended.
+fn show(outcome: Result<String, Failure>) -> ExitCode {
+    match outcome {
+        Ok(text) => {
+            use std::io::Write as _;
+            // A reader that has seen enough, as head does, is no failure.
+            drop(std::io::stdout().write_all(text.as_bytes()));
+            ExitCode::SUCCESS
+        }
+        Err(Failure::Usage(error)) => usage(&error),
+        Err(failure) => {
+            eprintln!("{} {failure}", emphasized("error:"));
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// A word in red where people see it, plain in files and for who asks for no colours.
+fn emphasized(word: &str) -> String {
+    use std::io::IsTerminal as _;
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if std::io::stderr().is_terminal() && !plain {
+        format!("\u{1b}[1;31m{word}\u{1b}[0m")
+    } else {
+        word.to_owned()
     }
 }
 
@@ -157,6 +180,18 @@ enum ClientCommand {
     /// Keep tokens by name, and choose the one to use
     #[command(subcommand)]
     Context(context::Context),
+    /// Print a completion script for a shell
+    #[command(after_help = manual::COMPLETIONS_HELP)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages into a folder
+    #[command(after_help = "Example:\n  ferrule man /usr/local/share/man/man1")]
+    Man {
+        /// The folder
+        folder: std::path::PathBuf,
+    },
 }
 
 impl ClientCommand {
@@ -176,6 +211,8 @@ impl ClientCommand {
             Self::Jwt(user) => user.run(environment),
             Self::Auth(auth) => auth.run(),
             Self::Context(command) => command.run(environment),
+            Self::Completions { shell } => Ok(manual::completions(shell)),
+            Self::Man { folder } => manual::pages(&folder),
         }
     }
 }
@@ -196,6 +233,9 @@ Beside the contract's paths the REST interface has
   GET /healthz   200 while both planes answer
 
 SIGTERM and SIGINT stop cleanly: commands under way end, everything is flushed. A second signal exits at once.
+Example:
+  ferrule serve --state /var/lib/ferrule --pool /dev/nvme0n1 --listen 10.0.0.1 --api 10.0.0.1
+
 Exit codes: 0 stopped, 1 cannot start or failed, 2 the command line or the configuration file is wrong.";
 
 const AFTER_HELP: &str = "\

@@ -74,6 +74,12 @@ impl Client {
 
     /// Sends one request and reads the JSON of its answer.
     pub(super) async fn send(&self, call: Call) -> Result<Value, Failure> {
+        let body = self.fetch(call).await?;
+        serde_json::from_slice(&body).map_err(|error| Failure::Unreadable(error.to_string()))
+    }
+
+    /// Sends one request and reads the bytes of its answer.
+    pub(super) async fn fetch(&self, call: Call) -> Result<Bytes, Failure> {
         let endpoint = self.settings.endpoint.clone();
         let limit = self.settings.command_timeout;
         match timeout(limit, self.exchange(call)).await {
@@ -85,7 +91,7 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, call: Call) -> Result<Value, Failure> {
+    async fn exchange(&self, call: Call) -> Result<Bytes, Failure> {
         let broken = |error: hyper::Error| Failure::NoAnswer {
             endpoint: self.settings.endpoint.clone(),
             reason: super::chain(&error),
@@ -102,7 +108,7 @@ impl Client {
         };
         let (status, body) = drive(connection, answer).await?;
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| Failure::Unreadable(error.to_string()));
+            return Ok(body);
         }
         let message = match serde_json::from_slice::<Value>(&body) {
             Ok(error) => error["message"].as_str().unwrap_or_default().to_owned(),

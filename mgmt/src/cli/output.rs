@@ -15,6 +15,8 @@ pub(super) enum Shape {
     One(&'static [Column]),
     /// A line for each field.
     Fields,
+    /// Nothing: what was asked for is done.
+    Nothing,
 }
 
 /// A column: its head, and its cell in an object.
@@ -39,6 +41,7 @@ pub(super) fn render(answer: &Value, output: Output, shape: Shape) -> Result<Str
         }
         (Output::HumanReadable, Shape::One(columns)) => Ok(table(columns, std::slice::from_ref(answer))),
         (Output::HumanReadable, Shape::Fields) => Ok(fields(answer)),
+        (Output::HumanReadable, Shape::Nothing) => Ok(String::new()),
     }
 }
 
@@ -107,6 +110,121 @@ pub(super) const HOSTS: &[Column] = &[
     Column { head: "IP address", cell: |host| text(&host["iPAddress"]) },
     Column { head: "Volumes", cell: |host| joined(&host["volumeUUIDs"], " ") },
 ];
+
+/// Columns of servers.
+pub(super) const SERVERS: &[Column] = &[
+    Column { head: "NAME", cell: |one| text(&one["name"]) },
+    Column { head: "UUID", cell: |one| text(&one["UUID"]) },
+    Column { head: "State", cell: |one| text(&one["state"]) },
+    Column { head: "Risk of service loss", cell: |one| text(&one["RiskOfServiceLossState"]) },
+    Column { head: "Version", cell: |one| text(&one["LightOSVersion"]) },
+];
+
+/// Columns of QoS policies.
+pub(super) const POLICIES: &[Column] = &[
+    Column { head: "UUID", cell: |one| text(&one["UUID"]) },
+    Column { head: "Name", cell: |one| text(&one["name"]) },
+    Column { head: "State", cell: |one| text(&one["state"]) },
+    Column { head: "Type", cell: |one| limit_type(one) },
+    Column { head: "Write limit", cell: |one| limit(one, "write") },
+    Column { head: "Read limit", cell: |one| limit(one, "read") },
+];
+
+/// Columns of a feature flag.
+pub(super) const FEATURE_FLAG: &[Column] = &[
+    Column { head: "Feature Flag", cell: |one| text(&one["name"]) },
+    Column { head: "Enabled", cell: |one| text(&one["enabled"]) },
+];
+
+/// Columns of events.
+pub(super) const EVENTS: &[Column] = &[
+    Column { head: "Time", cell: |one| text(&one["Time"]) },
+    Column { head: "Severity", cell: |one| text(&one["Severity"]) },
+    Column { head: "Event", cell: |one| text(&one["EventName"]) },
+    Column { head: "Description", cell: |one| text(&one["Description"]) },
+];
+
+/// Columns of drives.
+pub(super) const DRIVES: &[Column] = &[
+    Column { head: "Name", cell: |one| text(&one["name"]) },
+    Column { head: "Serial", cell: |one| text(&one["serial"]) },
+    Column { head: "State", cell: |one| text(&one["state"]) },
+    Column { head: "Size", cell: |one| size(&one["size"]) },
+    Column { head: "Model", cell: |one| text(&one["model"]) },
+    Column { head: "Node UUID", cell: |one| text(&one["nodeUUID"]) },
+];
+
+/// Columns of roles.
+pub(super) const ROLES: &[Column] = &[
+    Column { head: "Name", cell: |one| text(&one["name"]) },
+    Column { head: "Project", cell: |one| text(&one["projectName"]) },
+];
+
+/// Columns of admin endpoints.
+pub(super) const ADMIN_ENDPOINTS: &[Column] = &[
+    Column { head: "Port", cell: |one| text(&one["port"]) },
+    Column { head: "Addresses", cell: |one| joined(&one["ips"], " ") },
+];
+
+/// Columns of schedules of snapshots.
+pub(super) const RESOURCE_POLICIES: &[Column] = &[
+    Column { head: "UUID", cell: |one| text(&one["UUID"]) },
+    Column { head: "Name", cell: |one| text(&one["name"]) },
+    Column { head: "Resource", cell: |one| text(&one["resourceName"]) },
+    Column { head: "State", cell: |one| text(&one["state"]) },
+    Column { head: "Retention", cell: |one| text(&one["schedulePolicy"]["retentionTime"]) },
+];
+
+/// Columns of issuers of tokens.
+pub(super) const IDPS: &[Column] = &[
+    Column { head: "Name", cell: |one| text(&one["name"]) },
+    Column { head: "Type", cell: |one| text(&one["type"]) },
+    Column { head: "Issuer", cell: |one| text(&one["idpIssuerURL"]) },
+    Column { head: "State", cell: |one| text(&one["state"]) },
+];
+
+/// Columns of how tokens of issuers are read.
+pub(super) const IDP_CLIENTS: &[Column] = &[
+    Column { head: "Name", cell: |one| text(&one["name"]) },
+    Column { head: "Client ID", cell: |one| text(&one["clientId"]) },
+    Column { head: "Issuer", cell: |one| text(&one["idpConfigurationName"]) },
+    Column { head: "Mode", cell: |one| text(&one["authzMode"]) },
+    Column { head: "Claim", cell: |one| text(&one["claimName"]) },
+];
+
+/// Columns of which claims give which roles.
+pub(super) const AUTH_MAP: &[Column] = &[
+    Column { head: "Name", cell: |one| text(&one["name"]) },
+    Column { head: "Identifier", cell: |one| text(&one["identifier"]) },
+    Column { head: "Scope", cell: |one| text(&one["scope"]) },
+    Column { head: "Role", cell: |one| text(&one["role"]) },
+    Column { head: "Issuer", cell: |one| text(&one["idpConfigurationName"]) },
+];
+
+/// Columns of hosts that authenticate.
+pub(super) const TRUSTED_HOSTS: &[Column] = &[
+    Column { head: "Name", cell: |one| text(&one["name"]) },
+    Column { head: "Project", cell: |one| text(&one["projectName"]) },
+    Column { head: "Host NQN", cell: |one| text(&one["hostNqn"]) },
+    Column { head: "Must authenticate", cell: |one| text(&one["authRequired"]) },
+];
+
+/// The kind of limit that a policy sets.
+fn limit_type(policy: &Value) -> String {
+    let limits = &policy["QoSRateLimitPolicy"];
+    let kinds = [("limitIOPS", "iops"), ("limitBw", "bw"), ("limitIOPSPerGB", "iops-per-gb")];
+    let found = kinds.iter().find(|(field, _)| limits[*field].is_object());
+    found.map_or_else(String::new, |(_, name)| (*name).to_owned())
+}
+
+/// The limit of a policy for `read` or `write`.
+fn limit(policy: &Value, which: &str) -> String {
+    let limits = &policy["QoSRateLimitPolicy"];
+    let kinds = ["limitIOPS", "limitBw", "limitIOPSPerGB"];
+    let fields = kinds.iter().filter_map(|kind| limits[*kind].as_object()).next();
+    let found = fields.and_then(|fields| fields.iter().find(|(name, _)| name.starts_with(which)));
+    found.map_or_else(String::new, |(_, value)| text(value))
+}
 
 fn table(columns: &[Column], objects: &[Value]) -> String {
     let mut rows: Vec<Vec<String>> = vec![columns.iter().map(|column| column.head.to_owned()).collect()];

@@ -73,6 +73,15 @@ pub(super) fn get(verb: Verb<Get>, environment: Environment<'_>) -> Result<Strin
             let path = format!("/api/v2/connectedHosts/{}", encode(&which.host_nqn));
             show(client, &path, Shape::One(output::HOSTS)).await
         }
+        Get::Logs(logs) => {
+            let days = logs.days.map(|days| format!("?NumOfDaysToCollectLogs={days}"));
+            let path = format!("/api/v2/logs{}", days.unwrap_or_default());
+            let bytes = client.fetch(Call::new(Method::GET, path)).await?;
+            let written = std::fs::write(&logs.file, &bytes);
+            let path = logs.file.display().to_string();
+            written.map_err(|error| Failure::File { path: path.clone(), reason: error.to_string() })?;
+            Ok(format!("{} bytes in {path}\n", bytes.len()))
+        }
         Get::Version => {
             let mut call = Call::new(Method::GET, "/api/v2/version".to_owned());
             call.token = false;
@@ -134,6 +143,9 @@ pub(super) fn with_client(
     command: impl AsyncFnOnce(&Client) -> Result<String, Failure>,
 ) -> Result<String, Failure> {
     let client = Client::new(client.settle(environment)?)?;
+    if let Some(warning) = client.settings.expiry_warning(jsonwebtoken::get_current_timestamp()) {
+        eprintln!("{warning}");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::NoAnswer {
         endpoint: client.settings.endpoint.clone(),

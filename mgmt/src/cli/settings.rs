@@ -7,8 +7,9 @@ use clap::{Args, ValueEnum};
 
 use super::Environment;
 use super::context::Contexts;
+use super::duration::format_time;
 use super::failure::Failure;
-use crate::auth::{Role, claimed_roles};
+use crate::auth::{Role, claimed_roles, expiry};
 use crate::config_file;
 use crate::serve::options::default_state;
 
@@ -145,6 +146,20 @@ impl Settings {
                 file.display()
             ))
         })
+    }
+
+    /// What to say of a token that is about to end.
+    pub(super) fn expiry_warning(&self, now_s: u64) -> Option<String> {
+        let end = expiry(self.token.as_deref()?)?;
+        let left = end.checked_sub(now_s)?;
+        let unit = |seconds: u64, name: &str| format!("{} {name}", left / seconds);
+        let left = match left {
+            0..7200 => unit(60, "minutes"),
+            7200..172_800 => unit(3600, "hours"),
+            172_800..604_800 => unit(86_400, "days"),
+            _ => return None,
+        };
+        Some(format!("warning: the token expires in {left}; get another before {}", format_time(end)))
     }
 
     /// The project to work in: the one named, else the token's own, else `default`.

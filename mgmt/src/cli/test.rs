@@ -1,7 +1,5 @@
 //! The command line against a server over TLS: what it takes, what it prints, how it fails.
 
-use clap::Parser as _;
-
 use super::*;
 use crate::rest::test::{Bench, bench};
 use crate::serve::files::test::Folder;
@@ -18,11 +16,15 @@ async fn ferrule_in(bench: &Bench, environment: &[(&str, &str)], words: &str) ->
         environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     // A thread of its own, as the process that it is: the client has a runtime of its own.
     let run = move || {
-        let outcome = match Line::try_parse_from(words) {
-            Ok(Line { command: Command::Client(command) }) => command.run(&|name| {
-                environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
-            }),
-            Ok(_) => panic!("a command of the client"),
+        let find =
+            |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        let outcome = match grammar::parse(words.into_iter().map(OsString::from)) {
+            Ok(Asked::Line(line)) => match line.command {
+                Command::Client(command) => command.run(&find),
+                _ => panic!("a command of the client"),
+            },
+            Ok(Asked::Row(row, matches)) => table::run(row, &matches.0, &matches.1, &find),
+            Ok(Asked::Nothing) => panic!("a command"),
             Err(error) => Err(Failure::Usage(error)),
         };
         match outcome {
@@ -47,12 +49,6 @@ fn masked(text: &str) -> String {
         .map(|line| line.split(' ').map(mask).collect::<Vec<_>>().join(" "))
         .collect::<Vec<_>>()
         .join("\n")
-}
-
-#[test]
-fn the_definition_of_the_command_line_is_consistent() {
-    use clap::CommandFactory as _;
-    Line::command().debug_assert();
 }
 
 #[test]

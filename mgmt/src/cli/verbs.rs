@@ -81,6 +81,8 @@ pub(super) enum Get {
     ConnectedHost(WhichHost),
     /// The version of the REST interface; needs no token
     Version,
+    /// The server's log and what is known of its state, into a file
+    Logs(GetLogs),
 }
 
 /// Nouns of `update`.
@@ -320,6 +322,17 @@ pub(super) struct ListHosts {
     /// Only hosts that see this volume
     #[arg(long, value_name = "UUID")]
     pub(super) volume_uuid: Option<String>,
+}
+
+/// Where logs go.
+#[derive(Args, Debug)]
+pub(super) struct GetLogs {
+    /// The file to be written
+    #[arg(long)]
+    pub(super) file: PathBuf,
+    /// How many days to go back
+    #[arg(long, value_name = "N")]
+    pub(super) days: Option<u32>,
 }
 
 /// A node.

@@ -1,0 +1,104 @@
+//! A stranger's first five minutes, as a transcript: what is typed, and what must be seen.
+
+use std::time::Duration;
+
+use tests::association::{Association, Identity};
+use tests::person::Person;
+use tests::scratch::wait_until;
+use tests::server::{Server, Setup};
+
+#[test]
+fn a_stranger_gets_from_nothing_to_a_volume_and_back() {
+    // $ ferrule
+    let stranger = Person::alone();
+    let said = stranger.ferrule(&[]);
+    for line in ["ferrule serve", "export FERRULE_JWT=@", "ferrule create volume", "ferrule --help"] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    // $ ferrule list volumes: no server, and no token
+    let (said, code) = stranger.refused(&["list", "volumes", "--endpoint", "https://127.0.0.1:1"]);
+    assert!(code == 3 && said.contains("hint:"), "{said}");
+
+    // $ ferrule serve: says where the token lies, and how a host connects
+    let server = Server::start(&Setup::small());
+    wait_until("the server says how to go on", Duration::from_secs(10), || {
+        server.log().contains("nvme connect")
+    });
+    let log = server.log();
+    let export =
+        log.lines().find_map(|line| line.split_once("export FERRULE_JWT=")).expect("the line to paste").1;
+    let person = Person::of(&server).with("FERRULE_JWT", export.trim());
+
+    // $ ferrule create volume
+    let made = person.ferrule(&["create", "volume", "--name", "v1", "--size", "64MiB", "--acl", "ALLOW_ANY"]);
+    assert!(made.starts_with("Name") && made.contains("v1") && made.contains("Available"), "{made}");
+    // The same again: the error says what is wrong.
+    let (said, code) =
+        person.refused(&["create", "volume", "--name", "v1", "--size", "64MiB", "--acl", "ALLOW_ANY"]);
+    assert!(code == 1 && said.contains("v1"), "{said}");
+    // A slip of the pen gets a suggestion, a forgotten option its name.
+    let (said, code) = person.refused(&["lst", "volumes"]);
+    assert!(code == 2 && said.contains("list"), "{said}");
+    let (said, code) = person.refused(&["create", "volume", "--name", "v2"]);
+    assert!(code == 2 && said.contains("--size") && said.contains("--acl"), "{said}");
+
+    // # nvme connect, as the server's line has it
+    let connect = log.lines().find(|line| line.contains("nvme connect")).expect("the line to paste");
+    assert!(connect.contains(&format!("-s {} -n {}", server.port, server.nqn())), "{connect}");
+    let mut host = Association::connect(&Identity::new(server.port, &server.nqn(), 1));
+    assert_eq!(host.namespaces().len(), 1, "the volume is there");
+
+    // $ ferrule list volumes, in every form
+    assert!(person.ferrule(&["list", "volumes"]).contains("v1"));
+    assert!(person.ferrule(&["list", "volumes", "-o", "json"]).contains("\"name\": \"v1\""));
+    assert!(person.ferrule(&["list", "volumes", "-o", "yaml"]).contains("name: v1"));
+    // Nothing of this is for a terminal: no colours.
+    for words in [&["--help"][..], &["create", "--help"], &["create", "volume", "--help"]] {
+        let help = person.ferrule(words);
+        assert!(!help.contains('\u{1b}') && help.contains("ferrule "), "{words:?}: {help}");
+    }
+
+    // $ ferrule delete volume
+    drop(host);
+    assert_eq!(person.ferrule(&["delete", "volume", "--name", "v1"]), "");
+    let (said, code) = person.refused(&["get", "volume", "--name", "v1"]);
+    assert!(code == 1 && said.contains("does not exist"), "{said}");
+}
+
+#[test]
+fn shells_and_man_know_every_command() {
+    let person = Person::alone();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = person.ferrule(&["completions", shell]);
+        for word in ["volume", "feature-flag", "context", "gen-keypair"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    let said = person.ferrule(&["man", &person.path("man1")]);
+    assert!(said.contains("pages"), "{said}");
+    for page in ["ferrule.1", "ferrule-create-volume.1", "ferrule-enable-feature-flag.1"] {
+        let text = std::fs::read_to_string(person.path("man1") + "/" + page).expect("a page");
+        assert!(text.contains(".SH"), "{page}");
+    }
+}
+
+#[test]
+fn a_token_about_to_end_is_announced() {
+    let server = Server::start(&Setup::small());
+    let key = server.state().join("keys/system-root.pem").display().to_string();
+    let person = Person::of(&server);
+    let make = |expiry: &str| {
+        let words = ["create", "jwt", "--key", &key, "--key-id", "system:root", "--role", "default:viewer"];
+        person.ferrule(&[&words[..], &["--expiry", expiry]].concat())
+    };
+    for (expiry, announced) in [("90m", Some("minutes")), ("3d", Some("days")), ("30d", None)] {
+        let output = person.try_ferrule(&["list", "nodes", "-J", make(expiry).trim()]);
+        assert!(output.status.success());
+        let said = String::from_utf8_lossy(&output.stderr);
+        match announced {
+            Some(unit) => assert!(said.contains("expires in") && said.contains(unit), "{expiry}: {said}"),
+            None => assert_eq!(said, "", "{expiry}"),
+        }
+        assert!(String::from_utf8_lossy(&output.stdout).starts_with("Name"));
+    }
+}
