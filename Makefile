@@ -1,6 +1,7 @@
 # Ferrule's everyday commands. They run on a fresh Debian 12 with Rust, as root or with sudo.
 #
 #   make serve    build, and serve an embedded pool: POOL=PATH[:SIZE], STATE=DIR, ARGS="further arguments"
+#   make install  the program, its name lbcli, completions and manual pages, below PREFIX
 #   make test     everything that must pass: format, lints, documents, tests, a real Linux host in a guest
 #   make bench    measure the parts, and the whole against the machine's bounds: BENCH_ARGS="further arguments"
 #   make fuzz     the fuzz targets, FUZZ_SECONDS each
@@ -10,13 +11,14 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := serve
 .NOTPARALLEL:
-.PHONY: serve test bench check build guest fuzz clean packages test-packages bench-packages cargo
+.PHONY: serve install test bench check build guest fuzz clean packages test-packages bench-packages cargo
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 STATE ?= .run/state
 POOL ?= .run/pool:4GiB
 ARGS ?=
 BENCH_ARGS ?=
+PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 10
 BUILD_PACKAGES := build-essential pkg-config libhwloc-dev
 TEST_PACKAGES := curl xz-utils zstd
@@ -26,6 +28,17 @@ serve: packages cargo
 	cargo build --release --package mgmt --bin ferrule
 	mkdir -p "$(STATE)" .run
 	exec "$(TARGET)/release/ferrule" serve --state "$(STATE)" --pool "$(POOL)" $(ARGS)
+
+install: packages cargo
+	cargo build --release --package mgmt --bin ferrule
+	install -D -m 755 "$(TARGET)/release/ferrule" "$(DESTDIR)$(PREFIX)/bin/ferrule"
+	ln -sf ferrule "$(DESTDIR)$(PREFIX)/bin/lbcli"
+	install -d "$(DESTDIR)$(PREFIX)/share/bash-completion/completions" "$(DESTDIR)$(PREFIX)/share/zsh/site-functions" \
+		"$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d" "$(DESTDIR)$(PREFIX)/share/man/man1"
+	"$(TARGET)/release/ferrule" completions bash > "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/ferrule"
+	"$(TARGET)/release/ferrule" completions zsh > "$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_ferrule"
+	"$(TARGET)/release/ferrule" completions fish > "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/ferrule.fish"
+	"$(TARGET)/release/ferrule" man "$(DESTDIR)$(PREFIX)/share/man/man1"
 
 # The binary under test is built in the same profile as the tests, so that every crate is compiled once.
 test: check build guest fuzz
