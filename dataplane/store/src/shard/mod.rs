@@ -173,6 +173,7 @@ impl<B: Buffer> Shard<B> {
         match TokenKind::of(token) {
             Some(TokenKind::Batch) => self.on_batch_written(number_of(token), result),
             Some(TokenKind::Root) => self.on_root_written(result),
+            Some(TokenKind::Recovery) => self.on_voided(result),
             Some(TokenKind::Summary) => self.on_summary_written(number_of(token)),
             _ => {}
         }

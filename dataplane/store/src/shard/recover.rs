@@ -54,6 +54,9 @@ pub(super) enum Stage {
     Tail,
     /// What lies beyond the end is looked at.
     Beyond,
+    /// The summary of the segment in which the log goes on is to be made void.
+    VoidSummary,
+    Voiding,
     Flush,
     Flushing(u32),
     /// The root of the new epoch, or a new shard's first roots.
@@ -194,6 +197,7 @@ impl<B: Buffer> Shard<B> {
                     }
                 }
             },
+            Stage::VoidSummary => self.void_summary(disk, recovery),
             Stage::Flush => {
                 let mut pending = 0;
                 for drive in (0..disk.drives()).map(DriveId) {
@@ -216,9 +220,13 @@ impl<B: Buffer> Shard<B> {
             | Stage::Header
             | Stage::Tail
             | Stage::Beyond
+            | Stage::Voiding
             | Stage::Flushing(_) => {}
         }
-        let goes_on = matches!(recovery.stage, Stage::ReadHeader(_) | Stage::ReadTail | Stage::Flush);
+        let goes_on = matches!(
+            recovery.stage,
+            Stage::ReadHeader(_) | Stage::ReadTail | Stage::VoidSummary | Stage::Flush
+        );
         if goes_on && self.phase == Phase::Recovering && self.memory_retry.is_none() {
             self.step_recovery(disk, recovery);
         }
@@ -534,7 +542,7 @@ impl<B: Buffer> Shard<B> {
         }
         self.log.resume(end, epoch);
         self.flush.resume(found);
-        recovery.stage = Stage::Flush;
+        recovery.stage = Stage::VoidSummary;
         Ok(())
     }
 }

@@ -22,10 +22,10 @@
 //!
 //! An entry is a batch's header with its records, as they stand in the log.
 
-use io::{Buffer, Disk, Purpose};
+use io::{Buffer, Disk, DiskError, Purpose};
 
 use super::recover::{Recovery, Stage};
-use super::{Failure, Shard, TokenKind};
+use super::{Doing, Failure, Shard, TokenKind};
 use crate::pool::bytes::{array, crc32c, put, u32_at, u64_at};
 use crate::record::{ALIGNMENT, BatchHeader, HEADER_BYTES};
 use crate::{Layout, SegmentId};
@@ -156,6 +156,34 @@ impl<B: Buffer> Shard<B> {
     /// A summary was written, or not: nothing depends on it but the time that replay takes.
     pub(super) fn on_summary_written(&mut self, number: u64) {
         self.summary.in_flight.retain(|segment| u64::from(segment.0) != number);
+    }
+
+    /// The log goes on where replay ended, over batches that are lost. A summary that still tells of them would be
+    /// believed once the new epoch's batches are older than a root, so it must be gone before that epoch's root.
+    pub(super) fn void_summary<D: Disk<Buffer = B>>(&mut self, disk: &mut D, recovery: &mut Recovery<B>) {
+        let has_summaries = self.layout.log_bytes() < self.layout.segment_bytes();
+        let Some(segment) = self.log.head.segment.filter(|_| has_summaries) else {
+            recovery.stage = Stage::Flush;
+            return;
+        };
+        let Some(mut buffer) = disk.allocate(ALIGNMENT as usize, Purpose::Log) else {
+            self.retry_for_memory();
+            return;
+        };
+        buffer.fill(0);
+        let (drive, start) = self.layout.segment_place(segment);
+        recovery.stage = Stage::Voiding;
+        let offset = start + u64::from(self.layout.log_bytes());
+        disk.write(self.token(TokenKind::Recovery, 0), drive, offset, buffer, ALIGNMENT);
+    }
+
+    /// The summary of the segment in which the log goes on is void.
+    pub(super) fn on_voided(&mut self, result: Result<(), DiskError>) {
+        if let Err(error) = result {
+            self.fail(Failure::Disk { doing: Doing::WriteLog, error });
+        } else if let Some(recovery) = &mut self.recovery {
+            recovery.stage = Stage::Flush;
+        }
     }
 
     /// What may be the summary of the segment in which replay is was read.
