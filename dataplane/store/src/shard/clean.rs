@@ -22,6 +22,9 @@ use crate::{SegmentId, VolumeId};
 /// How many times the wait for a segment passes before what could not be read is tried again.
 const FORGIVE_RETRIES: u32 = 1000;
 
+/// Rounds that may leave no more room than one before them.
+const FRUITLESS_ROUNDS_MAX: u32 = 8;
+
 /// The segment that is being emptied.
 #[derive(Debug)]
 pub(super) struct Cleaner<B> {
@@ -33,6 +36,8 @@ pub(super) struct Cleaner<B> {
     round: Option<Round>,
     /// Bytes that had died when a round gave nothing.
     exhausted: Option<u64>,
+    /// What rounds have come to since something else than cleaning was logged.
+    series: Series,
     /// When segments with something unreadable may be tried again.
     forgive_at: Time,
     /// Segments given back to the pool.
@@ -48,6 +53,17 @@ struct Round {
     granted: u64,
     released: u64,
     checkpoints: u64,
+}
+
+/// Rounds between which nothing but cleaning and its checkpoints was logged.
+#[derive(Clone, Copy, Debug, Default)]
+struct Series {
+    requested_bytes: u64,
+    granted: u64,
+    /// The most room that one of them left.
+    best_bytes: u64,
+    /// How many have been since then.
+    fruitless: u32,
 }
 
 #[derive(Debug)]
@@ -111,6 +127,7 @@ impl<B: Buffer> Cleaner<B> {
             lacks_room: false,
             round: None,
             exhausted: None,
+            series: Series::default(),
             forgive_at: Time::default(),
             released: 0,
         }
@@ -213,6 +230,11 @@ impl<B: Buffer> Shard<B> {
             self.space.set_cleaned(victim.segment, !victim.damaged);
             self.stats.cleaned_segments += 1;
             self.cleaner.victim = None;
+            // The next one may begin at once, and so for ever.
+            if self.is_round_over() {
+                self.count_round();
+                self.cleaner.round = None;
+            }
             if self.wants_cleaning() {
                 self.choose_victim();
             }
@@ -323,10 +345,7 @@ impl<B: Buffer> Shard<B> {
 
     /// Looks at what a round of cleaning has given, once it is over.
     fn end_round(&mut self) {
-        let Some(round) = self.cleaner.round else { return };
-        if self.stats.checkpoints == round.checkpoints || self.cleaner.victim.is_some() {
-            return;
-        }
+        let Some(round) = self.cleaner.round.filter(|_| self.is_round_over()) else { return };
         let usable = self.space.usable_bytes();
         let is = self.begin_round();
         let gave = is.room_bytes + is.requested_bytes - round.requested_bytes
@@ -334,6 +353,38 @@ impl<B: Buffer> Shard<B> {
         let took = round.room_bytes + (is.granted - round.granted) * usable;
         self.cleaner.round = None;
         self.cleaner.exhausted = (gave <= took).then_some(self.space.died_bytes);
+        self.count_round();
+    }
+
+    fn is_round_over(&self) -> bool {
+        self.cleaner.victim.is_none()
+            && self.cleaner.round.is_some_and(|round| self.stats.checkpoints != round.checkpoints)
+    }
+
+    /// One round may seem to give what the next takes again. A row of them that leaves no more room than before is as
+    /// good as one that gave nothing, whatever died by moving about.
+    fn count_round(&mut self) {
+        let is = self.begin_round();
+        let series = &mut self.cleaner.series;
+        let goes_on = (series.requested_bytes, series.granted) == (is.requested_bytes, is.granted);
+        if !goes_on || self.map.is_dropping() {
+            *series =
+                Series { requested_bytes: is.requested_bytes, granted: is.granted, ..Series::default() };
+        }
+        if is.room_bytes >= series.best_bytes + self.space.usable_bytes() / 16 {
+            series.best_bytes = is.room_bytes;
+            series.fruitless = 0;
+        } else {
+            series.fruitless += 1;
+        }
+    }
+
+    /// Whether cleaning has gone round in circles since anything else was logged.
+    fn is_fruitless(&self) -> bool {
+        let series = &self.cleaner.series;
+        series.fruitless >= FRUITLESS_ROUNDS_MAX
+            && (series.requested_bytes, series.granted) == (self.log.requested_bytes, self.space.granted)
+            && !self.map.is_dropping()
     }
 
     /// Whether nothing is under way that could give room to what lacks it.
@@ -353,7 +404,8 @@ impl<B: Buffer> Shard<B> {
         let least_gain = usable / 16;
         let is_emergency = waiting == Some(Class::Unmap);
         if !is_emergency
-            && self.cleaner.exhausted.is_some_and(|died| self.space.died_bytes - died < least_gain)
+            && (self.cleaner.exhausted.is_some_and(|died| self.space.died_bytes - died < least_gain)
+                || self.is_fruitless())
         {
             return None;
         }
