@@ -75,6 +75,22 @@ fn persons_get_tokens_from_a_shared_secret_and_own_what_they_make() {
     kubernetes.delete(&volume_path(&own));
 }
 
+/// Makes a key pair, registers its public half as the key of an issuer of the kind's name, and signs with the other.
+fn token_by_key_file(
+    person: &Person,
+    system: &str,
+    (kind, flag, arguments): (&str, &str, &[&str]),
+) -> String {
+    let config = person.write("admin.yaml", ADMIN);
+    let (private, public) = (person.path("key.pem"), person.path("key.pub"));
+    run(Command::new("openssl").arg("genpkey").args(arguments).args(["-out", &private]));
+    run(Command::new("openssl").args(["pkey", "-in", &private, "-pubout", "-out", &public]));
+    let create = ["create", "credential", "--project-name", "system", "--id", kind];
+    person.ferrule(&[&create[..], &["--type", kind, "--issuer", kind, &public, "-J", system]].concat());
+    let generate = ["auth", "token", "generate", "--auth-config", &config, "--issuer", kind];
+    person.ferrule(&[&generate[..], &[flag, &private, "--token-duration", "6h"]].concat())
+}
+
 #[test]
 fn key_files_sign_too_and_contexts_keep_tokens() {
     let server = Server::start(&Setup::small());
@@ -98,37 +114,7 @@ fn key_files_sign_too_and_contexts_keep_tokens() {
             &["-algorithm", "ec", "-pkeyopt", "ec_paramgen_curve:P-384"],
         ),
     ] {
-        let (private, public) = (person.path("key.pem"), person.path("key.pub"));
-        run(Command::new("openssl").arg("genpkey").args(arguments).args(["-out", &private]));
-        run(Command::new("openssl").args(["pkey", "-in", &private, "-pubout", "-out", &public]));
-        person.ferrule(&[
-            "create",
-            "credential",
-            "--project-name",
-            "system",
-            "--id",
-            kind,
-            "--type",
-            kind,
-            "--issuer",
-            kind,
-            &public,
-            "-J",
-            &system,
-        ]);
-        let token = person.ferrule(&[
-            "auth",
-            "token",
-            "generate",
-            "--auth-config",
-            &config,
-            "--issuer",
-            kind,
-            flag,
-            &private,
-            "--token-duration",
-            "6h",
-        ]);
+        let token = token_by_key_file(&person, &system, (kind, flag, arguments));
         person.ferrule(&["context", "create", kind, &format!("--token={}", token.trim())]);
         person.ferrule(&["context", "set", kind]);
         assert!(person.ferrule(&["get", "cluster"]).contains("subsystemNQN"), "{kind}");

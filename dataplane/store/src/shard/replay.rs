@@ -259,10 +259,10 @@ impl<B: Buffer> Shard<B> {
                 Record::Page { .. } | Record::Manifest { .. } => None,
             };
             #[cfg(feature = "planted")]
-            let effect = effect.filter(|effect| {
-                !(matches!(effect.change, Change::Unmap) && self.is_planted(super::Planted::ForgetUnmaps))
-                    && !(matches!(effect.change, Change::Fork { .. })
-                        && self.is_planted(super::Planted::ForgetForks))
+            let effect = effect.filter(|effect| match effect.change {
+                Change::Unmap => !self.is_planted(super::Planted::ForgetUnmaps),
+                Change::Fork { .. } => !self.is_planted(super::Planted::ForgetForks),
+                _ => true,
             });
             if let Some(effect) = effect {
                 self.apply(&batch, effect);
