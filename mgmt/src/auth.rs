@@ -5,6 +5,7 @@
 
 pub(crate) mod algorithm;
 pub(crate) mod environment;
+pub(crate) mod federation;
 pub(crate) mod issuing;
 pub(crate) mod key;
 pub(crate) mod password;

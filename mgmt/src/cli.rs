@@ -7,6 +7,7 @@ mod failure;
 mod grammar;
 mod guide;
 mod jwt;
+mod login;
 mod manual;
 mod output;
 mod perf;
@@ -177,6 +178,12 @@ enum ClientCommand {
     /// Make tokens from a file that describes a person
     #[command(subcommand)]
     Auth(jwt::Auth),
+    /// Log in at the cluster's identity provider; the token is kept until it ends
+    #[command(after_help = login::LOGIN_HELP)]
+    Login(login::LogIn),
+    /// Forget the token of the login
+    #[command(after_help = "Example:\n  ferrule logout")]
+    Logout,
     /// Keep tokens by name, and choose the one to use
     #[command(subcommand)]
     Context(context::Context),
@@ -210,6 +217,8 @@ impl ClientCommand {
             Self::AddUser(user) => user.run(environment),
             Self::Jwt(user) => user.run(environment),
             Self::Auth(auth) => auth.run(),
+            Self::Login(login) => login.run(environment),
+            Self::Logout => login::log_out(environment),
             Self::Context(command) => command.run(environment),
             Self::Completions { shell } => Ok(manual::completions(shell)),
             Self::Man { folder } => manual::pages(&folder),

@@ -5,6 +5,7 @@ mod cli;
 mod config_file;
 mod directory;
 mod events;
+mod issuers;
 mod metadata;
 mod plane;
 mod rest;
@@ -12,6 +13,7 @@ mod schedule;
 mod serve;
 mod size;
 mod view;
+mod web;
 
 use std::process::ExitCode;
 

@@ -10,6 +10,7 @@ mod encryption;
 mod error;
 mod events;
 mod failures;
+mod federated;
 mod federation;
 mod hosts;
 mod idp;
@@ -53,6 +54,7 @@ use serde::Serialize;
 use crate::auth::Tokens;
 use crate::directory::Directory;
 use crate::events::Events;
+use crate::issuers::Issuers;
 use crate::metadata::Records;
 use crate::plane::Plane;
 use crate::view::View;
@@ -90,6 +92,8 @@ pub(crate) struct Api {
     pub(crate) listeners: Listeners,
     /// Who has shown wrong tokens.
     pub(crate) failures: Failures,
+    /// Other issuers of tokens.
+    pub(crate) issuers: Issuers,
     /// Answers by status class.
     pub(crate) counters: Counters,
     router: Router,
@@ -144,6 +148,7 @@ impl Api {
             site,
             listeners: Listeners::default(),
             failures: Failures::default(),
+            issuers: Issuers::default(),
             counters: Counters::default(),
             router: Router::new(routes::table()),
         })

@@ -140,6 +140,11 @@ impl Tokens {
         Ok(caller)
     }
 
+    /// Whether a token of another issuer was taken back, by its `jti`.
+    pub(crate) fn is_taken_back(&self, token: &Facts) -> bool {
+        token.id.as_ref().is_some_and(|id| self.revocations.has(&format!("jti/{id}")))
+    }
+
     /// Forgets everything that was verified.
     fn begin_generation(&self) {
         self.generation.set(self.generation.get() + 1);

@@ -21,6 +21,7 @@ use tokio_rustls::TlsConnector;
 
 use super::failure::Failure;
 use super::settings::Settings;
+use crate::web::SYSTEM_BUNDLES;
 
 /// A client with its settings.
 #[derive(Debug)]
@@ -272,5 +273,3 @@ pub(super) fn encode(text: &str) -> String {
 
 /// More than a thousand volumes with long lists of hosts.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// Where distributions keep the certificates that they trust.
-const SYSTEM_BUNDLES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];

@@ -9,6 +9,7 @@ use super::Environment;
 use super::context::Contexts;
 use super::duration::format_time;
 use super::failure::Failure;
+use super::login;
 use crate::auth::{Role, claimed_roles, expiry};
 use crate::config_file;
 use crate::serve::options::default_state;
@@ -104,7 +105,8 @@ impl ClientArgs {
         let named = |name: &str| environment(name).filter(|text| !text.is_empty());
         let context = Contexts::read(environment)?.current();
         let jwt = self.jwt.or_else(|| named("FERRULE_JWT")).or_else(|| named("LIGHTOS_JWT"));
-        let jwt = jwt.or_else(|| context.as_ref().map(|context| context.token.clone())).or(file.jwt);
+        let jwt = jwt.or_else(|| context.as_ref().map(|context| context.token.clone()));
+        let jwt = jwt.or_else(|| login::token(environment)).or(file.jwt);
         let chosen = context.and_then(|context| context.endpoint);
         let mut trusted: Vec<PathBuf> = self.ca_cert.or(file.ca_cert).into_iter().collect();
         let token = match jwt.as_deref().map(|text| (text, text.strip_prefix('@'))) {

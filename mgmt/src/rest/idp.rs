@@ -11,9 +11,10 @@ use uuid::Uuid;
 use super::error::ApiError;
 use super::request::Request;
 use super::schema::site;
+use super::settings::Flag;
 use super::{Api, Reply, rules};
 use crate::auth::{Caller, Resource, Scope, Verb};
-use crate::metadata::{Found, Kept, Kind};
+use crate::metadata::{Found, Kept, Kind, Records};
 
 pub(crate) use clients::ClientConf;
 pub(crate) use maps::AuthMap;
@@ -75,7 +76,7 @@ pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
     }
     rules::room(others.len(), IDPS_MAX, "identity providers")?;
     api.records.create(&idp).await?;
-    answer(&idp)
+    answer(&api, &idp)
 }
 
 /// `PUT /api/v2/cluster/IdpConfiguration`: what is absent stays.
@@ -96,21 +97,21 @@ pub(super) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Re
         idp.proxy = proxy(body.proxy)?;
     }
     api.records.replace(&idp, found.revision).await?;
-    answer(&idp)
+    answer(&api, &idp)
 }
 
 /// `GET /api/v2/cluster/IdpConfiguration`.
 pub(super) async fn list(api: Rc<Api>, caller: Caller, _: Request) -> Result<Reply, ApiError> {
     caller.permit(Resource::IdpConfigurations, Verb::List, Scope::Cluster)?;
     let found = api.records.list::<IdpConfiguration>("");
-    let idp_configurations = found.iter().map(|found| Body::of(&found.value)).collect();
+    let idp_configurations = found.iter().map(|found| Body::of(&api, &found.value)).collect();
     Reply::message(&site::LIST_IDP_CONFIGURATIONS_RESPONSE, &List { idp_configurations })
 }
 
 /// `GET /api/v2/cluster/IdpConfiguration/{name}`.
 pub(super) async fn get(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
     caller.permit(Resource::IdpConfigurations, Verb::Get, Scope::Cluster)?;
-    answer(&find(&api, request.variable("name"))?.value)
+    answer(&api, &find(&api, request.variable("name"))?.value)
 }
 
 /// `DELETE /api/v2/cluster/IdpConfiguration/{name}`: only one that nothing refers to.
@@ -132,17 +133,29 @@ pub(super) async fn delete(api: Rc<Api>, caller: Caller, request: Request) -> Re
 }
 
 /// `POST /api/v2/cluster/federatedAuthentication/enable`.
-pub(super) async fn enable(_: Rc<Api>, caller: Caller, _: Request) -> Result<Reply, ApiError> {
+pub(super) async fn enable(api: Rc<Api>, caller: Caller, _: Request) -> Result<Reply, ApiError> {
     caller.permit(Resource::Authentications, Verb::Update, Scope::Cluster)?;
-    Err(ApiError::unimplemented(
-        "this server does not fetch the keys of identity providers yet; register their keys as credentials with an issuer",
-    ))
+    turn(&api, true).await
 }
 
-/// `POST /api/v2/cluster/federatedAuthentication/disable`: it is.
-pub(super) async fn disable(_: Rc<Api>, caller: Caller, _: Request) -> Result<Reply, ApiError> {
+/// `POST /api/v2/cluster/federatedAuthentication/disable`.
+pub(super) async fn disable(api: Rc<Api>, caller: Caller, _: Request) -> Result<Reply, ApiError> {
     caller.permit(Resource::Authentications, Verb::Update, Scope::Cluster)?;
+    turn(&api, false).await
+}
+
+async fn turn(api: &Api, enabled: bool) -> Result<Reply, ApiError> {
+    if enabled && api.records.count(Kind::IdpClientConf) == 0 {
+        let message = "make an identity provider and a client configuration of it first";
+        return Err(ApiError::precondition(message));
+    }
+    api.records.write(&Flag { name: FLAG.to_owned(), enabled }).await?;
     Ok(Reply::done())
+}
+
+/// Whether tokens of other issuers are taken.
+pub(super) fn is_enabled(records: &Records) -> bool {
+    records.get::<Flag>(FLAG).is_some_and(|found| found.value.enabled)
 }
 
 fn find(api: &Api, name: &str) -> Result<Found<IdpConfiguration>, ApiError> {
@@ -156,7 +169,7 @@ fn issuer_url(text: &str) -> Result<String, ApiError> {
         ApiError::invalid("idpIssuerURL: expected an https URL without query, such as https://idp.example")
     };
     let uri: hyper::Uri = text.parse().map_err(|_| wrong())?;
-    let right = uri.scheme_str() == Some("https") && uri.host().is_some() && uri.query().is_none();
+    let right = crate::web::is_private(text) && uri.query().is_none();
     if right && !text.contains('#') && text.len() <= 1024 { Ok(text.to_owned()) } else { Err(wrong()) }
 }
 
@@ -177,8 +190,8 @@ fn proxy(proxy: Option<Proxy>) -> Result<Option<Proxy>, ApiError> {
     }
 }
 
-fn answer(idp: &IdpConfiguration) -> Result<Reply, ApiError> {
-    Reply::message(&site::IDP_CONFIGURATION, &Body::of(idp))
+fn answer(api: &Api, idp: &IdpConfiguration) -> Result<Reply, ApiError> {
+    Reply::message(&site::IDP_CONFIGURATION, &Body::of(api, idp))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -207,10 +220,10 @@ struct Body {
 }
 
 impl Body {
-    fn of(idp: &IdpConfiguration) -> Self {
-        // Nobody has asked the provider yet.
-        Self { idp: idp.clone(), state: "Unknown" }
+    fn of(api: &Api, idp: &IdpConfiguration) -> Self {
+        Self { idp: idp.clone(), state: api.issuers.state(&idp.issuer) }
     }
 }
 
+const FLAG: &str = "federated-authentication";
 const IDPS_MAX: usize = 8;

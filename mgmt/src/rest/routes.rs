@@ -5,8 +5,9 @@ use hyper::Method;
 use super::router::{Handler, Route};
 use super::schema::{self, requests, site, tenants};
 use super::{
-    access, admin, cluster, devices, encryption, events, federation, hosts, idp, logs, metrics, openapi,
-    policies, projects, roles, schedules, servers, settings, snapshots, trusted, users, vault, volumes,
+    access, admin, cluster, devices, encryption, events, federated, federation, hosts, idp, logs, metrics,
+    openapi, policies, projects, roles, schedules, servers, settings, snapshots, trusted, users, vault,
+    volumes,
 };
 
 /// Every route that this server serves.
@@ -199,6 +200,7 @@ macro_rules! further {
 /// Outside the contract: users, logins, roles that issue tokens.
 fn token_routes() -> Vec<Route> {
     vec![
+        open!(GET "/auth/federation" DescribeFederation(schema::EMPTY) -> schema::ANY, [] => federated::describe),
         open!(GET "/login" GetLogin(schema::ANY) -> schema::STREAM, [] => users::login_page),
         open!(POST "/login" LogIn(schema::ANY) -> schema::STREAM, [] => users::log_in),
         open!(POST "/logout" LogOut(schema::ANY) -> schema::STREAM, [] => users::log_out),

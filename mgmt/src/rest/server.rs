@@ -25,8 +25,8 @@ use super::deadline::Deadline;
 use super::error::{ApiError, Code};
 use super::request::{Query, Request};
 use super::router::{Handler, NoMatch};
-use super::{Api, Body, Reply, schema, users, vault};
-use crate::auth::Caller;
+use super::{Api, Body, Reply, federated, schema, users, vault};
+use crate::auth::{Caller, TokenError};
 use crate::events::Audit;
 
 /// A server that runs until it is told to stop.
@@ -169,8 +169,8 @@ async fn answer(
     audit.operation = Some(route.operation);
     // The token comes before everything else: a stranger cannot make the server read a body.
     let caller = match route.handler {
-        Handler::Open(_) => authenticate(api, request.headers(), audit.peer).ok(),
-        Handler::Token(_) => Some(authenticate(api, request.headers(), audit.peer)?),
+        Handler::Open(_) => authenticate(api, request.headers(), audit.peer).await.ok(),
+        Handler::Token(_) => Some(authenticate(api, request.headers(), audit.peer).await?),
     };
     audit.subject = caller.as_ref().map(|caller| caller.subject().to_owned());
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
@@ -197,13 +197,13 @@ async fn answer(
     }
 }
 
-fn authenticate(api: &Api, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<Caller, ApiError> {
+async fn authenticate(api: &Api, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<Caller, ApiError> {
     let now = Instant::now();
     if peer.is_some_and(|peer| !api.failures.admits(peer, now)) {
         let message = "too many requests with wrong tokens came from this address; wait, then try again";
         return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted, message));
     }
-    identify(api, headers).inspect_err(|_| {
+    identify(api, headers).await.inspect_err(|_| {
         // Whoever shows no token at all guesses nothing.
         if headers.contains_key(AUTHORIZATION) || headers.contains_key("x-vault-token") {
             peer.into_iter().for_each(|peer| api.failures.count(peer, now));
@@ -211,11 +211,11 @@ fn authenticate(api: &Api, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<
     })
 }
 
-fn identify(api: &Api, headers: &HeaderMap) -> Result<Caller, ApiError> {
+async fn identify(api: &Api, headers: &HeaderMap) -> Result<Caller, ApiError> {
     let vault = headers.get("x-vault-token").and_then(|token| token.to_str().ok());
     let Some(value) = headers.get(AUTHORIZATION) else {
         if let Some(token) = vault {
-            return verify(api, token.trim());
+            return verify(api, token.trim()).await;
         }
         let login = users::cookie_of(headers);
         let hint = match login {
@@ -230,11 +230,16 @@ fn identify(api: &Api, headers: &HeaderMap) -> Result<Caller, ApiError> {
     });
     let token =
         token.ok_or_else(|| ApiError::unauthenticated("Authorization is not of the form Bearer <token>"))?;
-    verify(api, token)
+    verify(api, token).await
 }
 
-fn verify(api: &Api, token: &str) -> Result<Caller, ApiError> {
-    api.tokens.verify(token, &api.directory).map_err(|error| {
+async fn verify(api: &Api, token: &str) -> Result<Caller, ApiError> {
+    let mut outcome = api.tokens.verify(token, &api.directory);
+    // No key of this cluster's own: perhaps it is of an issuer whose tokens are taken.
+    if let Err(TokenError::KeyId | TokenError::UnknownKey(_)) = outcome {
+        outcome = federated::verify(api, token).await.unwrap_or(outcome);
+    }
+    outcome.map_err(|error| {
         tracing::info!(%error, "a token was refused");
         error.into()
     })

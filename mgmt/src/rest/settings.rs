@@ -26,9 +26,11 @@ struct Value {
 
 /// A feature that was turned on or off.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-struct Flag {
-    name: String,
-    enabled: bool,
+pub(super) struct Flag {
+    /// Its name, also its key.
+    pub(super) name: String,
+    /// Whether it is on.
+    pub(super) enabled: bool,
 }
 
 struct Parameter {
