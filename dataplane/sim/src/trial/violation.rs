@@ -78,7 +78,7 @@ pub enum Violation {
         shard: usize,
         /// Live bytes that it counted while it ran.
         ran: u64,
-        /// Live bytes that it found at the next start.
+        /// Live bytes that a walk through its map found.
         found: u64,
     },
     /// A command that was asked for behind a fence had success.

@@ -136,6 +136,11 @@ impl Checkpoint {
         }
     }
 
+    /// Bytes of the manifest.
+    pub(super) fn manifest_bytes(&self) -> u64 {
+        self.chunks.iter().map(|(_, bytes)| bytes).sum()
+    }
+
     fn is_idle(&self) -> bool {
         matches!(self.state, CheckpointState::Idle)
     }

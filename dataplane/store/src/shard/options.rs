@@ -101,8 +101,6 @@ pub struct ShardStats {
     pub summarized_batches: u64,
     /// Bytes that recovery read.
     pub recovery_read_bytes: u64,
-    /// Live bytes that recovery counted.
-    pub recovered_live_bytes: u64,
     /// Map pages that [`super::Shard::diff`] looked at.
     pub diff_pages: u64,
     /// Bytes of live blocks and map pages in the log, what several images share counted once.

@@ -533,7 +533,6 @@ impl<B: Buffer> Shard<B> {
             return Err(failure);
         }
         self.space.recount();
-        self.stats.recovered_live_bytes = self.space.live_bytes();
         #[cfg_attr(not(feature = "planted"), expect(unused_mut, reason = "changed by planted faults alone"))]
         let mut epoch = root.epoch + 1;
         #[cfg(feature = "planted")]
