@@ -119,7 +119,6 @@ planted! {
     forgotten_forks_are_caught: ForgetForks,
     a_checkpoint_across_a_fork_is_caught: CheckpointAcrossForks,
     a_fork_without_a_flush_is_caught: ForkWithoutFlush,
-    a_page_that_one_tree_learns_of_is_caught: TellOneParent,
 }
 
 #[test]

@@ -147,11 +147,6 @@ impl Map {
             let is_passed = is_written && self.page(at).level == level + 1;
             if is_clean || is_passed {
                 // Another tree's way led there first: here its new place is still to be written.
-                #[cfg(feature = "planted")]
-                if self.planted == Some(crate::shard::Planted::TellOneParent) {
-                    self.arena.page_mut(at).bits &= !(1 << slot);
-                    continue;
-                }
                 self.touch(at, 0);
                 if is_clean {
                     self.arena.page_mut(at).bits &= !(1 << slot);

@@ -49,13 +49,11 @@ pub enum Planted {
     CheckpointAcrossForks,
     /// A fork is answered before it is safe from a power cut.
     ForkWithoutFlush,
-    /// A page that several trees share is written, and one of them learns its new place.
-    TellOneParent,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 23] = [
         Self::AcknowledgeBeforeWritten,
         Self::AcknowledgeOutOfOrder,
         Self::FlushNothing,
@@ -79,6 +77,5 @@ impl Planted {
         Self::ForgetForks,
         Self::CheckpointAcrossForks,
         Self::ForkWithoutFlush,
-        Self::TellOneParent,
     ];
 }
