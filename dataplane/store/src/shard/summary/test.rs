@@ -1,3 +1,5 @@
+//! What is written is read back, and nothing else is.
+
 use super::*;
 use crate::pool::{Geometry, Identity};
 use crate::record::RecordWriter;
