@@ -289,12 +289,10 @@ impl Trial {
         if self.plan.decay_bits > 0 {
             return self.decay();
         }
-        if self.plan.images > 0 {
-            // Once more, without a crash, so that there is something to count.
-            self.load()?;
-            self.settle_requests()?;
-            self.check_counts()?;
-        }
+        // Once more, without a crash, so that there is something to count.
+        self.load()?;
+        self.settle_requests()?;
+        self.check_counts()?;
         self.drop_everything()?;
         self.check_mapped()?;
         self.stop()?;
