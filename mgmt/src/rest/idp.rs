@@ -163,7 +163,8 @@ fn find(api: &Api, name: &str) -> Result<Found<IdpConfiguration>, ApiError> {
     found.ok_or_else(|| ApiError::not_found(format!("identity provider {name} does not exist")))
 }
 
-/// An issuer is an HTTPS URL without query and fragment. OpenID Connect Discovery 1.0, section 2.
+/// An issuer is an HTTPS URL without query and fragment (OpenID Connect Discovery 1.0, section 2); on the same machine
+/// HTTP will do.
 fn issuer_url(text: &str) -> Result<String, ApiError> {
     let wrong = || {
         ApiError::invalid("idpIssuerURL: expected an https URL without query, such as https://idp.example")

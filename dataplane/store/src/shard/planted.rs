@@ -52,6 +52,19 @@ pub enum Planted {
 }
 
 impl Planted {
+    /// Those that show only where there are forks.
+    pub const OF_IMAGES: [Self; 9] = [
+        Self::FreeShared,
+        Self::KeepShared,
+        Self::CopyInSilence,
+        Self::MoveInOneImage,
+        Self::DropConnections,
+        Self::ForgetCliques,
+        Self::ForgetForks,
+        Self::CheckpointAcrossForks,
+        Self::ForkWithoutFlush,
+    ];
+
     /// All of them.
     pub const ALL: [Self; 23] = [
         Self::AcknowledgeBeforeWritten,
