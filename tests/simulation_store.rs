@@ -117,7 +117,6 @@ planted! {
     images_that_a_drop_left_apart_are_caught: DropConnections,
     forgotten_cliques_are_caught: ForgetCliques,
     forgotten_forks_are_caught: ForgetForks,
-    a_checkpoint_across_a_fork_is_caught: CheckpointAcrossForks,
     a_fork_without_a_flush_is_caught: ForkWithoutFlush,
 }
 

@@ -365,10 +365,6 @@ impl<B: Buffer> Shard<B> {
             Change::Fork { image, read_only } => {
                 map.fork(volume, image, read_only, lsn);
                 self.order.forking.retain(|&forking| forking != image);
-                #[cfg(feature = "planted")]
-                if self.options.planted == Some(super::Planted::CheckpointAcrossForks) {
-                    return;
-                }
                 self.checkpoint.on_fork(self.log.settled);
             }
         }

@@ -45,15 +45,13 @@ pub enum Planted {
     ForgetCliques,
     /// Replay makes no images.
     ForgetForks,
-    /// A checkpoint goes on across a fork.
-    CheckpointAcrossForks,
     /// A fork is answered before it is safe from a power cut.
     ForkWithoutFlush,
 }
 
 impl Planted {
     /// Those that show only where there are forks.
-    pub const OF_IMAGES: [Self; 9] = [
+    pub const OF_IMAGES: [Self; 8] = [
         Self::FreeShared,
         Self::KeepShared,
         Self::CopyInSilence,
@@ -61,12 +59,11 @@ impl Planted {
         Self::DropConnections,
         Self::ForgetCliques,
         Self::ForgetForks,
-        Self::CheckpointAcrossForks,
         Self::ForkWithoutFlush,
     ];
 
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 22] = [
         Self::AcknowledgeBeforeWritten,
         Self::AcknowledgeOutOfOrder,
         Self::FlushNothing,
@@ -88,7 +85,6 @@ impl Planted {
         Self::DropConnections,
         Self::ForgetCliques,
         Self::ForgetForks,
-        Self::CheckpointAcrossForks,
         Self::ForkWithoutFlush,
     ];
 }
