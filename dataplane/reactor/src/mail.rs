@@ -362,4 +362,46 @@ mod tests {
         a.flush(|_, _| woken += 1);
         assert_eq!(woken, 1);
     }
+
+    #[test]
+    fn a_bell_that_is_heard_after_its_mail_was_taken_wakes_again() {
+        use std::time::Duration;
+
+        use io::{Clock as _, Event, Io as _};
+
+        use crate::{Cpu, DriveSet, Features, Placement, ReactorConfig};
+
+        let patience = Duration::from_secs(20);
+        for features in [Features::all(), Features::none()] {
+            let config = ReactorConfig {
+                features,
+                arena_bytes: 16 << 20,
+                pin: false,
+                ..ReactorConfig::new(DriveSet::none(), 1)
+            };
+            let reactors = vec![Cpu { number: 0, core: 0, node: 0 }];
+            let placement = Placement { reactors, others: Vec::new(), nodes: 1 };
+            let built = crate::build::<u64>(&config, &placement).unwrap();
+            let mut reactor = built.seeds.into_iter().next().unwrap().start().unwrap();
+            let mut events = Vec::new();
+            // The reactor listens; then the bell rings for mail that it has already found by itself.
+            reactor.poll(Some(reactor.now()), &mut events).unwrap();
+            let office = Arc::clone(&reactor.office);
+            office.bell(ReactorId(0)).ring();
+            let (poster, watched) = (built.poster, Arc::clone(&office));
+            let management = std::thread::spawn(move || {
+                while !watched.boxes[0].sleeping.load(Ordering::SeqCst) {
+                    std::hint::spin_loop();
+                }
+                poster.post(ReactorId(0), 7).unwrap();
+            });
+            let deadline = reactor.now() + patience;
+            while events.is_empty() && reactor.now() < deadline {
+                reactor.poll(Some(deadline), &mut events).unwrap();
+            }
+            management.join().unwrap();
+            assert!(matches!(events[..], [Event::Mail { from: None, message: 7 }]), "{features}");
+            assert!(reactor.now() < deadline, "{features}: it slept over its mail");
+        }
+    }
 }

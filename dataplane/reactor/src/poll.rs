@@ -153,6 +153,13 @@ impl<M: Send + 'static> Reactor<M> {
         let is_starved = refused != self.counters.refused_seen;
         self.counters.refused_seen = refused;
         loop {
+            // What was taken since the last look without an event may have left something to queue, the bell above all:
+            // a reactor that sleeps without listening is woken by nobody.
+            self.prepare();
+            self.collect(events);
+            if events.len() > before {
+                return Ok(());
+            }
             let now = self.clock.read();
             let is_due = deadline.is_some_and(|deadline| deadline <= now);
             if is_due || !self.desk.fall_asleep() {
@@ -175,11 +182,6 @@ impl<M: Send + 'static> Reactor<M> {
                 return Ok(());
             }
             self.trim(self.clock.read());
-            self.prepare();
-            self.collect(events);
-            if events.len() > before {
-                return Ok(());
-            }
         }
     }
 
