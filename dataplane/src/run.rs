@@ -76,7 +76,7 @@ impl DataPlane {
             return Err(StartError::Empty);
         }
         let drives = DriveSet::open(&specs(config))?;
-        let placement = Placement::choose(&cores(&config.reactors), drives.node())?;
+        let placement = Placement::choose(&cores(&config.reactors), &drives.nodes())?;
         let mut reactors = ReactorConfig::new(drives.clone(), placement.reactors.len());
         reactors.features = Features::all_but(config.ring_features_off.iter().map(String::as_str))?;
         let r2t_bytes_max = reactors.arena_bytes / 4;
@@ -129,8 +129,8 @@ impl DataPlane {
     pub fn explain_placement(config: &Config) -> Result<String, PlacementError> {
         let nodes: Vec<Option<u32>> =
             config.pool.iter().map(|drive| reactor::node_of_path(&drive.path)).collect();
-        let near = nodes.iter().copied().flatten().next();
-        let placement = Placement::choose(&cores(&config.reactors), near)?;
+        let near: Vec<u32> = nodes.iter().copied().flatten().collect();
+        let placement = Placement::choose(&cores(&config.reactors), &near)?;
         Ok(explain(config, &nodes, &placement))
     }
 

@@ -208,10 +208,10 @@ impl DriveSet {
         self.drives.iter()
     }
 
-    /// The NUMA node of the first drive that has one.
+    /// The NUMA nodes of the drives that have one, in their order.
     #[must_use]
-    pub fn node(&self) -> Option<u32> {
-        self.drives.iter().find_map(|drive| drive.node)
+    pub fn nodes(&self) -> Vec<u32> {
+        self.drives.iter().filter_map(|drive| drive.node).collect()
     }
 }
 

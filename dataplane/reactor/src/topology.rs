@@ -32,11 +32,11 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// Chooses among the CPUs that this process may use, those near NUMA node `near` first.
+    /// Chooses among the CPUs that this process may use, those near the NUMA nodes `near` first, which take turns.
     ///
     /// # Errors
     /// When CPUs are asked for that are not there.
-    pub fn choose(cores: &Cores, near: Option<u32>) -> Result<Self, PlacementError> {
+    pub fn choose(cores: &Cores, near: &[u32]) -> Result<Self, PlacementError> {
         choose::choose(&cpus(), cores, near)
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use io::DriveShape;
 
@@ -10,6 +10,8 @@ use super::{DriveErrorKind, DriveKind};
 
 const BLOCK_MIN: u32 = 512;
 const BLOCK_MAX: u32 = 4096;
+/// Devices that lie on devices, at most: a partition of a logical volume on an array is three deep.
+const DEVICE_DEPTH_MAX: u32 = 6;
 
 /// Finds block size and cache of an opened drive.
 pub(super) fn shape(
@@ -42,12 +44,38 @@ pub(super) fn shape(
 
 /// The NUMA node of the device that carries the drive.
 pub(super) fn node(metadata: &Metadata, kind: DriveKind) -> Option<u32> {
-    let device = device_folder(metadata, kind)?;
-    device.ancestors().find_map(|folder| {
+    node_of_device(&device_folder(metadata, kind)?, DEVICE_DEPTH_MAX)
+}
+
+/// The NUMA node of a device's folder in /sys, or of the devices that carry it: a multipath NVMe namespace belongs to a
+/// subsystem, whose controllers are beside it; what the device mapper or md makes has its parts in `slaves`.
+fn node_of_device(device: &Path, depth: u32) -> Option<u32> {
+    let own = device.ancestors().find_map(|folder| {
         let node = read(folder.join("numa_node"))?;
         // Devices without a node say -1.
         node.parse::<u32>().ok()
-    })
+    });
+    if own.is_some() || depth == 0 {
+        return own;
+    }
+    let whole = if device.join("partition").exists() { device.parent()? } else { device };
+    let parts = links_in(&whole.join("slaves"));
+    let controllers = || links_in(whole.parent().unwrap_or(whole));
+    let carriers = if parts.is_empty() { controllers() } else { parts };
+    carriers.iter().find_map(|carrier| node_of_device(carrier, depth - 1))
+}
+
+/// Where the symbolic links of a folder lead, by name. Folders of devices have links to what they belong to as well:
+/// those of subsystems and drivers are none of a device.
+fn links_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut links: Vec<PathBuf> = entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()))
+        .map(|entry| entry.path())
+        .filter(|path| path.file_name().is_some_and(|name| name != "subsystem" && name != "driver"))
+        .collect();
+    links.sort();
+    links.iter().filter_map(|link| std::fs::canonicalize(link).ok()).collect()
 }
 
 /// True where 512 bytes can be read at an odd multiple of 512: the only way to ask that every kernel has.

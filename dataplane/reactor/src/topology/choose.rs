@@ -1,6 +1,6 @@
 //! Chooses cores for reactors: a plan from a list of CPUs, without looking at the machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Cpu, Placement};
 
@@ -51,7 +51,7 @@ pub enum PlacementError {
     },
 }
 
-pub(super) fn choose(cpus: &[Cpu], cores: &Cores, near: Option<u32>) -> Result<Placement, PlacementError> {
+pub(super) fn choose(cpus: &[Cpu], cores: &Cores, near: &[u32]) -> Result<Placement, PlacementError> {
     let reactors = match cores {
         Cores::Auto => {
             let best = in_order(cpus, near);
@@ -82,22 +82,38 @@ pub(super) fn choose(cpus: &[Cpu], cores: &Cores, near: Option<u32>) -> Result<P
     Ok(Placement { reactors, others, nodes })
 }
 
-/// Best first: a CPU of every physical core before second ones, those near the drive before others, and the first
-/// core of all last, because that is where the system's own interrupts and the management thread are.
-fn in_order(cpus: &[Cpu], near: Option<u32>) -> Vec<Cpu> {
+/// Best first: a CPU of every physical core before second ones, those near drives before others, and the first core of
+/// all last, because that is where the system's own interrupts and the management thread are. The nodes in `near` take
+/// turns, so that each has reactors before one has many.
+fn in_order(cpus: &[Cpu], near: &[u32]) -> Vec<Cpu> {
     let first_core = cpus.iter().min_by_key(|cpu| cpu.number).map(|cpu| cpu.core);
     let mut seen = BTreeSet::new();
     let mut ranked: Vec<_> = cpus
         .iter()
         .map(|cpu| {
             let is_second = !seen.insert(cpu.core);
-            let is_far = near.is_some_and(|near| near != cpu.node);
+            let place = near.iter().position(|node| *node == cpu.node);
+            let is_far = place.is_none() && !near.is_empty();
             let is_first_core = first_core == Some(cpu.core);
-            ((is_second, is_far, is_first_core, cpu.number), *cpu)
+            ((is_second, is_far, is_first_core), place, *cpu)
         })
         .collect();
-    ranked.sort_by_key(|(rank, _)| *rank);
-    ranked.into_iter().map(|(_, cpu)| cpu).collect()
+    ranked.sort_by_key(|(rank, _, cpu)| (*rank, cpu.number));
+    let mut turns = BTreeMap::new();
+    let mut in_turn: Vec<_> = ranked
+        .into_iter()
+        .map(|(rank, place, cpu)| {
+            // What has no drive has no turn: there, neighbours follow each other.
+            let turn = place.map_or(0, |place| {
+                let next: &mut u32 = turns.entry((rank, place)).or_default();
+                *next += 1;
+                *next
+            });
+            ((rank, turn, place, cpu.number), cpu)
+        })
+        .collect();
+    in_turn.sort_by_key(|(rank, _)| *rank);
+    in_turn.into_iter().map(|(_, cpu)| cpu).collect()
 }
 
 fn listed(cpus: &[Cpu], list: &[u32]) -> Result<Vec<Cpu>, PlacementError> {
@@ -135,15 +151,24 @@ mod tests {
 
     #[test]
     fn physical_cores_near_the_drive_come_first_and_one_is_left() {
-        let placement = choose(&machine(4), &Cores::Auto, Some(1)).unwrap();
+        let placement = choose(&machine(4), &Cores::Auto, &[1]).unwrap();
         assert_eq!(numbers(&placement), [2, 3, 1]);
         assert!(placement.others.contains(&0));
         assert_eq!(placement.nodes, 2);
     }
 
     #[test]
+    fn nodes_that_have_drives_take_turns() {
+        let machine = machine(8);
+        assert_eq!(numbers(&choose(&machine, &Cores::Count(2), &[1, 0]).unwrap()), [4, 1]);
+        assert_eq!(numbers(&choose(&machine, &Cores::Count(2), &[0, 1]).unwrap()), [1, 4]);
+        assert_eq!(numbers(&choose(&machine, &Cores::Auto, &[0, 1]).unwrap()), [1, 4, 2, 5, 3, 6, 7]);
+        assert_eq!(numbers(&choose(&machine, &Cores::Count(5), &[0]).unwrap()), [1, 2, 3, 0, 4]);
+    }
+
+    #[test]
     fn second_cpus_of_a_core_come_after_all_first_ones() {
-        let placement = choose(&machine(2), &Cores::Count(4), None).unwrap();
+        let placement = choose(&machine(2), &Cores::Count(4), &[]).unwrap();
         assert_eq!(numbers(&placement), [1, 0, 3, 2]);
         assert_eq!(placement.others, [0, 1, 2, 3]);
     }
@@ -151,22 +176,22 @@ mod tests {
     #[test]
     fn two_cores_run_one_reactor_unless_told_otherwise() {
         let cpus: Vec<_> = (0..2).map(|number| Cpu { number, core: number, node: 0 }).collect();
-        assert_eq!(numbers(&choose(&cpus, &Cores::Auto, None).unwrap()), [1]);
-        assert_eq!(numbers(&choose(&cpus[..1], &Cores::Auto, None).unwrap()), [0]);
-        assert_eq!(numbers(&choose(&cpus, &Cores::Count(2), None).unwrap()), [1, 0]);
-        assert_eq!(numbers(&choose(&cpus, &Cores::List(vec![0]), None).unwrap()), [0]);
+        assert_eq!(numbers(&choose(&cpus, &Cores::Auto, &[]).unwrap()), [1]);
+        assert_eq!(numbers(&choose(&cpus[..1], &Cores::Auto, &[]).unwrap()), [0]);
+        assert_eq!(numbers(&choose(&cpus, &Cores::Count(2), &[]).unwrap()), [1, 0]);
+        assert_eq!(numbers(&choose(&cpus, &Cores::List(vec![0]), &[]).unwrap()), [0]);
     }
 
     #[test]
     fn what_cannot_be_had_is_refused_clearly() {
         let cpus = machine(2);
-        assert_eq!(choose(&cpus, &Cores::Count(0), None), Err(PlacementError::None));
-        assert_eq!(choose(&cpus, &Cores::List(Vec::new()), None), Err(PlacementError::None));
-        let error = choose(&cpus, &Cores::Count(5), None).unwrap_err();
+        assert_eq!(choose(&cpus, &Cores::Count(0), &[]), Err(PlacementError::None));
+        assert_eq!(choose(&cpus, &Cores::List(Vec::new()), &[]), Err(PlacementError::None));
+        let error = choose(&cpus, &Cores::Count(5), &[]).unwrap_err();
         assert_eq!(error, PlacementError::TooMany { wanted: 5, allowed: 4 });
-        let error = choose(&cpus, &Cores::List(vec![1, 9]), None).unwrap_err();
+        let error = choose(&cpus, &Cores::List(vec![1, 9]), &[]).unwrap_err();
         assert_eq!(error, PlacementError::Unknown { cpu: 9, allowed: vec![0, 1, 2, 3] });
-        let error = choose(&cpus, &Cores::List(vec![1, 1]), None).unwrap_err();
+        let error = choose(&cpus, &Cores::List(vec![1, 1]), &[]).unwrap_err();
         assert_eq!(error, PlacementError::Twice { cpu: 1 });
     }
 }
