@@ -20,6 +20,8 @@ pub(crate) struct Done {
     pub(crate) iops: f64,
     /// Mean latency of the whole of a command in microseconds.
     pub(crate) mean_us: f64,
+    /// 99 % take no longer.
+    pub(crate) p99_us: f64,
 }
 
 impl Raw {
@@ -64,7 +66,9 @@ impl Raw {
                 let side =
                     if job["read"]["total_ios"].as_u64() > Some(0) { &job["read"] } else { &job["write"] };
                 let field = |value: &Value| value.as_f64().unwrap_or(0.0);
-                Ok(Done { iops: field(&side["iops"]), mean_us: field(&side["lat_ns"]["mean"]) / 1e3 })
+                let p99_us = field(&side["clat_ns"]["percentile"]["99.000000"]) / 1e3;
+                let mean_us = field(&side["lat_ns"]["mean"]) / 1e3;
+                Ok(Done { iops: field(&side["iops"]), mean_us, p99_us })
             }
             _ => Err(format!("fio failed: {}", String::from_utf8_lossy(&output.stderr).trim())),
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use dataplane::load::{self, LoadOptions, LoadReport, Pattern};
-use tests::association::{Association, Identity};
+use tests::association::{Association, Identity, Queue};
 use tests::server::{Server, Setup};
 
 /// Sizes of the namespaces, by which they are told apart.
@@ -129,23 +129,46 @@ impl Target {
         if report.is_clean() { Ok(report) } else { Err(format!("commands failed: {:?}", report.errors)) }
     }
 
-    /// Cores in use, and resident memory, with `count` connections that do nothing.
-    pub(crate) fn idle_with(&self, count: u8, time: Duration) -> (f64, u64) {
-        let associations: Vec<_> = (0..count / 2)
-            .map(|number| {
-                let identity = Identity::new(self.server.port, &self.subsystem_nqn, number.wrapping_add(10));
-                let association = Association::connect(&identity);
-                let queue = association.io_queue(1);
-                (association, queue)
-            })
-            .collect();
+    /// Cores in use with `count` connections that do nothing.
+    pub(crate) fn idle_with(&self, count: u8, time: Duration) -> f64 {
+        let associations: Vec<_> = (0..count / 2).map(|number| self.connect(number)).collect();
         std::thread::sleep(Duration::from_millis(500));
         let before = self.server.processor_time();
         std::thread::sleep(time);
         let used = self.server.processor_time().saturating_sub(before);
-        let resident = self.server.resident_bytes();
         drop(associations);
-        (used.as_secs_f64() / time.as_secs_f64(), resident)
+        used.as_secs_f64() / time.as_secs_f64()
+    }
+
+    /// Resident memory before any host comes, and while `hosts` of them, with an admin and an I/O queue each, are
+    /// connected and each has written and read the same place: a block, and what needs an R2T.
+    pub(crate) fn memory_with(&self, hosts: u8) -> (u64, u64) {
+        // One host more: what the first connection needs is the server's, not the connection's.
+        let mut first = self.connect(u8::MAX - 10);
+        self.exchange(&mut first.1);
+        let before = self.server.resident_bytes();
+        let mut associations: Vec<_> = (0..hosts).map(|number| self.connect(number)).collect();
+        for (association, queue) in &mut associations {
+            drop(association.identify(1, 0));
+            self.exchange(queue);
+        }
+        let with = self.server.resident_bytes();
+        drop((associations, first));
+        (before, with)
+    }
+
+    fn exchange(&self, queue: &mut Queue) {
+        for len in [4096, 65_536] {
+            let data = vec![7; len];
+            drop(queue.write(self.ram, 0, 4096, &data).expect_success("write"));
+            assert!(queue.read(self.ram, 0, 4096, len).data == data, "what was written is read");
+        }
+    }
+
+    fn connect(&self, number: u8) -> (Association, Queue) {
+        let association = Association::connect(&self.identity(number.wrapping_add(10)));
+        let queue = association.io_queue(1);
+        (association, queue)
     }
 
     /// The server's process.

@@ -106,10 +106,21 @@ impl Bench {
         self.finish(wanted);
     }
 
-    fn read(&mut self, count: u64) {
+    /// Makes `count` blocks zeros: records and entries of the map, without data.
+    fn zero(&mut self, count: u64) {
         let wanted = self.ended + count;
         for _ in 0..count {
             let block = self.random();
+            self.submit(block, Op::WriteZeroes { fua: false });
+        }
+        self.finish(wanted);
+    }
+
+    /// Reads `count` blocks, each where `place` puts a random one.
+    fn read(&mut self, count: u64, place: fn(u64) -> u64) {
+        let wanted = self.ended + count;
+        for _ in 0..count {
+            let block = place(self.random());
             let buffer = self.drive.allocate(BLOCK, Purpose::Data).expect("memory is not bounded here");
             self.submit(block, Op::Read { buffer });
         }
@@ -146,9 +157,20 @@ fn shard(criterion: &mut Criterion) {
     for batch in [1, 32] {
         group.throughput(Throughput::Elements(batch));
         group.bench_function(format!("read {batch} blocks: map look-up and check"), |bencher| {
-            bencher.iter(|| bench.read(batch));
+            bencher.iter(|| bench.read(batch, |block| block));
         });
     }
+    // What was never written costs a way down the map and nothing else, once its leaf is there for a neighbour.
+    for leaf in (BLOCKS..2 * BLOCKS).step_by(64) {
+        bench.write(vec![(leaf, payload(leaf))]);
+    }
+    group.throughput(Throughput::Elements(32));
+    group.bench_function("read 32 blocks of which none was written: map look-up", |bencher| {
+        bencher.iter(|| bench.read(32, |block| BLOCKS + (block | 1)));
+    });
+    group.bench_function("write zeroes to 32 blocks: log records and map update", |bencher| {
+        bencher.iter(|| bench.zero(32));
+    });
     group.finish();
 }
 
