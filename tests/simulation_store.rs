@@ -118,6 +118,9 @@ planted! {
     forgotten_cliques_are_caught: ForgetCliques,
     forgotten_forks_are_caught: ForgetForks,
     a_fork_without_a_flush_is_caught: ForkWithoutFlush,
+    a_compressed_block_moved_as_a_raw_one_is_caught: MovePackedAsRaw,
+    a_torn_compressed_block_is_caught: IgnoreTornPacked,
+    trust_in_what_decompresses_is_caught: TrustPacked,
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl Bench {
 
     fn submit(&mut self, block: u64, op: Op<HeapBuffer>) {
         let offset = block * BLOCK as u64;
-        let request = Request { tag: block, volume: VOLUME, offset, len: BLOCK as u64, op };
+        let request = Request { tag: block, volume: VOLUME, offset, len: BLOCK as u64, compress: false, op };
         assert!(self.shard.submit(request).is_ok(), "a shard takes what fits its queue");
     }
 

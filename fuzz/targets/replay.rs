@@ -132,7 +132,7 @@ impl Pool {
 
     /// Asks for one thing and waits for the answer.
     fn ask(&mut self, shard: &mut Shard<SimBuffer>, block: u64, op: Op<SimBuffer>) -> (Outcome, Option<SimBuffer>) {
-        let request = Request { tag: block, volume: VolumeId(1), offset: block * 4096, len: 4096, op };
+        let request = Request { tag: block, volume: VolumeId(1), offset: block * 4096, len: 4096, compress: block.is_multiple_of(2), op };
         assert!(shard.submit(request).is_ok(), "one request is not too many");
         for _ in 0..ROUNDS_MAX {
             for output in self.round(shard) {

@@ -377,7 +377,8 @@ where
         for shard in (0..shards).map(store::ShardId) {
             let (offset, work) = work(shard.0);
             let (from, origin) = (self.reactor, Origin::Errand { number, shard: shard.0 });
-            let piece = Piece { from, origin, target: Target::Shard(shard, image), offset, len: 0, work };
+            let target = Target::Shard { shard, image, compress: false };
+            let piece = Piece { from, origin, target, offset, len: 0, work };
             self.route(reactor_of(shard, self.reactors), piece, io);
         }
     }

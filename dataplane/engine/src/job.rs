@@ -254,7 +254,8 @@ impl Cutter {
         let (to, target) = match self.backing {
             Backing::Volume(volume) => {
                 let shard = ShardId(stretch.shard);
-                (reactor_of(shard, self.reactors), Target::Shard(shard, volume.image))
+                let (image, compress) = (volume.image, volume.compression);
+                (reactor_of(shard, self.reactors), Target::Shard { shard, image, compress })
             }
             Backing::Ram | Backing::Null | Backing::Paused => {
                 (ReactorId(stretch.shard), Target::Ram(self.nsid))

@@ -301,8 +301,8 @@ pub(crate) enum Origin {
 /// Where a piece is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// A volume's part in a shard.
-    Shard(ShardId, VolumeId),
+    /// An image's part in a shard, and whether what is written there is compressed.
+    Shard { shard: ShardId, image: VolumeId, compress: bool },
     /// A RAM namespace's part on a reactor.
     Ram(u32),
 }

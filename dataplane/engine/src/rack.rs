@@ -274,11 +274,17 @@ impl<B: Buffer> Rack<B> {
         }
         match piece.target {
             Target::Ram(nsid) => Ok(Some(self.on_ram(nsid, piece, buffer))),
-            Target::Shard(shard, volume) => {
+            Target::Shard { shard, image: volume, compress } => {
                 let place = self.local(shard);
                 let Piece { from, origin, offset, len, work, .. } = piece;
-                let request =
-                    Request { tag: tag(from, origin), volume, offset, len, op: op_of(work, buffer) };
+                let request = Request {
+                    tag: tag(from, origin),
+                    volume,
+                    offset,
+                    len,
+                    compress,
+                    op: op_of(work, buffer),
+                };
                 self.submit(place, request)
             }
         }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod checksum;
+mod codec;
 pub mod directory;
 mod manifest;
 mod map;

@@ -281,6 +281,10 @@ impl PowerCuts {
 pub(crate) struct Rng(u64);
 
 impl Rng {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// The seed is `FERRULE_SEED` where that is set, else `default`; it is printed, and shown when the test fails.
     pub(crate) fn from_env(default: u64) -> Self {
         let seed = std::env::var("FERRULE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(default);

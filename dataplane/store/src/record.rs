@@ -29,7 +29,7 @@
 //! |---|---|---|
 //! | 0 | 1 | kind |
 //! | 1 | 1 | flags: bit 0, the next record belongs to the same request, all or none |
-//! | 2 | 1 | codec of the payload: 0, raw |
+//! | 2 | 1 | codec of the payload: 0, blocks as they are; 1, each behind a prefix, compressed by LZ4 |
 //! | 3 | 1 | level (page) |
 //! | 4 | 4 | count of blocks |
 //! | 8 | 8 | image (the lineage, in a move and a page; the next segment, in a seal) |
@@ -39,18 +39,22 @@
 //!
 //! | kind | adds |
 //! |---|---|
-//! | 1 write | the image's lineage, 8 bytes; a CRC32C for each block |
+//! | 1 write | the image's lineage, 8 bytes; a CRC32C for each block; with a codec, its units of 512 bytes, 1 byte each |
 //! | 2 unmap | the block after the last, 8 bytes |
-//! | 3 move | for each block its birth (LSN, 8 bytes), old place (8 bytes), CRC32C (4 bytes), 4 zero bytes |
+//! | 3 move | for each block its birth (LSN, 8 bytes), old place (8 bytes), CRC32C (4 bytes), with a codec its units (1 byte), zeros |
 //! | 4 page | nothing; pages describe themselves |
 //! | 5 manifest | CRC32C of the payload, 4 bytes, 4 zero bytes |
 //! | 6 seal | nothing; the log goes on at the start of the segment that is named |
 //! | 7 drop volume | nothing |
 //! | 8 fork | the new image, 8 bytes; flag bit 1: it is read-only |
 //!
+//! Blocks of one record lie one behind the other: those that are stored as they are from a multiple of 4096 of the
+//! segment on, compressed ones from a multiple of 512.
+//!
 //! The birth of a block is the LSN of the write record that made it; a move keeps it.
 
 use crate::checksum;
+use crate::codec::{Form, LZ4, RAW_UNITS, UNIT_BYTES};
 use crate::map::Location;
 use crate::pool::bytes::{array, is_zero, put, u16_at, u32_at, u64_at};
 use crate::{BLOCK_BYTES, SegmentId, ShardId, VolumeId};
@@ -94,7 +98,7 @@ pub(crate) struct BatchHeader {
 /// One record of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Record<'a> {
-    Write { volume: VolumeId, lineage: VolumeId, block: u64, more: bool, payload: u32, crcs: Crcs<'a> },
+    Write { volume: VolumeId, lineage: VolumeId, block: u64, more: bool, payload: u32, forms: Forms<'a> },
     Unmap { volume: VolumeId, first: u64, end: u64, more: bool },
     Move { lineage: VolumeId, block: u64, payload: u32, moved: Moved<'a> },
     Page { lineage: VolumeId, level: u8, index: u64, payload: u32, len: u32 },
@@ -104,9 +108,13 @@ pub(crate) enum Record<'a> {
     Fork { volume: VolumeId, image: VolumeId, read_only: bool },
 }
 
-/// Checksums of the blocks of a write.
+/// How the blocks of a write are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Crcs<'a>(&'a [u8]);
+pub(crate) struct Forms<'a> {
+    crcs: &'a [u8],
+    /// None where the blocks are stored as they are.
+    units: &'a [u8],
+}
 
 /// What a move says of each block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +125,7 @@ pub(crate) struct Moved<'a>(&'a [u8]);
 pub(crate) struct MovedBlock {
     pub(crate) birth: u64,
     pub(crate) from: Location,
-    pub(crate) crc: u32,
+    pub(crate) form: Form,
 }
 
 /// These bytes are not what a batch says it is.
@@ -149,8 +157,8 @@ pub(crate) struct RecordReader<'a> {
 }
 
 /// Bytes of a write record of `count` blocks.
-pub(crate) const fn write_record_bytes(count: usize) -> usize {
-    RECORD_BYTES + 8 + (count * 4).next_multiple_of(8)
+pub(crate) const fn write_record_bytes(count: usize, packed: bool) -> usize {
+    RECORD_BYTES + 8 + (count * if packed { 5 } else { 4 }).next_multiple_of(8)
 }
 
 /// Blocks that a volume's part in a shard can have: as many as the levels of a map reach.
@@ -259,22 +267,28 @@ impl<'a> RecordWriter<'a> {
         self.at + record_bytes <= self.bytes.len()
     }
 
-    /// A write of blocks; their checksums follow by [`RecordWriter::crc`], `count` of them.
+    /// A write of `count` blocks with `len` bytes of payload. Their checksums follow by [`RecordWriter::crc`], then of
+    /// compressed ones all their units by [`RecordWriter::units`], then [`RecordWriter::pad`].
     pub(crate) fn write(
         &mut self,
         (volume, lineage): (VolumeId, VolumeId),
         block: u64,
-        count: u32,
+        (count, packed): (u32, bool),
         more: bool,
-        payload: u32,
+        (payload, len): (u32, u32),
     ) {
-        self.head(1, u8::from(more), 0, count, volume.0, block, payload, count * BLOCK_BYTES);
+        self.head(1, u8::from(more), packed, 0, count, volume.0, block, payload, len);
         self.raw(&lineage.0.to_le_bytes());
     }
 
-    /// The checksum of the next block of a write; after the last one comes [`RecordWriter::pad`].
+    /// The checksum of the next block of a write.
     pub(crate) fn crc(&mut self, crc: u32) {
         self.raw(&crc.to_le_bytes());
+    }
+
+    /// The units of the next block of a write.
+    pub(crate) fn units(&mut self, form: Form) {
+        self.raw(&[form.units()]);
     }
 
     /// Fills up to the multiple of 8 at which the next record begins.
@@ -285,42 +299,49 @@ impl<'a> RecordWriter<'a> {
     }
 
     pub(crate) fn unmap(&mut self, volume: VolumeId, first: u64, end: u64, more: bool) {
-        self.head(2, u8::from(more), 0, 0, volume.0, first, 0, 0);
+        self.head(2, u8::from(more), false, 0, 0, volume.0, first, 0, 0);
         self.raw(&end.to_le_bytes());
     }
 
     /// A move of blocks; what is said of each follows by [`RecordWriter::moved`], `count` times.
-    pub(crate) fn begin_move(&mut self, lineage: VolumeId, block: u64, count: u32, payload: u32) {
-        self.head(3, 0, 0, count, lineage.0, block, payload, count * BLOCK_BYTES);
+    pub(crate) fn begin_move(
+        &mut self,
+        lineage: VolumeId,
+        block: u64,
+        (count, packed): (u32, bool),
+        (payload, len): (u32, u32),
+    ) {
+        self.head(3, 0, packed, 0, count, lineage.0, block, payload, len);
     }
 
     pub(crate) fn moved(&mut self, moved: &MovedBlock) {
+        let units = if moved.form.is_packed() { moved.form.units() } else { 0 };
         self.raw(&moved.birth.to_le_bytes());
         self.raw(&moved.from.0.to_le_bytes());
-        self.raw(&moved.crc.to_le_bytes());
-        self.raw(&[0; 4]);
+        self.raw(&moved.form.crc.to_le_bytes());
+        self.raw(&[units, 0, 0, 0]);
     }
 
     pub(crate) fn page(&mut self, lineage: VolumeId, level: u8, index: u64, payload: u32, len: u32) {
-        self.head(4, 0, level, 0, lineage.0, index, payload, len);
+        self.head(4, 0, false, level, 0, lineage.0, index, payload, len);
     }
 
     pub(crate) fn manifest(&mut self, payload: u32, len: u32, crc: u32) {
-        self.head(5, 0, 0, 0, 0, 0, payload, len);
+        self.head(5, 0, false, 0, 0, 0, 0, payload, len);
         self.raw(&crc.to_le_bytes());
         self.raw(&[0; 4]);
     }
 
     pub(crate) fn seal(&mut self, next: SegmentId) {
-        self.head(6, 0, 0, 0, u64::from(next.0), 0, 0, 0);
+        self.head(6, 0, false, 0, 0, u64::from(next.0), 0, 0, 0);
     }
 
     pub(crate) fn drop_volume(&mut self, volume: VolumeId) {
-        self.head(7, 0, 0, 0, volume.0, 0, 0, 0);
+        self.head(7, 0, false, 0, 0, volume.0, 0, 0, 0);
     }
 
     pub(crate) fn fork(&mut self, volume: VolumeId, image: VolumeId, read_only: bool) {
-        self.head(8, if read_only { READ_ONLY } else { 0 }, 0, 0, volume.0, 0, 0, 0);
+        self.head(8, if read_only { READ_ONLY } else { 0 }, false, 0, 0, volume.0, 0, 0, 0);
         self.raw(&image.0.to_le_bytes());
     }
 
@@ -340,6 +361,7 @@ impl<'a> RecordWriter<'a> {
         &mut self,
         kind: u8,
         flags: u8,
+        packed: bool,
         level: u8,
         count: u32,
         volume: u64,
@@ -347,7 +369,7 @@ impl<'a> RecordWriter<'a> {
         payload: u32,
         len: u32,
     ) {
-        self.raw(&[kind, flags, 0, level]);
+        self.raw(&[kind, flags, if packed { LZ4 } else { 0 }, level]);
         self.raw(&count.to_le_bytes());
         self.raw(&volume.to_le_bytes());
         self.raw(&block.to_le_bytes());
@@ -374,27 +396,38 @@ impl<'a> RecordReader<'a> {
         let block = u64_at(head, 16);
         let (payload, len) = (u32_at(head, 24), u32_at(head, 28));
         let known = if head[0] == 8 { READ_ONLY } else { MORE };
-        if flags & !known != 0 || codec != 0 || !self.payload_fits(payload, len) {
+        let packed = codec == LZ4 && matches!(head[0], 1 | 3);
+        if flags & !known != 0 || codec != 0 && !packed || !self.payload_fits(payload, len) {
             return Err(Malformed);
         }
         let more = flags & MORE != 0;
         let blocks_fit = count != 0
-            && Some(len) == count.checked_mul(BLOCK_BYTES)
+            && (packed || Some(len) == count.checked_mul(BLOCK_BYTES))
             && block.checked_add(u64::from(count)).is_some_and(|end| end <= BLOCKS_MAX)
-            && payload.is_multiple_of(ALIGNMENT);
+            && payload.is_multiple_of(if packed { UNIT_BYTES } else { ALIGNMENT });
         let (record, used) = match head[0] {
             1 if blocks_fit => {
-                let used = 8 + (count as usize * 4).next_multiple_of(8);
-                let crcs = Crcs(rest.get(8..8 + count as usize * 4).ok_or(Malformed)?);
+                let count = count as usize;
+                let used = write_record_bytes(count, packed) - RECORD_BYTES;
+                let crcs = rest.get(8..8 + count * 4).ok_or(Malformed)?;
+                let units =
+                    if packed { rest.get(8 + count * 4..8 + count * 5).ok_or(Malformed)? } else { &[] };
+                if packed && !units_fit(units.iter().copied(), len) {
+                    return Err(Malformed);
+                }
                 let lineage = VolumeId(u64_at(rest, 0));
-                (Record::Write { volume, lineage, block, more, payload, crcs }, used)
+                (Record::Write { volume, lineage, block, more, payload, forms: Forms { crcs, units } }, used)
             }
             2 if rest.len() >= 8 && u64_at(rest, 0) > block => {
                 (Record::Unmap { volume, first: block, end: u64_at(rest, 0), more }, 8)
             }
             3 if blocks_fit && !more => {
-                let used = count as usize * MOVED_BYTES;
+                let used = move_record_bytes(count as usize) - RECORD_BYTES;
                 let moved = Moved(rest.get(..used).ok_or(Malformed)?);
+                let mut units = moved.0.chunks_exact(MOVED_BYTES).map(|bytes| bytes[20]);
+                if if packed { !units_fit(units, len) } else { units.any(|units| units != 0) } {
+                    return Err(Malformed);
+                }
                 (Record::Move { lineage: volume, block, payload, moved }, used)
             }
             4 if !more && len > 0 => (Record::Page { lineage: volume, level, index: block, payload, len }, 0),
@@ -441,15 +474,27 @@ impl<'a> Iterator for RecordReader<'a> {
     }
 }
 
-impl Crcs<'_> {
-    /// The checksums in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
-        self.0.chunks_exact(4).map(|bytes| u32_at(bytes, 0))
+/// Whether compressed blocks of these units come to `len` bytes.
+fn units_fit(mut units: impl Iterator<Item = u8>, len: u32) -> bool {
+    let add = |sum: u64, units: u8| (1..RAW_UNITS).contains(&units).then_some(sum + u64::from(units));
+    units.try_fold(0, add).is_some_and(|sum| sum * u64::from(UNIT_BYTES) == u64::from(len))
+}
+
+/// The form of a block whose units were checked; 0 where it is stored as it is.
+fn form(crc: u32, units: u8) -> Form {
+    Form::packed(crc, units).unwrap_or(Form::raw(crc))
+}
+
+impl Forms<'_> {
+    /// The forms of the blocks in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Form> {
+        let units = self.units.iter().copied().chain(std::iter::repeat(0));
+        self.crcs.chunks_exact(4).zip(units).map(|(bytes, units)| form(u32_at(bytes, 0), units))
     }
 
     /// How many blocks.
     pub(crate) fn count(&self) -> u64 {
-        self.0.len() as u64 / 4
+        self.crcs.len() as u64 / 4
     }
 }
 
@@ -459,7 +504,7 @@ impl Moved<'_> {
         self.0.chunks_exact(MOVED_BYTES).map(|bytes| MovedBlock {
             birth: u64_at(bytes, 0),
             from: Location(u64_at(bytes, 8)),
-            crc: u32_at(bytes, 16),
+            form: form(u32_at(bytes, 16), bytes[20]),
         })
     }
 }

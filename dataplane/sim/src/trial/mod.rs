@@ -50,6 +50,9 @@ pub struct Trial {
     // Counts what is asked and answered: the model's time.
     clock: u64,
     numbers: u64,
+    // Whether what is written now is compressed, and what decides when that changes.
+    compress: bool,
+    switches: Random,
     seats: Vec<Seat>,
     pool: Pool,
     volumes: Vec<Volume>,
@@ -155,6 +158,8 @@ impl Trial {
             tracer: None,
             clock: 1,
             numbers: 0,
+            compress: plan.compress,
+            switches: Random::new(plan.seed ^ 0xC0DE),
             seats: Vec::new(),
             volumes: Vec::new(),
             dropped: BTreeSet::new(),

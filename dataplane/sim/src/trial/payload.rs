@@ -17,9 +17,17 @@ pub(crate) fn fill(place: &mut [u8], number: u64, volume: VolumeId, sector: u64)
     let mut word = scramble(number ^ scramble(volume.0 << 40 | sector));
     let (head, rest) = place.split_at_mut(8);
     head.copy_from_slice(&number.to_le_bytes());
-    for bytes in rest.chunks_exact_mut(8) {
+    // Some changes write what compresses well, some what compresses by half, the others what does not.
+    let repeats = match scramble(number) % 4 {
+        0 => rest.len(),
+        1 => rest.len() / 2,
+        _ => 0,
+    };
+    for (at, bytes) in rest.chunks_exact_mut(8).enumerate() {
         bytes.copy_from_slice(&word.to_le_bytes());
-        word = word.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
+        if at * 8 >= repeats {
+            word = word.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
+        }
     }
 }
 

@@ -41,6 +41,10 @@ pub struct Plan {
     pub mix: Mix,
     /// One in how many crashes is a power cut.
     pub power_cut_one_in: u32,
+    /// Whether what is written first is compressed, and how often that changes: at one in how many requests.
+    pub compress: bool,
+    /// See [`Plan::compress`].
+    pub switch_one_in: Option<u32>,
     /// Bits of the drives that turn over before the end; 0 in plans of seeds.
     pub decay_bits: u32,
 }
@@ -87,6 +91,7 @@ impl Plan {
         // Of its own stream, so that seeds without images are what they were before there were any.
         let of_images = &mut Random::new(seed ^ 0xF02C);
         let images = if of_images.one_in(2) { of_images.index(10) + 1 } else { 0 };
+        let of_compression = &mut Random::new(seed ^ 0x124);
         let live_bytes = (volumes + images) as u64 * volume_blocks as u64 * 4096 * u64::from(shards);
         let live = live_bytes.div_ceil(u64::from(segment_bytes));
         let segments = if tight {
@@ -124,6 +129,8 @@ impl Plan {
             tight,
             mix: Mix::new(random, images, of_images),
             power_cut_one_in: [1, 2, 3, 0][random.index(4)],
+            compress: of_compression.one_in(2),
+            switch_one_in: [None, Some(10), Some(100)][of_compression.index(3)],
             decay_bits: 0,
         }
     }

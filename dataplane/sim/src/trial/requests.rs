@@ -349,12 +349,18 @@ impl Trial {
         change: Option<(Change, Vec<(usize, u8)>)>,
     ) -> bool {
         let number = self.numbers + 1;
+        if let Some(one_in) = self.plan.switch_one_in
+            && self.switches.one_in(one_in)
+        {
+            self.compress = !self.compress;
+        }
         let volume = self.volumes.get(target.volume).map_or(VolumeId(0), |volume| volume.id);
         let request = Request {
             tag: number,
             volume,
             offset: target.first * u64::from(SECTOR_BYTES),
             len: target.count as u64 * u64::from(SECTOR_BYTES),
+            compress: self.compress,
             op,
         };
         if self.seats[target.shard].shard.submit(request).is_err() {

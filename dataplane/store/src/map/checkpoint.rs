@@ -169,7 +169,7 @@ impl Map {
 /// Tells where a freed thing lies and how many bytes it took there.
 pub(crate) fn extent_of(freed: Freed) -> (super::Location, u64) {
     match freed {
-        Freed::Block(entry) => (entry.location(), u64::from(crate::BLOCK_BYTES)),
+        Freed::Block(entry) => (entry.location(), u64::from(entry.bytes())),
         Freed::Page(place) => (place.location(), u64::from(place.len())),
     }
 }

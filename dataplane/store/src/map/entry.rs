@@ -1,12 +1,14 @@
 //! What the map says of a block, in eight bytes, and of a page, in eight bytes.
 
+use crate::codec::{Form, RAW_UNITS, UNIT_BYTES};
+
 /// A place on the drives in units of 512 bytes, counted through all segments of the pool; below 2^40.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Location(pub(crate) u64);
 
-/// A map entry: 0 for an unmapped block. Otherwise bit 63 is the kind (0, raw), bits 40 to 62 are the low bits of the
-/// block's CRC32C (of a compressed block they will hold its length and fewer bits of the checksum), bits 0 to 39 are
-/// the location. Location 0 begins a segment and so is never a block's.
+/// A map entry: 0 for an unmapped block. Otherwise bit 63 is the kind (0, stored as it is; 1, compressed), bits 0 to 39
+/// are the location, which is never 0: there a segment begins. Bits 40 to 62 are the low bits of the block's CRC32C; of a
+/// compressed block that is bits 43 to 62, and bits 40 to 42 are its length in units of 512 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry(pub(crate) u64);
 
@@ -16,24 +18,60 @@ pub(crate) struct Entry(pub(crate) u64);
 pub(crate) struct Place(pub(crate) u64);
 
 /// Unit of a location in bytes.
-pub(crate) const LOCATION_BYTES: u64 = 512;
+pub(crate) const LOCATION_BYTES: u64 = UNIT_BYTES as u64;
 /// Unit in which pages are placed, in bytes.
 pub(crate) const PAGE_UNIT_BYTES: u32 = 64;
 
 const LOCATION_BITS: u32 = 40;
 const LOCATION_MASK: u64 = (1 << LOCATION_BITS) - 1;
 const CRC_MASK: u32 = (1 << 23) - 1;
+const UNITS_MASK: u64 = 7;
+const PACKED_CRC_SHIFT: u32 = LOCATION_BITS + 3;
+const PACKED_CRC_MASK: u32 = (1 << 20) - 1;
 const KIND: u64 = 1 << 63;
+
+impl Location {
+    /// Bytes from an earlier location of the same segment up to this one.
+    pub(crate) fn bytes_from(self, start: Self) -> u64 {
+        (self.0 - start.0) * LOCATION_BYTES
+    }
+}
 
 impl Entry {
     /// Nothing is stored for the block.
     pub(crate) const UNMAPPED: Self = Self(0);
 
-    /// A block stored as it is.
-    pub(crate) fn raw(location: Location, crc: u32) -> Self {
+    /// A block that is stored at a place.
+    pub(crate) fn new(location: Location, form: Form) -> Self {
         assert!(location.0 & !LOCATION_MASK == 0);
         assert!(location.0 != 0);
-        Self(location.0 | u64::from(crc & CRC_MASK) << LOCATION_BITS)
+        let crc = |mask: u32, shift: u32| u64::from(form.crc & mask) << shift;
+        Self(match form.is_packed() {
+            false => location.0 | crc(CRC_MASK, LOCATION_BITS),
+            true => {
+                let units = u64::from(form.units()) << LOCATION_BITS;
+                KIND | location.0 | units | crc(PACKED_CRC_MASK, PACKED_CRC_SHIFT)
+            }
+        })
+    }
+
+    /// Whether it is stored compressed.
+    pub(crate) fn is_packed(self) -> bool {
+        self.0 & KIND != 0
+    }
+
+    /// Units of 512 bytes that it takes where it is stored.
+    pub(crate) fn units(self) -> u32 {
+        if self.is_packed() {
+            u32::try_from(self.0 >> LOCATION_BITS & UNITS_MASK).expect("three bits")
+        } else {
+            u32::from(RAW_UNITS)
+        }
+    }
+
+    /// Bytes that it takes where it is stored.
+    pub(crate) fn bytes(self) -> u32 {
+        self.units() * UNIT_BYTES
     }
 
     /// Whether something is stored for the block.
@@ -48,12 +86,14 @@ impl Entry {
 
     /// Whether this is an entry that this version makes.
     pub(crate) fn is_known(self) -> bool {
-        self.0 & KIND == 0 && (self.0 == 0 || self.location().0 != 0)
+        self.0 == 0 || self.location().0 != 0 && self.units() != 0
     }
 
-    /// Whether data with this checksum is what was stored, as far as an entry can tell.
+    /// Whether what is stored with this checksum is what was stored, as far as an entry can tell.
     pub(crate) fn accepts(self, crc: u32) -> bool {
-        (self.0 >> LOCATION_BITS) & u64::from(CRC_MASK) == u64::from(crc & CRC_MASK)
+        let (shift, mask) =
+            if self.is_packed() { (PACKED_CRC_SHIFT, PACKED_CRC_MASK) } else { (LOCATION_BITS, CRC_MASK) };
+        (self.0 >> shift) & u64::from(mask) == u64::from(crc & mask)
     }
 }
 

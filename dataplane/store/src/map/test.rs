@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::codec::Form;
 
 const VOLUME: VolumeId = VolumeId(1);
 
 fn entry(number: u64) -> Entry {
-    Entry::raw(Location(number + 1), u32::try_from(number % 1000).unwrap())
+    Entry::new(Location(number + 1), Form::raw(u32::try_from(number % 1000).unwrap()))
 }
 
 #[derive(Clone, Debug)]

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::codec::Form;
 
 fn header() -> BatchHeader {
     BatchHeader {
@@ -26,12 +27,12 @@ fn header() -> BatchHeader {
 fn batch() -> (BatchHeader, Vec<u8>) {
     let mut bytes = vec![0xff; 4096];
     let mut writer = RecordWriter::new(&mut bytes);
-    writer.write((VolumeId(1), VolumeId(14)), 2, 1, true, 4096);
+    writer.write((VolumeId(1), VolumeId(14)), 2, (1, false), true, (4096, 4096));
     writer.crc(0xdead_beef);
     writer.pad();
     writer.unmap(VolumeId(1), 3, 9, false);
-    writer.begin_move(VolumeId(4), 5, 1, 8192);
-    writer.moved(&MovedBlock { birth: 6, from: Location(7), crc: 8 });
+    writer.begin_move(VolumeId(4), 5, (1, false), (8192, 4096));
+    writer.moved(&MovedBlock { birth: 6, from: Location(7), form: Form::raw(8) });
     writer.page(VolumeId(9), 2, 10, 8192, 576);
     writer.manifest(8192, 64, 11);
     writer.seal(SegmentId(12));
@@ -87,17 +88,17 @@ fn records_come_back_as_they_were_written() {
         block: 2,
         more: true,
         payload: 4096,
-        crcs,
+        forms,
     } = records[0]
     else {
         panic!("{:?}", records[0]);
     };
-    assert_eq!(crcs.iter().collect::<Vec<_>>(), [0xdead_beef]);
+    assert_eq!(forms.iter().collect::<Vec<_>>(), [Form::raw(0xdead_beef)]);
     assert_eq!(records[1], Record::Unmap { volume: VolumeId(1), first: 3, end: 9, more: false });
     let Record::Move { lineage: VolumeId(4), block: 5, payload: 8192, moved } = records[2] else {
         panic!("{:?}", records[2]);
     };
-    assert_eq!(moved.iter().next(), Some(MovedBlock { birth: 6, from: Location(7), crc: 8 }));
+    assert_eq!(moved.iter().next(), Some(MovedBlock { birth: 6, from: Location(7), form: Form::raw(8) }));
     assert_eq!(
         records[3],
         Record::Page { lineage: VolumeId(9), level: 2, index: 10, payload: 8192, len: 576 }
@@ -106,6 +107,39 @@ fn records_come_back_as_they_were_written() {
     assert_eq!(records[5], Record::Seal { next: SegmentId(12) });
     assert_eq!(records[6], Record::DropVolume { volume: VolumeId(13) });
     assert_eq!(records[7], Record::Fork { volume: VolumeId(1), image: VolumeId(15), read_only: true });
+}
+
+#[test]
+fn records_of_compressed_blocks_say_how_long_each_is() {
+    let form = |crc: u32, units: u8| Form::packed(crc, units).unwrap();
+    let write = |len: u32, units: &[u8]| {
+        let mut bytes = vec![0xff; 4096];
+        let mut writer = RecordWriter::new(&mut bytes);
+        let count = u32::try_from(units.len()).unwrap();
+        writer.write((VolumeId(1), VolumeId(14)), 2, (count, true), false, (4608, len));
+        units.iter().for_each(|_| writer.crc(7));
+        // Zero stands for units that nothing has.
+        units.iter().for_each(|&units| writer.units(Form::packed(7, units).unwrap_or(Form::raw(7))));
+        writer.pad();
+        writer.begin_move(VolumeId(4), 5, (1, true), (8704, 1024));
+        writer.moved(&MovedBlock { birth: 6, from: Location(7), form: form(8, 2) });
+        let written = writer.finish();
+        let header =
+            BatchHeader { record_count: written.count, record_bytes: written.record_bytes, ..header() };
+        header.seal(&mut bytes);
+        (header, bytes)
+    };
+    let (header, bytes) = write(3072, &[1, 2, 3]);
+    let records: Vec<_> = header.records(&bytes).map(Result::unwrap).collect();
+    let Record::Write { payload: 4608, forms, .. } = records[0] else { panic!("{:?}", records[0]) };
+    assert_eq!(forms.iter().collect::<Vec<_>>(), [form(7, 1), form(7, 2), form(7, 3)]);
+    let Record::Move { payload: 8704, moved, .. } = records[1] else { panic!("{:?}", records[1]) };
+    let block = MovedBlock { birth: 6, from: Location(7), form: form(8, 2) };
+    assert_eq!(moved.iter().collect::<Vec<_>>(), [block]);
+    for (len, units) in [(3584, [1, 2, 3]), (2560, [1, 2, 3]), (5120, [1, 1, 8]), (0, [1, 2, 3])] {
+        let (header, bytes) = write(len, &units);
+        assert_eq!(header.records(&bytes).next(), Some(Err(Malformed)), "{units:?} in {len} bytes");
+    }
 }
 
 #[test]
@@ -132,8 +166,17 @@ proptest! {
             header.verify(&whole).unwrap();
             for record in header.records(&whole).flatten() {
                 // What a record says is within the batch.
-                if let Record::Write { payload, crcs, .. } = record {
-                    prop_assert!(u64::from(payload) + crcs.count() * 4096 <= 12288);
+                let end = |payload: u32, forms: &mut dyn Iterator<Item = Form>| {
+                    payload + forms.map(Form::bytes).sum::<u32>()
+                };
+                match record {
+                    Record::Write { payload, forms, .. } => {
+                        prop_assert!(end(payload, &mut forms.iter()) <= 12288);
+                    }
+                    Record::Move { payload, moved, .. } => {
+                        prop_assert!(end(payload, &mut moved.iter().map(|moved| moved.form)) <= 12288);
+                    }
+                    _ => {}
                 }
             }
         }

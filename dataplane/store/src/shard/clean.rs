@@ -14,7 +14,7 @@ use super::admit::Class;
 use super::read::ReadFor;
 use super::space::State;
 use super::{BLOCK_BYTES, Phase, Shard};
-use crate::checksum::block_crc;
+use crate::codec::Form;
 use crate::map::{LOCATION_BYTES, Location, PAGE_BYTES_MAX};
 use crate::record::{ALIGNMENT, BatchHeader, MOVED_BYTES, Malformed, RECORD_BYTES, Record};
 use crate::{SegmentId, VolumeId};
@@ -81,6 +81,8 @@ struct Victim {
     moved: u64,
     /// Something in it could not be read.
     damaged: bool,
+    /// How many of the items are being read.
+    asked: usize,
     /// A read failed, or brought something else than what was written: so many items are read one by one.
     alone: usize,
     /// The header that is read has failed once.
@@ -108,7 +110,16 @@ pub(super) struct Item {
     pub(super) block: u64,
     pub(super) from: Location,
     pub(super) birth: u64,
-    pub(super) crc: u32,
+    pub(super) form: Form,
+    /// Where it is in what was read.
+    at: u32,
+}
+
+impl Item {
+    /// Where its bytes are in what was read.
+    fn bytes(&self) -> std::ops::Range<usize> {
+        self.at as usize..(self.at + self.form.bytes()) as usize
+    }
 }
 
 /// Blocks that were read and wait to be logged, one after another in `content`.
@@ -165,7 +176,7 @@ impl<B: Buffer> Cleaner<B> {
     ) -> Option<(VolumeId, impl Iterator<Item = (&Item, &[u8])>)> {
         let chunk = self.chunk.as_ref()?;
         let items = chunk.items.get(place..place + count)?;
-        let content = chunk.content.chunks_exact(BLOCK_BYTES as usize).skip(place);
+        let content = items.iter().map(|item| &chunk.content[item.bytes()]);
         Some((items.first()?.lineage, items.iter().zip(content)))
     }
 
@@ -258,14 +269,11 @@ impl<B: Buffer> Shard<B> {
     }
 
     /// Live blocks were read: those that are what their records say wait to be logged.
-    pub(super) fn on_clean_blocks(&mut self, mut content: B, good: bool) {
+    pub(super) fn on_clean_blocks(&mut self, content: B, good: bool) {
         let Some(victim) = &mut self.cleaner.victim else { return };
-        let count = (content.len() / BLOCK_BYTES as usize).min(victim.items.len());
-        let is_whole = |(at, item): (usize, &Item)| {
-            let block = &content[at * BLOCK_BYTES as usize..][..BLOCK_BYTES as usize];
-            block_crc(item.block, block) == item.crc
-        };
-        if victim.alone == 0 && !(good && victim.items[..count].iter().enumerate().all(is_whole)) {
+        let count = victim.asked.min(victim.items.len());
+        let is_whole = |item: &Item| item.form.is_of(item.block, &content[item.bytes()]);
+        if victim.alone == 0 && !(good && victim.items[..count].iter().all(is_whole)) {
             // Once more, one by one: what is whole shall not stay behind for what is not.
             victim.alone = count;
             victim.state = VictimState::Blocks;
@@ -273,15 +281,12 @@ impl<B: Buffer> Shard<B> {
         }
         victim.alone = victim.alone.saturating_sub(count);
         let mut items = Vec::with_capacity(count);
-        for (at, item) in victim.items.drain(..count).enumerate() {
-            let start = at * BLOCK_BYTES as usize;
-            let block = start..start + BLOCK_BYTES as usize;
-            if !good || block_crc(item.block, &content[block.clone()]) != item.crc {
+        for item in victim.items.drain(..count) {
+            if !good || !is_whole(&item) {
                 victim.damaged = true;
                 self.stats.checksum_errors += u64::from(good);
                 continue;
             }
-            content.copy_within(block, items.len() * BLOCK_BYTES as usize);
             items.push(item);
         }
         if items.is_empty() {
@@ -325,6 +330,7 @@ impl<B: Buffer> Shard<B> {
             items: Vec::new(),
             moved: 0,
             damaged: false,
+            asked: 0,
             alone: 0,
             second_try: false,
         });
@@ -468,20 +474,26 @@ impl<B: Buffer> Shard<B> {
         let Some(victim) = &mut self.cleaner.victim else { return };
         let most = if victim.alone > 0 { 1 } else { self.options.clean_blocks_max.min(256) };
         let count = victim.items.len().min(most as usize);
-        let Some(buffer) = disk.allocate(count * BLOCK_BYTES as usize, Purpose::Log) else {
+        let len: u32 = victim.items[..count].iter().map(|item| item.form.bytes()).sum();
+        let Some(buffer) = disk.allocate(len as usize, Purpose::Log) else {
             self.retry_for_memory();
             return;
         };
         victim.state = VictimState::Reading;
+        victim.asked = count;
         let mut extents: Vec<Extent> = Vec::with_capacity(count);
         let mut after = Location(0);
-        for (at, item) in (0_u32..).zip(&victim.items[..count]) {
+        let mut start = 0;
+        for item in &mut victim.items[..count] {
             let (drive, offset) = self.space.place(&self.layout, item.from);
+            let len = item.form.bytes();
             match extents.last_mut() {
-                Some(last) if item.from == after => last.len += BLOCK_BYTES,
-                _ => extents.push(Extent { drive, offset, start: at * BLOCK_BYTES, len: BLOCK_BYTES }),
+                Some(last) if item.from == after => last.len += len,
+                _ => extents.push(Extent { drive, offset, start, len }),
             }
-            after = Location(item.from.0 + u64::from(BLOCK_BYTES) / LOCATION_BYTES);
+            item.at = start;
+            start += len;
+            after = Location(item.from.0 + u64::from(item.form.units()));
         }
         self.start_raw_read(disk, &extents, buffer, ReadFor::CleanBlocks);
     }
@@ -513,25 +525,24 @@ impl<B: Buffer> Shard<B> {
     }
 
     fn note_record(&mut self, victim: &mut Victim, lsn: u64, record: Record<'_>) {
-        const SECTORS: u64 = BLOCK_BYTES as u64 / LOCATION_BYTES;
         let place = |payload: u32| self.space.location(victim.segment, victim.offset + payload);
+        let mut note = |lineage: VolumeId, block: u64, from: &mut Location, birth: u64, form: Form| {
+            if self.map.is_live(lineage, block, *from) {
+                victim.items.push(Item { lineage, block, from: *from, birth, form, at: 0 });
+            }
+            from.0 += u64::from(form.units());
+        };
         match record {
-            Record::Write { lineage, block, payload, crcs, .. } => {
-                for (at, crc) in (0_u64..).zip(crcs.iter()) {
-                    let from = Location(place(payload).0 + at * SECTORS);
-                    let item = Item { lineage, block: block + at, from, birth: lsn, crc };
-                    if self.map.is_live(lineage, item.block, from) {
-                        victim.items.push(item);
-                    }
+            Record::Write { lineage, block, payload, forms, .. } => {
+                let mut from = place(payload);
+                for (block, form) in (block..).zip(forms.iter()) {
+                    note(lineage, block, &mut from, lsn, form);
                 }
             }
             Record::Move { lineage, block, payload, moved } => {
-                for (at, moved) in (0_u64..).zip(moved.iter()) {
-                    let from = Location(place(payload).0 + at * SECTORS);
-                    let item = Item { lineage, block: block + at, from, birth: moved.birth, crc: moved.crc };
-                    if self.map.is_live(lineage, item.block, from) {
-                        victim.items.push(item);
-                    }
+                let mut from = place(payload);
+                for (block, moved) in (block..).zip(moved.iter()) {
+                    note(lineage, block, &mut from, moved.birth, moved.form);
                 }
             }
             Record::Page { lineage, level, index, payload, .. } => {

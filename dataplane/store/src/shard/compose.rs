@@ -7,8 +7,10 @@
 use io::{Buffer, Disk};
 
 use super::admit::{Admission, Class};
-use super::order::Source;
+use super::order::{Source, Write};
 use super::{BLOCK_BYTES, Outcome, Shard};
+use crate::codec::{Form, Packer, UNIT_BYTES};
+use crate::pool::bytes::is_zero;
 use crate::record::{
     ALIGNMENT, HEADER_BYTES, HEADER_BYTES_MAX, RECORD_BYTES, UNMAP_RECORD_BYTES, header_bytes,
     move_record_bytes, write_record_bytes,
@@ -19,8 +21,15 @@ use crate::record::{
 pub(super) struct Plan {
     pub(super) runs: Vec<Run>,
     pub(super) record_bytes: usize,
-    /// Blocks of payload.
-    pub(super) blocks: usize,
+    /// Bytes of blocks that are stored as they are, and of compressed ones, which come behind them.
+    pub(super) raw_bytes: usize,
+    packed_bytes: usize,
+    /// Compressed blocks of changes.
+    pub(super) packer: Packer,
+    /// Their forms.
+    pub(super) forms: Vec<Form>,
+    /// Where a block that lies in pieces is put together.
+    scratch: Vec<u8>,
     /// Bytes that the batch may have.
     limit: usize,
     /// Changes at the front of the queue that end in this batch.
@@ -39,21 +48,34 @@ pub(super) struct Run {
     pub(super) end: u64,
     /// Whether the change goes on in the next record.
     pub(super) more: bool,
+    /// Bytes of its payload.
+    pub(super) bytes: usize,
 }
 
 /// Where a record's content is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RunKind {
-    /// Blocks of a change.
+    /// Blocks of a change, as they are.
     Data(u32),
+    /// Blocks of a change, compressed: where their forms begin in the plan, and their bytes.
+    Packed { id: u32, forms: usize, start: usize },
     /// Blocks of a change that are zeros, or that it unmaps.
     Unmap(u32),
     /// A volume is dropped.
     DropVolume(u32),
     /// A volume is forked.
     Fork(u32),
-    /// Items of the cleaner, the first of them.
-    Move(usize),
+    /// Items of the cleaner, the first of them, and whether they are compressed.
+    Move(usize, bool),
+}
+
+/// How a block of a change is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Storing {
+    /// Not at all: it is zeros.
+    Zero,
+    Raw,
+    Packed(Form),
 }
 
 /// What is to be done with the change at a place of the queue.
@@ -68,36 +90,80 @@ enum Look {
 impl Plan {
     fn reset(&mut self, limit: usize) {
         self.runs.clear();
-        *self = Self { runs: std::mem::take(&mut self.runs), limit, ..Self::default() };
+        self.forms.clear();
+        self.packer.clear();
+        (self.record_bytes, self.raw_bytes, self.packed_bytes) = (0, 0, 0);
+        (self.limit, self.ended, self.open, self.moves_to) = (limit, 0, false, None);
     }
 
-    /// Whether a record of `record_bytes` with `blocks` of payload still fits.
-    fn fits(&self, record_bytes: usize, blocks: usize) -> bool {
+    /// Whether a record of `record_bytes` with so much payload still fits.
+    fn fits(&self, record_bytes: usize, raw_bytes: usize, packed_bytes: usize) -> bool {
         let records = self.record_bytes + record_bytes;
-        let payload = (self.blocks + blocks) * BLOCK_BYTES as usize;
+        let payload = self.raw_bytes + raw_bytes + whole_blocks(self.packed_bytes + packed_bytes);
         HEADER_BYTES + records <= HEADER_BYTES_MAX && header_bytes(records) + payload <= self.limit
     }
 
-    fn push(&mut self, run: Run, record_bytes: usize, blocks: usize) {
+    fn push(&mut self, run: Run, record_bytes: usize) {
+        if run.is_packed() {
+            self.packed_bytes += run.bytes;
+        } else {
+            self.raw_bytes += run.bytes;
+        }
         self.runs.push(run);
         self.record_bytes += record_bytes;
-        self.blocks += blocks;
+    }
+
+    /// Bytes of payload, a multiple of a block.
+    pub(super) fn payload_bytes(&self) -> usize {
+        self.raw_bytes + whole_blocks(self.packed_bytes)
     }
 
     /// Bytes of the batch without the payload of moves, 0 where there is nothing else in it.
     pub(super) fn requested_bytes(&self) -> u64 {
-        let is_move = |run: &&Run| matches!(run.kind, RunKind::Move(_));
-        let moved: u64 = self.runs.iter().filter(is_move).map(|run| run.end - run.first).sum();
+        let is_move = |run: &&Run| matches!(run.kind, RunKind::Move(..));
+        let moved: usize = self.runs.iter().filter(is_move).map(|run| run.bytes).sum();
         match self.runs.iter().all(|run| is_move(&run)) {
             true => 0,
-            false => self.bytes() - moved * u64::from(BLOCK_BYTES),
+            false => self.bytes() - moved as u64,
         }
     }
 
     /// Bytes of the batch so far.
     fn bytes(&self) -> u64 {
-        (header_bytes(self.record_bytes) + self.blocks * BLOCK_BYTES as usize) as u64
+        (header_bytes(self.record_bytes) + self.payload_bytes()) as u64
     }
+}
+
+impl Run {
+    /// Whether a block that is stored so may be the next of the run.
+    fn is_like(&self, storing: Storing) -> bool {
+        match storing {
+            Storing::Zero => matches!(self.kind, RunKind::Unmap(_)),
+            Storing::Raw => matches!(self.kind, RunKind::Data(_)),
+            Storing::Packed(_) => matches!(self.kind, RunKind::Packed { .. }),
+        }
+    }
+
+    /// Bytes of a record of so many blocks.
+    fn record_bytes(&self, blocks: u64) -> usize {
+        let blocks = usize::try_from(blocks).expect("a change of data is at most 1 MiB");
+        match self.kind {
+            RunKind::Data(_) => write_record_bytes(blocks, false),
+            RunKind::Packed { .. } => write_record_bytes(blocks, true),
+            RunKind::Unmap(_) | RunKind::Fork(_) => UNMAP_RECORD_BYTES,
+            RunKind::DropVolume(_) => RECORD_BYTES,
+            RunKind::Move(..) => move_record_bytes(blocks),
+        }
+    }
+
+    /// Whether its payload lies among the compressed blocks.
+    pub(super) fn is_packed(&self) -> bool {
+        matches!(self.kind, RunKind::Packed { .. } | RunKind::Move(_, true))
+    }
+}
+
+fn whole_blocks(bytes: usize) -> usize {
+    bytes.next_multiple_of(BLOCK_BYTES as usize)
 }
 
 impl<B: Buffer> Shard<B> {
@@ -265,52 +331,102 @@ impl<B: Buffer> Shard<B> {
     /// Plans what is left of a change; false if some of it did not fit.
     fn plan_write(&self, id: u32, plan: &mut Plan) -> bool {
         let Some(write) = self.order.writes.get(id) else { return true };
-        let is_zero = |block: u64| {
-            let at = usize::try_from(block - write.first).expect("at most 1 MiB") * BLOCK_BYTES as usize;
-            match &write.source {
-                Source::Data(data) => data.is_zero(at, BLOCK_BYTES as usize),
-                Source::Content(content) => {
-                    crate::pool::bytes::is_zero(&content[at..at + BLOCK_BYTES as usize])
-                }
-                Source::Partial { .. } | Source::Unmap | Source::DropVolume | Source::Fork { .. } => true,
+        let (kind, record_bytes) = match write.source {
+            Source::Unmap => (RunKind::Unmap(id), UNMAP_RECORD_BYTES),
+            Source::DropVolume => (RunKind::DropVolume(id), RECORD_BYTES),
+            Source::Fork { .. } => (RunKind::Fork(id), UNMAP_RECORD_BYTES),
+            Source::Data(_) | Source::Content(_) | Source::Partial { .. } => {
+                return self.plan_blocks(id, write, plan);
             }
         };
-        let single = |kind| Run { kind, first: write.first, end: write.end, more: false };
-        match write.source {
-            Source::Unmap if plan.fits(UNMAP_RECORD_BYTES, 0) => {
-                plan.push(single(RunKind::Unmap(id)), UNMAP_RECORD_BYTES, 0);
-                return true;
-            }
-            Source::DropVolume if plan.fits(RECORD_BYTES, 0) => {
-                plan.push(single(RunKind::DropVolume(id)), RECORD_BYTES, 0);
-                return true;
-            }
-            Source::Fork { .. } if plan.fits(UNMAP_RECORD_BYTES, 0) => {
-                plan.push(single(RunKind::Fork(id)), UNMAP_RECORD_BYTES, 0);
-                return true;
-            }
-            Source::Unmap | Source::DropVolume | Source::Fork { .. } => return false,
-            Source::Data(_) | Source::Content(_) | Source::Partial { .. } => {}
+        let fits = plan.fits(record_bytes, 0, 0);
+        if fits {
+            let run = Run { kind, first: write.first, end: write.end, more: false, bytes: 0 };
+            plan.push(run, record_bytes);
         }
-        let mut first = write.next;
-        while first < write.end {
-            let zero = is_zero(first);
-            let record = |count: usize| if zero { UNMAP_RECORD_BYTES } else { write_record_bytes(count) };
-            let blocks = |count: usize| if zero { 0 } else { count };
-            if !plan.fits(record(1), blocks(1)) {
-                return false;
+        fits
+    }
+
+    /// Plans the blocks of a change that are left: a record for each stretch of blocks that are stored alike.
+    fn plan_blocks(&self, id: u32, write: &Write<B>, plan: &mut Plan) -> bool {
+        let mut open: Option<Run> = None;
+        let mut all_fit = true;
+        for block in write.next..write.end {
+            let storing = self.storing(write, block, plan);
+            let (raw, packed) = match storing {
+                Storing::Zero => (0, 0),
+                Storing::Raw => (BLOCK_BYTES as usize, 0),
+                Storing::Packed(form) => (0, form.bytes() as usize),
+            };
+            if let Some(run) = &mut open
+                && run.is_like(storing)
+            {
+                let (so_far_raw, so_far_packed) =
+                    if run.is_packed() { (0, run.bytes) } else { (run.bytes, 0) };
+                let record_bytes = run.record_bytes(run.end + 1 - run.first);
+                if plan.fits(record_bytes, so_far_raw + raw, so_far_packed + packed) {
+                    run.end += 1;
+                    run.bytes += raw + packed;
+                    if let Storing::Packed(form) = storing {
+                        plan.forms.push(form);
+                    }
+                    continue;
+                }
             }
-            let mut count = 1;
-            let mut end = first + 1;
-            while end < write.end && is_zero(end) == zero && plan.fits(record(count + 1), blocks(count + 1)) {
-                count += 1;
-                end += 1;
+            if let Some(run) = open.take() {
+                plan.push(run, run.record_bytes(run.end - run.first));
             }
-            let kind = if zero { RunKind::Unmap(id) } else { RunKind::Data(id) };
-            plan.push(Run { kind, first, end, more: end < write.end }, record(count), blocks(count));
-            first = end;
+            let kind = match storing {
+                Storing::Zero => RunKind::Unmap(id),
+                Storing::Raw => RunKind::Data(id),
+                Storing::Packed(_) => {
+                    RunKind::Packed { id, forms: plan.forms.len(), start: plan.packer.filled() - packed }
+                }
+            };
+            let run = Run { kind, first: block, end: block + 1, more: true, bytes: raw + packed };
+            if !plan.fits(run.record_bytes(1), raw, packed) {
+                if let Storing::Packed(form) = storing {
+                    plan.packer.take_back(form);
+                }
+                all_fit = false;
+                break;
+            }
+            if let Storing::Packed(form) = storing {
+                plan.forms.push(form);
+            }
+            open = Some(run);
         }
-        true
+        if let Some(mut run) = open {
+            run.more = run.end < write.end;
+            plan.push(run, run.record_bytes(run.end - run.first));
+        }
+        all_fit
+    }
+
+    /// How a block of a change is stored; compresses it if it is to be.
+    fn storing(&self, write: &Write<B>, block: u64, plan: &mut Plan) -> Storing {
+        const BLOCK: usize = BLOCK_BYTES as usize;
+        let at = usize::try_from(block - write.first).expect("at most 1 MiB") * BLOCK;
+        let is_zero = match &write.source {
+            Source::Data(data) => data.is_zero(at, BLOCK),
+            Source::Content(content) => is_zero(&content[at..at + BLOCK]),
+            Source::Partial { .. } | Source::Unmap | Source::DropVolume | Source::Fork { .. } => true,
+        };
+        if is_zero {
+            return Storing::Zero;
+        }
+        if !write.compress || self.layout.block_bytes() > UNIT_BYTES {
+            return Storing::Raw;
+        }
+        plan.scratch.resize(BLOCK, 0);
+        let bytes = match &write.source {
+            Source::Data(data) => data.in_one_piece(at, &mut plan.scratch),
+            Source::Content(content) => &content[at..at + BLOCK],
+            Source::Partial { .. } | Source::Unmap | Source::DropVolume | Source::Fork { .. } => {
+                return Storing::Zero;
+            }
+        };
+        plan.packer.pack(block, bytes).map_or(Storing::Raw, Storing::Packed)
     }
 
     /// Plans moves of the cleaner that fill at most `share` bytes.
@@ -329,31 +445,41 @@ impl<B: Buffer> Shard<B> {
                 plan.moves_to = Some(place);
                 continue;
             }
+            let packed = item.form.is_packed();
+            let sizes = |bytes: usize| if packed { (0, bytes) } else { (bytes, 0) };
+            let fits = |plan: &Plan, count: usize, bytes: usize| {
+                let (raw, packed) = sizes(bytes);
+                plan.fits(move_record_bytes(count), raw, packed)
+            };
             let mut count = 1;
+            let mut bytes = item.form.bytes() as usize;
             while let Some(next) = items.get(place + count)
                 && next.lineage == item.lineage
                 && next.block == item.block + count as u64
+                && next.form.is_packed() == packed
                 && is_live(place + count)
-                && plan.fits(move_record_bytes(count + 1), count + 1)
-                && (plan.blocks + count + 1) * BLOCK_BYTES as usize <= share
+                && fits(plan, count + 1, bytes + next.form.bytes() as usize)
+                && plan.payload_bytes() + bytes + next.form.bytes() as usize <= share
             {
                 count += 1;
+                bytes += next.form.bytes() as usize;
             }
-            let over_share = plan.blocks > 0 && (plan.blocks + count) * BLOCK_BYTES as usize > share;
-            let bytes = (count as u64) * u64::from(2 * BLOCK_BYTES);
+            let over_share = plan.payload_bytes() > 0 && plan.payload_bytes() + bytes > share;
+            let needed = 2 * whole_blocks(bytes) as u64 + u64::from(2 * ALIGNMENT);
             if over_share
-                || !plan.fits(move_record_bytes(count), count)
-                || self.admit(Class::Clean, bytes + u64::from(2 * ALIGNMENT), plan.bytes()) != Admission::Yes
+                || !fits(plan, count, bytes)
+                || self.admit(Class::Clean, needed, plan.bytes()) != Admission::Yes
             {
                 break;
             }
             let run = Run {
-                kind: RunKind::Move(place),
+                kind: RunKind::Move(place, packed),
                 first: item.block,
                 end: item.block + count as u64,
                 more: false,
+                bytes,
             };
-            plan.push(run, move_record_bytes(count), count);
+            plan.push(run, move_record_bytes(count));
             place += count;
             plan.moves_to = Some(place);
         }

@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use io::{Buffer, Disk, DiskError, DriveId};
 
 use super::{Doing, Failure, Shard, TokenKind};
-use crate::map::{Entry, LOCATION_BYTES, Location};
+use crate::codec::Form;
+use crate::map::{Entry, Location};
 use crate::root::Position;
-use crate::{BLOCK_BYTES, SegmentId, VolumeId};
+use crate::{SegmentId, VolumeId};
 
 /// The log's end and what is under way there.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ pub(super) struct Batch {
     drive: DriveId,
     pub(super) written: bool,
     pub(super) effects: Vec<Effect>,
-    /// What effects need for each block: a checksum, or an old place and a checksum.
+    /// What effects need for each block: its form, or an old place and a form, as words.
     pub(super) words: Vec<u64>,
     /// Requests of which this batch holds the last part.
     pub(super) finished: Vec<u32>,
@@ -69,9 +70,9 @@ pub(super) struct Effect {
 /// What happens to the blocks of an effect.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Change {
-    /// They are stored from `location` on, with the checksums from `words` on.
+    /// They are stored one behind the other from `location` on, in the forms from `words` on.
     Write { lineage: VolumeId, location: Location, words: u32 },
-    /// The same for those that are still at the old place beside the checksum, in every image of the lineage that the
+    /// The same for those that are still at the old place beside the form, in every image of the lineage that the
     /// effect names.
     Move { location: Location, words: u32 },
     /// They are not stored any more.
@@ -309,7 +310,6 @@ impl<B: Buffer> Shard<B> {
     }
 
     fn apply_now(&mut self, batch: &Batch, effect: Effect) {
-        const SECTORS: u64 = BLOCK_BYTES as u64 / LOCATION_BYTES;
         let Effect { lsn, volume, first, end, change, .. } = effect;
         let counting = self.is_counting();
         let space = &mut self.space;
@@ -321,21 +321,25 @@ impl<B: Buffer> Shard<B> {
         };
         match change {
             Change::Write { lineage, location, words } => {
-                for (place, block) in (first..end).enumerate() {
-                    let crc = low32(batch.words[words as usize + place]);
-                    let entry = Entry::raw(Location(location.0 + place as u64 * SECTORS), crc);
-                    map.set((volume, lineage), block, entry, lsn, &mut freed);
+                let mut to = location;
+                for (block, &word) in (first..end).zip(&batch.words[words as usize..]) {
+                    let form = Form::from_word(word);
+                    map.set((volume, lineage), block, Entry::new(to, form), lsn, &mut freed);
+                    to.0 += u64::from(form.units());
                 }
                 if counting {
-                    space.lives(location, (end - first) * u64::from(BLOCK_BYTES));
+                    space.lives(location, to.bytes_from(location));
                 }
             }
             Change::Move { location, words } => {
                 let words = batch.words[words as usize..].chunks_exact(2);
                 let count = usize::try_from(end - first).unwrap_or(0);
-                let moves = words.take(count).zip(0_u64..).map(|(words, place)| {
-                    let to = Location(location.0 + place * SECTORS);
-                    (Location(words[0]), Entry::raw(to, low32(words[1])))
+                let mut to = location;
+                let moves = words.take(count).map(|words| {
+                    let form = Form::from_word(words[1]);
+                    let entry = Entry::new(to, form);
+                    to.0 += u64::from(form.units());
+                    (Location(words[0]), entry)
                 });
                 #[cfg(feature = "planted")]
                 let moves = {
@@ -349,8 +353,8 @@ impl<B: Buffer> Shard<B> {
                 };
                 map.move_blocks(volume, first, moves, lsn, |from, to| {
                     if counting {
-                        space.dies(from, u64::from(BLOCK_BYTES));
-                        space.lives(to.location(), u64::from(BLOCK_BYTES));
+                        space.dies(from, u64::from(to.bytes()));
+                        space.lives(to.location(), u64::from(to.bytes()));
                     }
                 });
             }
@@ -385,8 +389,4 @@ impl<B: Buffer> Shard<B> {
             }
         }
     }
-}
-
-fn low32(value: u64) -> u32 {
-    u32::try_from(value & u64::from(u32::MAX)).expect("masked to 32 bits")
 }

@@ -77,6 +77,8 @@ pub struct ShardStats {
     pub written_bytes: u64,
     /// Blocks that were all zeros and so not stored.
     pub zero_blocks: u64,
+    /// Blocks of hosts that were stored compressed.
+    pub packed_blocks: u64,
     /// Batches written to the log.
     pub batches: u64,
     /// Bytes written to the drives, everything counted.

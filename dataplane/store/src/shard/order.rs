@@ -51,6 +51,8 @@ pub(super) struct Write<B: Buffer> {
     /// Who may write it. The edges of a Write Zeroes are as privileged as its middle, so that no part is refused after
     /// another was done.
     pub(super) class: Class,
+    /// Whether its blocks are compressed.
+    pub(super) compress: bool,
     pub(super) source: Source<B>,
 }
 
@@ -107,6 +109,7 @@ struct Lingering<B> {
 const LINGERING_MAX: usize = 32;
 
 impl<B: Buffer> Write<B> {
+    /// A change that compresses nothing.
     pub(super) fn new(ticket: u32, volume: VolumeId, first: u64, end: u64, source: Source<B>) -> Self {
         let class = match source {
             Source::Data(_)
@@ -115,7 +118,8 @@ impl<B: Buffer> Write<B> {
             | Source::Fork { .. } => Class::Host,
             Source::Partial { data: None, .. } | Source::Unmap | Source::DropVolume => Class::Unmap,
         };
-        Self { ticket, merged: Vec::new(), volume, first, end, next: first, admitted: false, class, source }
+        let (merged, next) = (Vec::new(), first);
+        Self { ticket, merged, volume, first, end, next, admitted: false, class, compress: false, source }
     }
 
     fn overlaps(&self, volume: VolumeId, first: u64, end: u64) -> bool {

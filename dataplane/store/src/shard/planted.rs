@@ -47,6 +47,12 @@ pub enum Planted {
     ForgetForks,
     /// A fork is answered before it is safe from a power cut.
     ForkWithoutFlush,
+    /// A compressed block that cleaning moved is taken for one that is stored as it is.
+    MovePackedAsRaw,
+    /// Replay does not check compressed payloads in the tail of the log.
+    IgnoreTornPacked,
+    /// A compressed block is taken for whatever it decompresses to, unchecked and of any length.
+    TrustPacked,
 }
 
 impl Planted {
@@ -63,7 +69,7 @@ impl Planted {
     ];
 
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 25] = [
         Self::AcknowledgeBeforeWritten,
         Self::AcknowledgeOutOfOrder,
         Self::FlushNothing,
@@ -86,5 +92,11 @@ impl Planted {
         Self::ForgetCliques,
         Self::ForgetForks,
         Self::ForkWithoutFlush,
+        Self::MovePackedAsRaw,
+        Self::IgnoreTornPacked,
+        Self::TrustPacked,
     ];
+
+    /// Those that show only where blocks are compressed.
+    pub const OF_PACKED: [Self; 3] = [Self::MovePackedAsRaw, Self::IgnoreTornPacked, Self::TrustPacked];
 }

@@ -1,4 +1,5 @@
-//! Reads: where each block lies is looked up at the start, every block is checked at the end.
+//! Reads: where each block lies is looked up at the start, every block is checked, and decompressed if need be, at the
+//! end.
 
 use std::collections::VecDeque;
 
@@ -7,9 +8,11 @@ use io::{Buffer, Disk, DiskError, Extent, Purpose};
 use super::{BLOCK_BYTES, Outcome, Payload, Shard, TokenKind};
 use crate::VolumeId;
 use crate::checksum::block_crc;
-use crate::map::{Entry, LOCATION_BYTES, Location};
+use crate::codec::{self, packed_crc};
+use crate::map::Entry;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
+const BLOCK_LEN: usize = BLOCK_BYTES as usize;
 
 /// Reads that wait or are under way.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub(super) struct Reads<B: Buffer> {
     /// Vectors of reads that have ended, and one for extents, for their memory.
     spare: Vec<Vec<Entry>>,
     extents: Vec<Extent>,
+    /// One compressed block, while what it comes to takes its place.
+    scratch: Vec<u8>,
 }
 
 /// A request that reads.
@@ -76,6 +81,7 @@ impl<B: Buffer> Reads<B> {
             first_ticket: 0,
             spare: Vec::new(),
             extents: Vec::new(),
+            scratch: Vec::new(),
         }
     }
 
@@ -179,7 +185,7 @@ impl<B: Buffer> Shard<B> {
     }
 
     /// A disk read ended: what it brought is checked and handed over.
-    pub(super) fn on_read(&mut self, number: u64, buffer: B, result: Result<(), DiskError>) {
+    pub(super) fn on_read(&mut self, number: u64, mut buffer: B, result: Result<(), DiskError>) {
         let Some(read) = u32::try_from(number).ok().and_then(|id| self.reads.active.remove(id)) else {
             return;
         };
@@ -187,7 +193,7 @@ impl<B: Buffer> Shard<B> {
         if result.is_err() {
             self.stats.read_errors += 1;
         }
-        let good = result.is_ok() && self.check_blocks(&read, &buffer);
+        let good = result.is_ok() && self.settle_blocks(&read, &mut buffer);
         self.end_read(read, buffer, good);
     }
 
@@ -216,24 +222,20 @@ impl<B: Buffer> Shard<B> {
     ) {
         let mut extents = std::mem::take(&mut self.reads.extents);
         extents.clear();
-        let mut after = Location(0);
-        for (at, &entry) in entries.iter().enumerate() {
-            let start = u32::try_from(at).expect("at most 256 blocks") * BLOCK_BYTES;
+        let mut at = 0;
+        while let Some(&entry) = entries.get(at) {
+            let start = at * BLOCK_LEN;
             if !entry.is_mapped() {
-                buffer[start as usize..][..BLOCK_BYTES as usize].fill(0);
-                after = Location(0);
+                buffer[start..start + BLOCK_LEN].fill(0);
+                at += 1;
                 continue;
             }
-            let location = entry.location();
-            let same_segment = self.space.segment_of(location) == self.space.segment_of(after);
-            match extents.last_mut() {
-                Some(last) if location == after && same_segment => last.len += BLOCK_BYTES,
-                _ => {
-                    let (drive, offset) = self.space.place(&self.layout, location);
-                    extents.push(Extent { drive, offset, start, len: BLOCK_BYTES });
-                }
-            }
-            after = Location(location.0 + BLOCK / LOCATION_BYTES);
+            let (count, len) = self.stretch(&entries[at..]);
+            at += count;
+            let (drive, offset) = self.space.place(&self.layout, entry.location());
+            // Compressed blocks come to lie at the end of the room that is theirs, so that they can be decompressed
+            // one after another from its beginning.
+            extents.push(Extent { drive, offset, start: as_u32(at * BLOCK_LEN - len), len: as_u32(len) });
         }
         if extents.is_empty() {
             self.end_read(Read { first, entries, ticket: 0, purpose }, buffer, true);
@@ -245,22 +247,76 @@ impl<B: Buffer> Shard<B> {
         self.reads.extents = extents;
     }
 
-    /// Whether every block is what was written there.
-    fn check_blocks(&mut self, read: &Read<B>, buffer: &B) -> bool {
+    /// How many blocks from the first on lie one behind the other, stored alike, and in how many bytes.
+    fn stretch(&self, entries: &[Entry]) -> (usize, usize) {
+        let (mut count, mut len) = (0, 0);
+        let Some(&first) = entries.first() else { return (0, 0) };
+        let segment = self.space.segment_of(first.location());
+        let mut after = first.location();
+        for &entry in entries {
+            let goes_on = entry.is_mapped()
+                && entry.location() == after
+                && entry.is_packed() == first.is_packed()
+                && self.space.segment_of(after) == segment;
+            if !goes_on {
+                break;
+            }
+            count += 1;
+            len += entry.bytes() as usize;
+            after.0 += u64::from(entry.units());
+        }
+        (count, len)
+    }
+
+    /// Checks that every block is what was written there, and decompresses those that are compressed.
+    fn settle_blocks(&mut self, read: &Read<B>, buffer: &mut B) -> bool {
+        let mut bad = 0;
+        let mut at = 0;
+        while let Some(&entry) = read.entries.get(at) {
+            if !entry.is_mapped() {
+                at += 1;
+                continue;
+            }
+            let (count, len) = self.stretch(&read.entries[at..]);
+            let mut from = (at + count) * BLOCK_LEN - len;
+            for (at, entry) in (at..).zip(&read.entries[at..at + count]) {
+                let stored = from..from + entry.bytes() as usize;
+                from = stored.end;
+                let place = at * BLOCK_LEN..(at + 1) * BLOCK_LEN;
+                let block = read.first + at as u64;
+                let is_good = if entry.is_packed() {
+                    let scratch = &mut self.reads.scratch;
+                    scratch.clear();
+                    scratch.extend_from_slice(&buffer[stored]);
+                    self.unpack(block, *entry, &mut buffer[place])
+                } else {
+                    self.checks(*entry, || Some(block_crc(block, &buffer[place])))
+                };
+                bad += u64::from(!is_good);
+            }
+            at += count;
+        }
+        self.stats.checksum_errors += bad;
+        bad == 0
+    }
+
+    /// Decompresses the block in the scratch memory to its place.
+    fn unpack(&self, block: u64, entry: Entry, to: &mut [u8]) -> bool {
+        let stored = &self.reads.scratch;
+        #[cfg(feature = "planted")]
+        if self.is_planted(super::Planted::TrustPacked) {
+            codec::unpack(stored, to);
+            return true;
+        }
+        self.checks(entry, || packed_crc(block, stored)) && codec::unpack(stored, to)
+    }
+
+    fn checks(&self, entry: Entry, crc: impl FnOnce() -> Option<u32>) -> bool {
         #[cfg(feature = "planted")]
         if self.is_planted(super::Planted::SkipChecksums) {
             return true;
         }
-        let mut good = true;
-        for (block, (bytes, entry)) in
-            (read.first..).zip(buffer.chunks_exact(BLOCK_BYTES as usize).zip(&read.entries))
-        {
-            if entry.is_mapped() && !entry.accepts(block_crc(block, bytes)) {
-                self.stats.checksum_errors += 1;
-                good = false;
-            }
-        }
-        good
+        crc().is_some_and(|crc| entry.accepts(crc))
     }
 
     fn end_read(&mut self, read: Read<B>, buffer: B, good: bool) {
@@ -299,4 +355,8 @@ impl<B: Buffer> Shard<B> {
             HostKind::Compare(_) | HostKind::Verify => self.answer(tag, outcome, None),
         }
     }
+}
+
+fn as_u32(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("a request is at most 1 MiB long")
 }

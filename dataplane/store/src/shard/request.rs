@@ -25,6 +25,8 @@ pub struct Request<B: Buffer> {
     /// Length in bytes: not zero, and at most [`DATA_BYTES_MAX`] where data moves; not looked at by
     /// [`Op::Flush`], [`Op::Fork`], [`Op::DropVolume`] and [`Op::DropFrom`].
     pub len: u64,
+    /// Whether the blocks that it writes are compressed where that saves something; blocks of zeros are never stored.
+    pub compress: bool,
     /// What to do.
     pub op: Op<B>,
 }
@@ -242,6 +244,22 @@ impl<S: Shared> Payload<S> {
             done += bytes.len();
             same
         }) && done == other.len()
+    }
+
+    /// The bytes from `offset` on as they lie in one piece, or else copied to `scratch`, which they fill.
+    pub(crate) fn in_one_piece<'a>(&'a self, offset: usize, scratch: &'a mut [u8]) -> &'a [u8] {
+        let (mut skip, len) = (offset, scratch.len());
+        for piece in self.pieces() {
+            if skip < piece.len() {
+                if let Some(bytes) = piece.get(skip..skip + len) {
+                    return bytes;
+                }
+                break;
+            }
+            skip -= piece.len();
+        }
+        self.copy_to(offset, scratch);
+        scratch
     }
 
     /// Whether the `len` bytes from `offset` on are all zero.

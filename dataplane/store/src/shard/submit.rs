@@ -23,7 +23,7 @@ impl<B: Buffer> Shard<B> {
         if self.tickets.len() + self.reads.len() >= self.options.requests_max {
             return Err(request);
         }
-        let Request { tag, volume, offset, len, op } = request;
+        let Request { tag, volume, offset, len, compress, op } = request;
         if matches!(self.phase, Phase::Failed | Phase::Stopped | Phase::Stopping) {
             let buffer = if let Op::Read { buffer } = op { Some(buffer) } else { None };
             self.answer(tag, Outcome::Failed, buffer);
@@ -42,14 +42,14 @@ impl<B: Buffer> Shard<B> {
             Op::Write { data, fua } => {
                 self.stats.written_bytes += len;
                 let ticket = self.new_ticket(tag, fua, 1);
-                self.queue_write(ticket, volume, offset, len, Some(data), None);
+                self.queue_write(ticket, volume, (offset, len), compress, Some(data), None);
             }
             Op::CompareAndWrite { compare, write, fua } => {
                 self.stats.written_bytes += len;
                 let ticket = self.new_ticket(tag, fua, 1);
-                self.queue_write(ticket, volume, offset, len, Some(write), Some(compare));
+                self.queue_write(ticket, volume, (offset, len), compress, Some(write), Some(compare));
             }
-            Op::WriteZeroes { fua } => self.submit_zeroes(tag, volume, offset, len, fua),
+            Op::WriteZeroes { fua } => self.submit_zeroes(tag, volume, (offset, len), compress, fua),
             Op::Deallocate => {
                 let (first, end) = (offset.div_ceil(BLOCK), (offset + len) / BLOCK);
                 self.submit_unmap(tag, volume, first, end);
@@ -90,8 +90,8 @@ impl<B: Buffer> Shard<B> {
         &mut self,
         ticket: u32,
         volume: VolumeId,
-        offset: u64,
-        len: u64,
+        (offset, len): (u64, u64),
+        compress: bool,
         data: Option<Payload<B::Shared>>,
         compare: Option<Payload<B::Shared>>,
     ) {
@@ -101,11 +101,18 @@ impl<B: Buffer> Shard<B> {
             (Some(data), None) if whole => Source::Data(data),
             (data, compare) => Source::Partial { data, compare, start: offset - first * BLOCK, len },
         };
-        self.order.push(Write::new(ticket, volume, first, end, source));
+        self.order.push(Write { compress, ..Write::new(ticket, volume, first, end, source) });
     }
 
     /// Zeros are not stored: the whole blocks are unmapped, those at the edges are partial writes.
-    fn submit_zeroes(&mut self, tag: u64, volume: VolumeId, offset: u64, len: u64, fua: bool) {
+    fn submit_zeroes(
+        &mut self,
+        tag: u64,
+        volume: VolumeId,
+        (offset, len): (u64, u64),
+        compress: bool,
+        fua: bool,
+    ) {
         let end = offset + len;
         let (first_whole, end_whole) = (offset.div_ceil(BLOCK) * BLOCK, end / BLOCK * BLOCK);
         let is_one_edge = first_whole >= end_whole
@@ -116,7 +123,7 @@ impl<B: Buffer> Shard<B> {
             let block = offset / BLOCK;
             let source = Source::Partial { data: None, compare: None, start: offset - block * BLOCK, len };
             let write = Write::new(ticket, volume, block, block + 1, source);
-            self.order.push(Write { class: Class::Host, ..write });
+            self.order.push(Write { class: Class::Host, compress, ..write });
             return;
         }
         let (head, tail) = (first_whole - offset, end - end_whole);
@@ -124,14 +131,14 @@ impl<B: Buffer> Shard<B> {
         let parts = u32::from(head > 0) + u32::from(has_middle) + u32::from(tail > 0);
         let ticket = self.new_ticket(tag, fua, parts);
         if head > 0 {
-            self.queue_write(ticket, volume, offset, head, None, None);
+            self.queue_write(ticket, volume, (offset, head), compress, None, None);
         }
         if has_middle {
             let (first, end) = (first_whole / BLOCK, end_whole / BLOCK);
             self.order.push(Write::new(ticket, volume, first, end, Source::Unmap));
         }
         if tail > 0 {
-            self.queue_write(ticket, volume, end_whole, tail, None, None);
+            self.queue_write(ticket, volume, (end_whole, tail), compress, None, None);
         }
     }
 

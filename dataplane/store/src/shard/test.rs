@@ -3,5 +3,6 @@
 mod crash;
 mod disk;
 mod images;
+mod packed;
 mod single;
 mod world;

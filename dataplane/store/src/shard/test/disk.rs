@@ -150,6 +150,25 @@ impl TestDisk {
         found
     }
 
+    /// Where the payload of the last batch with one begins: drive and offset.
+    pub(super) fn last_payload(&self) -> (usize, usize) {
+        let mut last = (0, (0, 0));
+        for (drive, held) in self.drives.iter().enumerate() {
+            for (at, block) in held.image.chunks_exact(4096).enumerate() {
+                if block.starts_with(b"FeBATCH\n") && block[16..20] != block[20..24] {
+                    let sequence = u64::from_le_bytes(block[64..72].try_into().unwrap());
+                    last = last.max((sequence, (drive, (at + 1) * 4096)));
+                }
+            }
+        }
+        last.1
+    }
+
+    /// Flips bits of a byte.
+    pub(super) fn flip(&mut self, (drive, offset): (usize, usize), bits: u8) {
+        self.drives[drive].image[offset] ^= bits;
+    }
+
     /// Flips a bit in the header of this batch, wherever it is, on the medium too.
     pub(super) fn rot_batch(&mut self, sequence: u64) -> usize {
         let is_it = |block: &[u8]| block.starts_with(b"FeBATCH\n") && block[64..72] == sequence.to_le_bytes();
@@ -278,8 +297,9 @@ impl Disk for TestDisk {
     fn read(&mut self, token: Token, buffer: TestBuffer, extents: &[Extent]) {
         assert!(extents.len() <= 256 && !extents.is_empty());
         for extent in extents {
-            assert!(extent.offset.is_multiple_of(4096) && extent.start.is_multiple_of(4096));
-            assert!(extent.len > 0 && extent.len.is_multiple_of(4096));
+            let block = self.block_bytes;
+            assert!(extent.offset.is_multiple_of(u64::from(block)) && extent.start.is_multiple_of(block));
+            assert!(extent.len > 0 && extent.len.is_multiple_of(block));
         }
         self.pending.push(Pending::Read { token, buffer, extents: extents.to_vec() });
     }

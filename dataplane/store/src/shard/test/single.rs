@@ -63,11 +63,21 @@ fn a_compare_that_differs_changes_nothing() {
     assert!(world.drain());
     let before = world.read_now(1, 0, 16).unwrap();
     let op = Op::CompareAndWrite { compare: payload(4, 99), write: payload(4, 100), fua: false };
-    world.shard.submit(Request { tag: 7000, volume: VolumeId(1), offset: 1024, len: 2048, op }).unwrap();
+    world
+        .shard
+        .submit(Request { tag: 7000, volume: VolumeId(1), offset: 1024, len: 2048, compress: false, op })
+        .unwrap();
     let compare = Op::Compare { data: payload(4, 1) };
     world
         .shard
-        .submit(Request { tag: 7001, volume: VolumeId(1), offset: 512, len: 2048, op: compare })
+        .submit(Request {
+            tag: 7001,
+            volume: VolumeId(1),
+            offset: 512,
+            len: 2048,
+            compress: false,
+            op: compare,
+        })
         .unwrap();
     let mut outcomes = std::collections::BTreeMap::new();
     while outcomes.len() < 2 {
@@ -250,7 +260,8 @@ fn more_requests_than_the_limit_are_given_back() {
     let mut world = World::new(1, 100, crate::ShardOptions { requests_max: 2, ..small_options() });
     world.write(1, 0, 8, false);
     world.write(1, 8, 16, false);
-    let request = Request { tag: 9, volume: VolumeId(1), offset: 0, len: 4096, op: Op::Verify };
+    let request =
+        Request { tag: 9, volume: VolumeId(1), offset: 0, len: 4096, compress: false, op: Op::Verify };
     assert_eq!(world.shard.submit(request).unwrap_err().tag, 9);
     assert!(world.drain());
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use io::{Slice, Time};
 
-use super::disk::{TestBuffer, TestDisk, TestEvent};
+use super::disk::{Rng, TestBuffer, TestDisk, TestEvent};
 use crate::shard::{Failure, Op, Outcome, Output, Payload, Request, Shard, ShardOptions};
 use crate::{Geometry, Identity, Layout, SegmentId, ShardId, VolumeId};
 
@@ -60,6 +60,10 @@ pub(super) struct World {
     pub(super) stopped: bool,
     pub(super) failed: Option<Failure>,
     pub(super) outcomes: BTreeMap<Outcome, u64>,
+    /// Whether what is written now is compressed.
+    pub(super) compress: bool,
+    /// Draws the kinds of values; without it all are of the first.
+    pub(super) kinds: Option<Rng>,
     /// Changes since the last crash, for the check that each is there as a whole or not at all.
     changes: Vec<(u64, u64, u64, u64, u64)>,
     /// Changes that were answered and are not known to be safe from a power cut.
@@ -82,54 +86,85 @@ pub(super) fn small_options() -> ShardOptions {
     }
 }
 
-pub(super) fn layout(segments: u64, segment_bytes: u32) -> Layout {
+pub(super) fn layout(segments: u64, segment_bytes: u32, block_bytes: u32) -> Layout {
     let head = (1 << 20) + 2 * (256 << 10);
     let drive = head + segments * u64::from(segment_bytes) + 4096;
     let geometry = Geometry {
         shards: 1,
         segment_bytes,
         directory_half_bytes: 256 << 10,
-        block_bytes: 512,
+        block_bytes,
         drive_bytes: vec![drive, drive],
     };
     Layout::new(Identity { pool: [7; 16], cluster: [8; 16], node: [9; 16] }, geometry).unwrap()
 }
 
-/// Sectors are filled with their value; 0 is what was never written.
+/// Sectors are filled with their value; 0 is what was never written. A value's kind says how well that compresses.
 pub(super) fn fill(bytes: &mut [u8], value: u64) {
-    for (at, word) in bytes.chunks_exact_mut(8).enumerate() {
-        let salted = if value == 0 { 0 } else { value.wrapping_mul(0x9e37_79b9) + at as u64 % 64 };
-        word.copy_from_slice(&salted.to_le_bytes());
+    fill_at(bytes, 0, value);
+}
+
+/// As above; noise is another in each sector.
+pub(super) fn fill_at(bytes: &mut [u8], sector: u64, value: u64) {
+    let mut noise = Rng(value ^ sector << 48);
+    let word = value.wrapping_mul(0x9e37_79b9);
+    for (at, bytes) in (0_u64..).zip(bytes.chunks_exact_mut(8)) {
+        let word = match value >> KIND_SHIFT {
+            0 if value == 0 => 0,
+            0 => word + at % 64,
+            1 => word,
+            2 if at % 64 < 32 => word,
+            _ => noise.next(),
+        };
+        bytes.copy_from_slice(&word.to_le_bytes());
     }
 }
 
-fn value_of(sector: &[u8], candidates: impl Iterator<Item = u64>) -> Option<u64> {
+/// Where a value's kind begins.
+const KIND_SHIFT: u32 = 40;
+
+fn value_of(bytes: &[u8], sector: u64, candidates: impl Iterator<Item = u64>) -> Option<u64> {
     let mut expected = [0; 512];
     for value in candidates {
-        fill(&mut expected, value);
-        if expected[..] == *sector {
+        fill_at(&mut expected, sector, value);
+        if expected[..] == *bytes {
             return Some(value);
         }
     }
     None
 }
 
+/// All values of changes up to this one.
+fn values_before(number: u64) -> impl Iterator<Item = u64> {
+    (0..number).flat_map(|number| (0..4).map(move |kind| number | kind << KIND_SHIFT))
+}
+
 pub(super) fn payload(sectors: u64, value: u64) -> Payload<super::disk::TestShared> {
+    payload_at(0, sectors, value)
+}
+
+pub(super) fn payload_at(first: u64, sectors: u64, value: u64) -> Payload<super::disk::TestShared> {
     let mut bytes = vec![0; usize::try_from(sectors * SECTOR).unwrap()];
-    for sector in bytes.chunks_exact_mut(512) {
-        fill(sector, value);
+    for (sector, bytes) in (first..).zip(bytes.chunks_exact_mut(512)) {
+        fill_at(bytes, sector, value);
     }
     Payload::new(Slice::whole(io::Buffer::share(TestBuffer(bytes))))
 }
 
 impl World {
     pub(super) fn new(seed: u64, segments: u64, options: ShardOptions) -> Self {
-        let layout = Arc::new(layout(segments, 64 << 10));
+        Self::with_blocks_of(512, seed, segments, options)
+    }
+
+    pub(super) fn with_blocks_of(block_bytes: u32, seed: u64, segments: u64, options: ShardOptions) -> Self {
+        let layout = Arc::new(layout(segments, 64 << 10, block_bytes));
         let sizes: Vec<usize> =
             layout.drives().iter().map(|drive| usize::try_from(drive.size_bytes).unwrap()).collect();
         let shard = Shard::recover(Arc::clone(&layout), ShardId(0), 3, options.clone());
+        let mut disk = TestDisk::new(&sizes, seed ^ 0x1234);
+        disk.block_bytes = block_bytes;
         let mut world = Self {
-            disk: TestDisk::new(&sizes, seed ^ 0x1234),
+            disk,
             layout,
             options,
             shard,
@@ -142,6 +177,8 @@ impl World {
             stopped: false,
             failed: None,
             outcomes: BTreeMap::new(),
+            compress: false,
+            kinds: None,
             changes: Vec::new(),
             answered: BTreeSet::new(),
             errors: Vec::new(),
@@ -269,8 +306,8 @@ impl World {
                 let bytes = &bytes[usize::try_from(at * SECTOR).unwrap()..][..512];
                 let may_be =
                     held.versions.iter().filter(|(number, _)| *number >= floor).map(|&(_, value)| value);
-                let Some(value) = value_of(bytes, may_be) else {
-                    let is = value_of(bytes, 0..self.next_number);
+                let Some(value) = value_of(bytes, key.1, may_be) else {
+                    let is = value_of(bytes, key.1, values_before(self.next_number));
                     self.errors
                         .push(format!("{key:?} is {is:?} after a crash, not of {held:?}, floor {floor}"));
                     continue;
@@ -318,6 +355,7 @@ impl World {
             volume: VolumeId(volume),
             offset: first * SECTOR,
             len,
+            compress: false,
             op: Op::Read { buffer: TestBuffer(vec![0xaa; usize::try_from(len).unwrap()]) },
         };
         self.shard.submit(request).unwrap();
@@ -374,14 +412,21 @@ impl World {
         number
     }
 
-    pub(super) fn next_value(&self) -> u64 {
-        self.next_number
+    pub(super) fn next_value(&mut self) -> u64 {
+        self.next_number | self.kinds.as_mut().map_or(0, |rng| rng.below(4)) << KIND_SHIFT
     }
 
     pub(super) fn write(&mut self, volume: u64, first: u64, end: u64, fua: bool) -> u64 {
         let value = self.next_value();
         let kind = if fua { Kind::Fua } else { Kind::Write };
-        self.change(volume, first, end, value, kind, Op::Write { data: payload(end - first, value), fua })
+        self.change(
+            volume,
+            first,
+            end,
+            value,
+            kind,
+            Op::Write { data: payload_at(first, end - first, value), fua },
+        )
     }
 
     pub(super) fn flush(&mut self) {
@@ -405,12 +450,12 @@ impl World {
         let mut expected = Vec::new();
         for sector in first..end {
             let mut bytes = [0; 512];
-            fill(&mut bytes, self.sector(volume, sector).versions.last().unwrap().1);
+            fill_at(&mut bytes, sector, self.sector(volume, sector).versions.last().unwrap().1);
             expected.extend_from_slice(&bytes);
         }
         let compare = Payload::new(Slice::whole(io::Buffer::share(TestBuffer(expected))));
         let value = self.next_value();
-        let write = payload(end - first, value);
+        let write = payload_at(first, end - first, value);
         self.change(
             volume,
             first,
@@ -469,7 +514,9 @@ impl World {
     }
 
     pub(super) fn submit(&mut self, tag: u64, volume: u64, offset: u64, len: u64, op: Op<TestBuffer>) {
-        self.shard.submit(Request { tag, volume: VolumeId(volume), offset, len, op }).unwrap();
+        self.shard
+            .submit(Request { tag, volume: VolumeId(volume), offset, len, compress: self.compress, op })
+            .unwrap();
     }
 
     fn sector(&mut self, volume: u64, sector: u64) -> &mut Sector {
@@ -538,8 +585,8 @@ impl World {
             let held = self.sector(issued.volume, sector).clone();
             let may_be = held.versions.iter().filter(|(number, _)| *number >= floor).map(|&(_, value)| value);
             let bytes = &buffer[at * 512..][..512];
-            if value_of(bytes, may_be).is_none() {
-                let is = value_of(bytes, 0..self.next_number);
+            if value_of(bytes, sector, may_be).is_none() {
+                let is = value_of(bytes, sector, values_before(self.next_number));
                 self.errors.push(format!(
                     "read {}: sector {sector} of {} is {is:?}, not of {held:?} from {floor}",
                     issued.number, issued.volume
