@@ -25,7 +25,7 @@ use super::deadline::Deadline;
 use super::error::{ApiError, Code};
 use super::request::{Query, Request};
 use super::router::{Handler, NoMatch};
-use super::{Api, Body, Reply, federated, schema, users, vault};
+use super::{Api, Body, Reply, federated_authentication, schema, users, vault};
 use crate::auth::{Caller, TokenError};
 use crate::events::Audit;
 
@@ -237,7 +237,7 @@ async fn verify(api: &Api, token: &str) -> Result<Caller, ApiError> {
     let mut outcome = api.tokens.verify(token, &api.directory);
     // No key of this cluster's own: perhaps it is of an issuer whose tokens are taken.
     if let Err(TokenError::KeyId | TokenError::UnknownKey(_)) = outcome {
-        outcome = federated::verify(api, token).await.unwrap_or(outcome);
+        outcome = federated_authentication::verify(api, token).await.unwrap_or(outcome);
     }
     outcome.map_err(|error| {
         tracing::info!(%error, "a token was refused");

@@ -1,4 +1,5 @@
-//! Clusters that are managed together: the contract has them, and names them as not available.
+//! Cluster federation, clusters that are managed together: the contract has it, and this server answers that it is not
+//! available.
 
 use std::rc::Rc;
 
