@@ -11,6 +11,7 @@ mod login;
 mod manual;
 mod output;
 mod perf;
+mod progress;
 mod run;
 mod settings;
 mod snapshots;
@@ -86,7 +87,7 @@ fn serve(arguments: ServeArgs) -> ExitCode {
     match serve::run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", chain(&error));
+            eprintln!("{} {}", emphasized("error:"), chain(&error));
             ExitCode::FAILURE
         }
     }
@@ -99,7 +100,7 @@ fn explain_placement(config: &dataplane::Config) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("{} {error}", emphasized("error:"));
             ExitCode::FAILURE
         }
     }

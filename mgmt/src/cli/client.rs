@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, IF_MATCH};
@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::failure::Failure;
+use super::progress::Progress;
 use super::settings::Settings;
 use crate::web::SYSTEM_BUNDLES;
 
@@ -79,20 +80,44 @@ impl Client {
         serde_json::from_slice(&body).map_err(|error| Failure::Unreadable(error.to_string()))
     }
 
-    /// Sends one request and reads the bytes of its answer.
-    pub(super) async fn fetch(&self, call: Call) -> Result<Bytes, Failure> {
-        let endpoint = self.settings.endpoint.clone();
-        let limit = self.settings.command_timeout;
-        match timeout(limit, self.exchange(call)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Failure::NoAnswer {
-                endpoint,
-                reason: format!("nothing within {} s", limit.as_secs_f32()),
-            }),
+    /// Sends one request and reads the bytes of its answer; who waits at a terminal sees for how long.
+    async fn fetch(&self, call: Call) -> Result<Vec<u8>, Failure> {
+        let mut body = Vec::new();
+        let work = self.exchange(call, |piece| {
+            if body.len() + piece.len() > ANSWER_BYTES_MAX {
+                return Err(Failure::Unreadable(format!("it has more than {ANSWER_BYTES_MAX} bytes")));
+            }
+            body.extend_from_slice(piece);
+            Ok(())
+        });
+        let waiting = format!("waiting for {}", self.settings.endpoint);
+        match Progress::new().during(&waiting, timeout(self.settings.command_timeout, work)).await {
+            Ok(outcome) => outcome.map(|()| body),
+            Err(_) => Err(self.late()),
         }
     }
 
-    async fn exchange(&self, call: Call) -> Result<Bytes, Failure> {
+    /// Sends one request and hands its answer to `take` as it comes; the answer may be of any size.
+    pub(super) async fn download(
+        &self,
+        call: Call,
+        take: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.exchange(call, take).await
+    }
+
+    fn late(&self) -> Failure {
+        let reason = format!("nothing within {} s", self.settings.command_timeout.as_secs_f32());
+        Failure::NoAnswer { endpoint: self.settings.endpoint.clone(), reason }
+    }
+
+    /// Sends a request; nothing may take longer than the limit, neither the answer's head nor any piece of its body.
+    async fn exchange(
+        &self,
+        call: Call,
+        mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let limit = self.settings.command_timeout;
         let broken = |error: hyper::Error| Failure::NoAnswer {
             endpoint: self.settings.endpoint.clone(),
             reason: super::chain(&error),
@@ -101,15 +126,24 @@ impl Client {
         let stream = self.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let answer = async {
-            let answer = sender.send_request(request).await.map_err(broken)?;
+            let answer = timeout(limit, sender.send_request(request)).await.map_err(|_| self.late())?;
+            let answer = answer.map_err(broken)?;
             let status = answer.status();
-            let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| Failure::Unreadable(error.to_string()))?.to_bytes();
-            Ok((status, body))
+            let mut body = answer.into_body();
+            let mut refusal = Vec::new();
+            while let Some(frame) = timeout(limit, body.frame()).await.map_err(|_| self.late())? {
+                let frame = frame.map_err(broken)?;
+                match frame.data_ref() {
+                    Some(piece) if status.is_success() => take(piece)?,
+                    Some(piece) if refusal.len() < REFUSAL_BYTES_MAX => refusal.extend_from_slice(piece),
+                    Some(_) | None => {}
+                }
+            }
+            Ok((status, refusal))
         };
         let (status, body) = drive(connection, answer).await?;
         if status.is_success() {
-            return Ok(body);
+            return Ok(());
         }
         let message = match serde_json::from_slice::<Value>(&body) {
             Ok(error) => error["message"].as_str().unwrap_or_default().to_owned(),
@@ -273,3 +307,5 @@ pub(super) fn encode(text: &str) -> String {
 
 /// More than a thousand volumes with long lists of hosts.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// More than any error's body.
+const REFUSAL_BYTES_MAX: usize = 64 << 10;

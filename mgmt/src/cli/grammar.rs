@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 
-use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
+use clap::{Arg, ArgMatches, Args as _, Command, CommandFactory as _, FromArgMatches as _};
 
 use super::Line;
+use super::settings::ClientArgs;
 use super::table::{self, Row};
 
 /// What a command line asks for.
@@ -20,7 +21,9 @@ pub(super) enum Asked {
 
 /// The command line's definition.
 pub(super) fn command() -> Command {
-    exemplify(table::augment(Line::command()), "")
+    // Before the verb they are of every command that speaks to a server; see `verb_first`.
+    let root = ClientArgs::augment_args(Line::command()).mut_args(|arg| arg.global(false));
+    exemplify(table::augment(root), "")
 }
 
 /// Takes a command line apart.
@@ -30,12 +33,49 @@ pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Asked, 
         return Ok(Asked::Nothing);
     }
     let mut command = command();
-    let matches = command.try_get_matches_from_mut(words)?;
+    let matches = command.try_get_matches_from_mut(verb_first(&command, words))?;
     if let Some((row, verb, noun)) = table::find(&command, &matches) {
         return Ok(Asked::Row(row, Box::new((verb.clone(), noun.clone()))));
     }
     let line = Line::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     Ok(Asked::Line(Box::new(line)))
+}
+
+/// Puts options that stand before the verb behind it: `ferrule -o json list volumes` is `ferrule list -o json volumes`.
+///
+/// Whether the verb takes them is for the verb to say, so that none is taken and ignored.
+fn verb_first(command: &Command, mut words: Vec<OsString>) -> Vec<OsString> {
+    let mut verb = 1;
+    while let Some(width) = words.get(verb).and_then(|word| option_width(command, word.to_str()?)) {
+        verb += width;
+    }
+    if verb < words.len() {
+        words[1..=verb].rotate_right(1);
+    }
+    words
+}
+
+/// How many words an option of `command` has, itself and its value; none if `word` is no such option.
+fn option_width(command: &Command, word: &str) -> Option<usize> {
+    let (arg, has_value) = if let Some(long) = word.strip_prefix("--") {
+        let name = long.split('=').next().unwrap_or_default();
+        let named = |arg: &&Arg| {
+            arg.get_long() == Some(name)
+                || arg.get_all_aliases().is_some_and(|aliases| aliases.contains(&name))
+        };
+        (command.get_arguments().find(named)?, long.contains('='))
+    } else {
+        let mut letters = word.strip_prefix('-')?.chars();
+        let letter = letters.next()?;
+        let attached = letters.next().is_some();
+        let arg = command.get_arguments().find(|arg| arg.get_short() == Some(letter))?;
+        // Flags that are written together are for the verb's own definition.
+        if attached && !arg.get_action().takes_values() {
+            return None;
+        }
+        (arg, attached)
+    };
+    Some(if arg.get_action().takes_values() && !has_value { 2 } else { 1 })
 }
 
 /// Adds an example wherever there is none: to a command its own, to a verb that of its first noun.
@@ -92,7 +132,10 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("delete volume", "--name v1"),
     ("delete credential", "--project-name system --id ops"),
     ("delete user", "--name ann"),
-    ("perf", "--help"),
+    (
+        "perf",
+        "--target 127.0.0.1:4420 --subnqn nqn.2014-08.org.nvmexpress:uuid:4f7c9b1e-3e2b-4d0c-9a51-3f5d5a1f2b6e --nsid 1",
+    ),
 ];
 
 #[cfg(test)]
@@ -104,30 +147,72 @@ mod test {
         command().debug_assert();
     }
 
-    #[test]
-    fn help_has_an_example_at_every_level() {
-        fn check(command: &Command, path: &str, lacking: &mut Vec<String>) {
-            let shown = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            let longer = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
-            if !shown.contains("ferrule ") && !longer.contains("ferrule ") {
-                lacking.push(path.to_owned());
-            }
+    /// Every command, with the words that lead to it and its help.
+    fn every_command() -> Vec<(String, String)> {
+        fn gather(command: &Command, path: &str, found: &mut Vec<(String, String)>) {
+            let help = [command.get_after_help(), command.get_after_long_help()];
+            let help = help.into_iter().flatten().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+            found.push((path.to_owned(), help));
             for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
-                check(inner, &format!("{path} {}", inner.get_name()), lacking);
+                gather(inner, &format!("{path} {}", inner.get_name()), found);
             }
         }
-        let mut lacking = Vec::new();
-        check(&command(), "", &mut lacking);
-        assert!(lacking.is_empty(), "no example: {lacking:?}");
+        let mut found = Vec::new();
+        gather(&command(), "ferrule", &mut found);
+        found
+    }
+
+    /// The lines of a help text that call this program, each as one line, without what is for the shell.
+    fn calls(help: &str) -> Vec<String> {
+        let whole = help.replace("\\\n", " ");
+        let lines = whole.lines().map(str::trim).filter(|line| line.starts_with("ferrule "));
+        lines.map(|line| line.split(" > ").next().unwrap_or(line).to_owned()).collect()
     }
 
     #[test]
-    fn every_example_of_a_row_is_right() {
-        for row in table::all() {
-            let line = format!("ferrule {} {} {}", row.verb, row.noun, row.example);
-            let words = words_of(&line);
-            let asked = parse(words.into_iter().map(OsString::from));
-            assert!(asked.is_ok(), "{line}: {}", asked.unwrap_err());
+    fn help_has_an_example_at_every_level_and_every_example_is_right() {
+        let commands = every_command();
+        assert!(commands.len() > 120, "{} commands", commands.len());
+        for (path, help) in commands {
+            let calls = calls(&help);
+            assert!(!calls.is_empty() || help.contains(&path), "{path} has no example: {help}");
+            for call in calls {
+                let asked = parse(words_of(&call).into_iter().map(OsString::from));
+                assert!(asked.is_ok(), "{path}: {call}: {}", asked.unwrap_err());
+            }
+        }
+    }
+
+    #[test]
+    fn options_of_the_server_stand_before_or_after_the_verb() {
+        let moved = |line: &str| {
+            let words = words_of(line).into_iter().map(OsString::from).collect();
+            let words = verb_first(&command(), words);
+            words.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+        };
+        for (given, read) in [
+            ("ferrule list volumes -o json", "ferrule list volumes -o json"),
+            ("ferrule -o json list volumes", "ferrule list -o json volumes"),
+            ("ferrule --endpoint https://a list nodes", "ferrule list --endpoint https://a nodes"),
+            ("ferrule --endpoint=https://a -Jx list nodes", "ferrule list --endpoint=https://a -Jx nodes"),
+            (
+                "ferrule --insecure-skip-tls-verify --output-format yaml -J x get cluster",
+                "ferrule get --insecure-skip-tls-verify --output-format yaml -J x cluster",
+            ),
+            ("ferrule --project-name p jwt ann", "ferrule jwt --project-name p ann"),
+            ("ferrule --help", "ferrule --help"),
+            ("ferrule --nonsense list", "ferrule --nonsense list"),
+            ("ferrule -o json", "ferrule -o json"),
+            ("ferrule --endpoint", "ferrule --endpoint"),
+        ] {
+            assert_eq!(moved(given), read);
+            if given.contains("list") && !given.contains("nonsense") {
+                assert!(parse(words_of(given).into_iter().map(OsString::from)).is_ok(), "{given}");
+            }
+        }
+        // What a command does not take is refused, wherever it stands.
+        for line in ["ferrule -J x serve", "ferrule -o json completions bash", "ferrule -o json"] {
+            assert!(parse(words_of(line).into_iter().map(OsString::from)).is_err(), "{line}");
         }
     }
 

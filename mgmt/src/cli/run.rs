@@ -1,20 +1,26 @@
 //! Runs the commands that speak to a server: each becomes one or a few requests, and text.
 
+use std::io::Write as _;
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::Method;
 use serde_json::{Map, Value, json};
+use tokio::time::timeout;
 
 use super::Environment;
 use super::client::{Call, Client, encode};
 use super::failure::Failure;
 use super::output::{self, Shape, render};
+use super::progress::Progress;
 use super::settings::ClientArgs;
 use super::snapshots;
 use super::verbs::{
-    Create, CreateCredential, CreateVolume, Delete, DeleteVolume, Get, List, ListVolumes, Rollback,
+    Create, CreateCredential, CreateVolume, Delete, DeleteVolume, Get, GetLogs, List, ListVolumes, Rollback,
     SectorSize, Update, UpdateVolume, Verb, WhichNode, WhichVolume,
 };
+use crate::size::format_size;
 
 /// Runs `create`.
 pub(super) fn create(verb: Verb<Create>, environment: Environment<'_>) -> Result<String, Failure> {
@@ -73,15 +79,7 @@ pub(super) fn get(verb: Verb<Get>, environment: Environment<'_>) -> Result<Strin
             let path = format!("/api/v2/connectedHosts/{}", encode(&which.host_nqn));
             show(client, &path, Shape::One(output::HOSTS)).await
         }
-        Get::Logs(logs) => {
-            let days = logs.days.map(|days| format!("?NumOfDaysToCollectLogs={days}"));
-            let path = format!("/api/v2/logs{}", days.unwrap_or_default());
-            let bytes = client.fetch(Call::new(Method::GET, path)).await?;
-            let written = std::fs::write(&logs.file, &bytes);
-            let path = logs.file.display().to_string();
-            written.map_err(|error| Failure::File { path: path.clone(), reason: error.to_string() })?;
-            Ok(format!("{} bytes in {path}\n", bytes.len()))
-        }
+        Get::Logs(logs) => get_logs(client, logs).await,
         Get::Version => {
             let mut call = Call::new(Method::GET, "/api/v2/version".to_owned());
             call.token = false;
@@ -186,7 +184,61 @@ async fn create_volume(client: &Client, volume: CreateVolume) -> Result<String, 
     let mut call = Call::new(Method::POST, volumes(&client.settings.project()));
     call.body = Some(body);
     let answer = client.send(call).await?;
-    render(&answer, client.settings.output, Shape::One(output::VOLUMES))
+    let answer =
+        settled(client, answer, |uuid| format!("{}/{}", volumes(&client.settings.project()), encode(uuid)));
+    render(&answer.await?, client.settings.output, Shape::One(output::VOLUMES))
+}
+
+/// Waits until what was made is no longer being made; a server may answer before it is.
+pub(super) async fn settled(
+    client: &Client,
+    made: Value,
+    path: impl Fn(&str) -> String,
+) -> Result<Value, Failure> {
+    let Some(path) = made["UUID"].as_str().map(path).filter(|_| made["state"] == "Creating") else {
+        return Ok(made);
+    };
+    let limit = client.settings.command_timeout;
+    let wait = async {
+        loop {
+            tokio::time::sleep(POLL).await;
+            let now = client.send(Call::new(Method::GET, path.clone())).await?;
+            if now["state"] != "Creating" {
+                return Ok(now);
+            }
+        }
+    };
+    let waiting = Progress::new().during("waiting until it is Available", timeout(limit, wait));
+    waiting.await.unwrap_or_else(|_| {
+        let reason = format!("still Creating after {} s", limit.as_secs_f32());
+        Err(Failure::NoAnswer { endpoint: client.settings.endpoint.clone(), reason })
+    })
+}
+
+/// Writes the server's logs into a file as they come; under its name once it is whole.
+async fn get_logs(client: &Client, logs: GetLogs) -> Result<String, Failure> {
+    let days = logs.days.map(|days| format!("?NumOfDaysToCollectLogs={days}"));
+    let call = Call::new(Method::GET, format!("/api/v2/logs{}", days.unwrap_or_default()));
+    let path = logs.file.display().to_string();
+    let failed = |error: std::io::Error| Failure::File { path: path.clone(), reason: error.to_string() };
+    let part = logs.file.with_added_extension("part");
+    let mut file = std::fs::File::create(&part).map_err(failed)?;
+    let (mut bytes, mut progress) = (0, Progress::new());
+    let outcome = client
+        .download(call, |piece| {
+            file.write_all(piece).map_err(failed)?;
+            bytes += piece.len() as u64;
+            progress.show(format_args!("{} in {path}", format_size(bytes)));
+            Ok(())
+        })
+        .await;
+    drop(progress);
+    if let Err(failure) = outcome {
+        drop(std::fs::remove_file(&part));
+        return Err(failure);
+    }
+    std::fs::rename(&part, &logs.file).map_err(failed)?;
+    Ok(format!("{bytes} bytes in {path}\n"))
 }
 
 /// Lists page by page: one answer has at most a thousand volumes.
@@ -299,5 +351,7 @@ fn labels(labels: &[(String, String)]) -> Value {
     labels.iter().map(|(key, value)| json!({"key": key, "value": value})).collect()
 }
 
+/// Between looking whether something has been made.
+const POLL: Duration = Duration::from_millis(200);
 /// Volumes in one answer.
 const PAGE: usize = 1000;

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::client::{Call, Client, encode};
 use super::failure::Failure;
 use super::output::{self, Shape, render};
+use super::run::settled;
 use super::verbs::{
     ChangedBlocks, CreateSnapshot, DeleteSnapshot, ListSnapshots, RollbackVolume, WhichSnapshot,
 };
@@ -21,6 +22,7 @@ pub(super) async fn create(client: &Client, snapshot: CreateSnapshot) -> Result<
         ("description", snapshot.description),
     ]));
     let answer = client.send(call).await?;
+    let answer = settled(client, answer, |uuid| format!("{}/{}", snapshots(client), encode(uuid))).await?;
     render(&answer, client.settings.output, Shape::One(output::SNAPSHOTS))
 }
 

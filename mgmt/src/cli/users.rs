@@ -16,7 +16,7 @@ use super::verbs::Verb;
 /// A user to be made.
 #[derive(Args, Debug)]
 pub(super) struct AddUser {
-    /// Name, roles (admin, api, user) and password; without the password it is read from the standard input
+    /// Name, roles (admin, api, user) and password; without the password it is asked for, or read from the standard input
     #[arg(value_name = "NAME:ROLES[:PASSWORD]")]
     user: String,
     #[command(flatten)]
@@ -113,15 +113,23 @@ pub(super) fn revoke(verb: Verb<Revoke>, environment: Environment<'_>) -> Result
     })
 }
 
+/// Asks for a password on a terminal, without showing it; elsewhere it is the first line of the standard input.
 fn read_password() -> Result<String, Failure> {
-    if std::io::stdin().is_terminal() {
-        eprint!("Password (is shown while you type): ");
-    }
-    let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).map_err(|error| Failure::File {
+    let failed = |error: std::io::Error| Failure::File {
         path: "the standard input".to_owned(),
         reason: error.to_string(),
-    })?;
+    };
+    if std::io::stdin().is_terminal() {
+        let password = rpassword::prompt_password("Password: ").map_err(failed)?;
+        let again = rpassword::prompt_password("The same again: ").map_err(failed)?;
+        if password != again {
+            let reason = "the two are not the same; nothing was changed".to_owned();
+            return Err(Failure::Wrong { what: "the password".to_owned(), reason });
+        }
+        return Ok(password);
+    }
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).map_err(failed)?;
     Ok(line.trim_end_matches(['\n', '\r']).to_owned())
 }
 
@@ -132,8 +140,10 @@ Roles:
   user    reads what the project has
 
 Example:
-  ferrule add-user ann:admin,api:a-long-password
-  ferrule jwt ann";
+  ferrule add-user ann:admin,api
+  ferrule add-user robot:api:a-long-password
+  ferrule jwt ann
+Who asks on a terminal types the password, and it is not shown. In the command itself, others on the machine may see it.";
 
 pub(super) const JWT_HELP: &str = "\
 Example:
