@@ -13,7 +13,7 @@ mod permission;
 mod records;
 mod role;
 pub(crate) mod service;
-mod token;
+pub(crate) mod token;
 pub(crate) mod users;
 
 pub(crate) use permission::{Denied, Permit, Resource, Rule, Scope, Verb, roles_of};

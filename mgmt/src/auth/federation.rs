@@ -198,7 +198,7 @@ mod test {
         assert_eq!(check(&other, Mode::User).unwrap_err(), TokenError::Audience);
         assert_eq!(check(&other, Mode::App).unwrap_err(), TokenError::Audience);
         assert!(check(&other, Mode::Converge).unwrap().is_cluster_admin());
-        let old = json!({"sub": "ann", "exp": 99, "aud": "ferrule", "groups": ["admins"]});
+        let old = json!({"sub": "ann", "exp": 69, "aud": "ferrule", "groups": ["admins"]});
         assert!(check(&old, Mode::User).is_err());
         let stranger = SigningKey::of_seed(&[8; 32]).unwrap();
         let good = json!({"sub": "ann", "exp": 200, "aud": "ferrule", "groups": ["admins"]});

@@ -20,7 +20,7 @@ use super::key::KeyError;
 use super::password::{Hashed, PasswordError};
 use super::records::Records;
 use super::role::RoleClaims;
-use super::token::{Facts, Keys, TokenError, Trusted, Verified, mint, now, verify_with};
+use super::token::{Facts, Keys, TokenError, Trusted, Verified, has_ended, mint, now, verify_with};
 use super::users::{Logins, User};
 use super::{Caller, Role, SYSTEM};
 use crate::directory::Directory;
@@ -116,28 +116,32 @@ impl Tokens {
         })
     }
 
-    /// Verifies a token, or remembers that it has.
-    pub(crate) fn verify(&self, token: &str, directory: &Directory) -> Result<Caller, TokenError> {
-        let now = now();
-        let generation = (self.generation.get(), directory.generation());
-        let mut name = [0; 32];
-        name.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-        if let Some(known) = self.verified.borrow().get(&name)
-            && known.generation == generation
-            && known.expires > now
-        {
-            return Ok(known.caller.clone());
+    /// Verifies a token, or remembers that it has, at `now` in seconds since 1970.
+    pub(crate) fn verify(&self, token: &str, directory: &Directory, now: f64) -> Result<Caller, TokenError> {
+        if let Some(caller) = self.recall(token, directory, now) {
+            return Ok(caller);
         }
         let (caller, facts) = verify_with(token, &All { tokens: self, directory }, now)?;
+        let generation = (self.generation.get(), directory.generation());
         let mut verified = self.verified.borrow_mut();
         if verified.len() >= REMEMBERED_MAX {
-            verified.retain(|_, known| known.generation == generation && known.expires > now);
+            verified.retain(|_, known| known.generation == generation && !has_ended(known.expires, now));
         }
         if verified.len() >= REMEMBERED_MAX {
             verified.clear();
         }
-        verified.insert(name, Remembered { caller: caller.clone(), expires: facts.expires, generation });
+        let known = Remembered { caller: caller.clone(), expires: facts.expires, generation };
+        verified.insert(name_of(token), known);
         Ok(caller)
+    }
+
+    /// Who a token is of, if it was verified before and is still good.
+    pub(crate) fn recall(&self, token: &str, directory: &Directory, now: f64) -> Option<Caller> {
+        let generation = (self.generation.get(), directory.generation());
+        let verified = self.verified.borrow();
+        let known = verified.get(&name_of(token))?;
+        let good = known.generation == generation && !has_ended(known.expires, now);
+        good.then(|| known.caller.clone())
     }
 
     /// Whether a token of another issuer was taken back, by its `jti`.
@@ -159,7 +163,9 @@ impl Tokens {
 
     async fn put_revocation(&self, key: String, revocation: Revocation) -> Result<(), TokensError> {
         let now = now();
-        let over = self.revocations.all().into_iter().filter(|(_, revocation)| revocation.until <= now);
+        // What it speaks of is accepted for the leeway after its end: so long it is needed.
+        let over = self.revocations.all().into_iter();
+        let over = over.filter(|(_, revocation)| has_ended(revocation.until, now));
         let over: Vec<String> = over.map(|(key, _)| key).collect();
         if !over.is_empty() {
             self.revocations.remove(self.store.as_ref(), over).await?;
@@ -354,6 +360,13 @@ impl Tokens {
         let role = self.roles.get(name).ok_or_else(|| TokensError::NotFound(format!("role {name}")))?;
         Ok(role.issue(name, wanted, jsonwebtoken::get_current_timestamp())?)
     }
+}
+
+/// What a token is remembered by: not the token itself.
+fn name_of(token: &str) -> [u8; 32] {
+    let mut name = [0; 32];
+    name.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    name
 }
 
 /// Keys from everywhere.

@@ -3,7 +3,8 @@
 //! Every rule is set here explicitly, none is left to a library's defaults. A token is accepted if
 //! - it has three parts, its header names one of ten algorithms and no critical extension;
 //! - a key is found: by `kid`, else by its registered issuer; and the algorithm is the one that the key is for;
-//! - the signature is right, `exp` is in the future, `nbf`, if there is one, is not, without leeway;
+//! - the signature is right, `exp` is in the future, `nbf`, if there is one, is not, each with [`LEEWAY_S`] for clocks
+//!   that differ;
 //! - it has `sub` and `roles`; `aud` is what the key's owner registered, or absent: a token meant for another service is
 //!   not for this one;
 //! - it has not been revoked.
@@ -179,10 +180,10 @@ impl<'a> Parsed<'a> {
             Some(value) => value.as_f64().map(Some).ok_or_else(|| rejected(&format!("{name} is no number"))),
         };
         let expires = number("exp")?.ok_or_else(|| rejected("no exp"))?;
-        if expires <= now {
+        if has_ended(expires, now) {
             return Err(rejected("it has expired"));
         }
-        if number("nbf")?.is_some_and(|begins| begins > now) {
+        if number("nbf")?.is_some_and(|begins| begins > now + LEEWAY_S) {
             return Err(rejected("it is not valid yet"));
         }
         let own = |name: &str| self.text(name).map(str::to_owned);
@@ -331,6 +332,11 @@ pub(crate) fn expiry(token: &str) -> Option<u64> {
     Parsed::read(token).ok()?.claims.get("exp")?.as_u64()
 }
 
+/// Whether what ends at `expires` has ended at `now`, with the leeway.
+pub(crate) fn has_ended(expires: f64, now: f64) -> bool {
+    expires + LEEWAY_S <= now
+}
+
 /// The time as tokens count it.
 pub(crate) fn now() -> f64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -341,6 +347,8 @@ fn rejected(reason: &str) -> TokenError {
     TokenError::Rejected(reason.to_owned())
 }
 
+/// How far the clocks of who issues and of who verifies may differ, in seconds.
+pub(crate) const LEEWAY_S: f64 = 30.0;
 /// Longer than any token with a reasonable list of roles.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// Keys of one issuer that are tried: work for a stranger is bounded.

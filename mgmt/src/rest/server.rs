@@ -26,7 +26,7 @@ use super::error::{ApiError, Code};
 use super::request::{Query, Request};
 use super::router::{Handler, NoMatch};
 use super::{Api, Body, Reply, federated_authentication, schema, users, vault};
-use crate::auth::{Caller, TokenError};
+use crate::auth::{Caller, TokenError, now};
 use crate::events::Audit;
 
 /// A server that runs until it is told to stop.
@@ -198,43 +198,54 @@ async fn answer(
 }
 
 async fn authenticate(api: &Api, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<Caller, ApiError> {
-    let now = Instant::now();
-    if peer.is_some_and(|peer| !api.failures.admits(peer, now)) {
+    let start = Instant::now();
+    if peer.is_some_and(|peer| !api.failures.admits(peer, start)) {
+        // Who shares the address with someone who guesses goes on working.
+        if let Some(Ok(token)) = shown(headers)
+            && let Some(caller) = api.tokens.recall(token, &api.directory, now())
+        {
+            return Ok(caller);
+        }
         let message = "too many requests with wrong tokens came from this address; wait, then try again";
         return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted, message));
     }
-    identify(api, headers).await.inspect_err(|_| {
-        // Whoever shows no token at all guesses nothing.
-        if headers.contains_key(AUTHORIZATION) || headers.contains_key("x-vault-token") {
-            peer.into_iter().for_each(|peer| api.failures.count(peer, now));
-        }
-    })
+    let token = match shown(headers) {
+        None => return logged_in(api, headers),
+        Some(token) => token,
+    };
+    let outcome = match token {
+        Ok(token) => verify(api, token).await,
+        Err(error) => Err(error),
+    };
+    // Whoever shows no token at all guesses nothing.
+    outcome.inspect_err(|_| peer.into_iter().for_each(|peer| api.failures.count(peer, start)))
 }
 
-async fn identify(api: &Api, headers: &HeaderMap) -> Result<Caller, ApiError> {
-    let vault = headers.get("x-vault-token").and_then(|token| token.to_str().ok());
-    let Some(value) = headers.get(AUTHORIZATION) else {
-        if let Some(token) = vault {
-            return verify(api, token.trim()).await;
-        }
-        let login = users::cookie_of(headers);
-        let hint = match login {
-            "" => "no token: send it as Authorization: Bearer <token>",
-            _ => "the login has ended: log in again",
-        };
-        return api.tokens.logged_in(login).ok_or_else(|| ApiError::unauthenticated(hint));
+/// The token that a request shows: as bearer, else as Vault's clients send it.
+fn shown(headers: &HeaderMap) -> Option<Result<&str, ApiError>> {
+    if let Some(value) = headers.get(AUTHORIZATION) {
+        let token = value.to_str().ok().and_then(|text| {
+            let (scheme, token) = text.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        let wrong = || ApiError::unauthenticated("Authorization is not of the form Bearer <token>");
+        return Some(token.ok_or_else(wrong));
+    }
+    let token = headers.get("x-vault-token")?.to_str().ok();
+    Some(token.map(str::trim).ok_or_else(|| ApiError::unauthenticated("X-Vault-Token is no token")))
+}
+
+fn logged_in(api: &Api, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    let login = users::cookie_of(headers);
+    let hint = match login {
+        "" => "no token: send it as Authorization: Bearer <token>",
+        _ => "the login has ended: log in again",
     };
-    let token = value.to_str().ok().and_then(|text| {
-        let (scheme, token) = text.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-    });
-    let token =
-        token.ok_or_else(|| ApiError::unauthenticated("Authorization is not of the form Bearer <token>"))?;
-    verify(api, token).await
+    api.tokens.logged_in(login).ok_or_else(|| ApiError::unauthenticated(hint))
 }
 
 async fn verify(api: &Api, token: &str) -> Result<Caller, ApiError> {
-    let mut outcome = api.tokens.verify(token, &api.directory);
+    let mut outcome = api.tokens.verify(token, &api.directory, now());
     // No key of this cluster's own: perhaps it is of an issuer whose tokens are taken.
     if let Err(TokenError::KeyId | TokenError::UnknownKey(_)) = outcome {
         outcome = federated_authentication::verify(api, token).await.unwrap_or(outcome);

@@ -11,6 +11,7 @@ mod qos;
 mod site;
 mod snapshots;
 mod statuses;
+mod tokens;
 mod volumes;
 mod walk;
 

@@ -111,17 +111,51 @@ fn expired_early_and_timeless_tokens_are_refused() {
         claims[name] = value;
         claims
     };
-    assert!(rejected(&change("exp", json!(now() - 1))));
+    assert!(rejected(&change("exp", json!(now() - 60))));
     assert!(rejected(&change("exp", json!(0))));
     assert!(rejected(&change("exp", json!(-1))));
     assert!(rejected(&change("exp", json!("9999999999"))));
     assert!(rejected(&change("exp", Value::Null)));
-    assert!(rejected(&change("nbf", json!(now() + 60))));
+    assert!(rejected(&change("nbf", json!(now() + 90))));
     assert!(rejected(&change("nbf", json!("soon"))));
     assert!(rejected(&change("sub", Value::Null)));
     assert!(rejected(&change("roles", Value::Null)));
     assert!(rejected(&change("roles", json!("system:cluster-admin"))));
     assert!(!rejected(&change("nbf", json!(now() - 1))));
+}
+
+#[test]
+fn clocks_may_differ_by_the_leeway_and_no_more() {
+    let keys = Table(vec![(Some("p:a"), trusted(&KEY, None, None))], vec![]);
+    let claims = json!({"nbf": 1000, "exp": 2000, "sub": "s", "roles": ["p:admin"]});
+    let token = signed(&with_kid("p:a"), &claims);
+    let at = |seconds: f64| verify_with(&token, &keys, seconds).is_ok();
+    assert!((LEEWAY_S - 30.0).abs() < f64::EPSILON, "what the documents say");
+    for (seconds, accepted) in [
+        (0.0, false),
+        (1000.0 - LEEWAY_S - 0.001, false),
+        (1000.0 - LEEWAY_S, true),
+        (1000.0, true),
+        (2000.0, true),
+        (2000.0 + LEEWAY_S - 0.001, true),
+        (2000.0 + LEEWAY_S, false),
+    ] {
+        assert_eq!(at(seconds), accepted, "{seconds}");
+    }
+    // A registered audience and a registered issuer hold at every time.
+    let keys = Table(vec![(Some("p:a"), trusted(&KEY, Some("them"), Some("us")))], vec![]);
+    for (iss, aud, accepted) in [
+        (json!("them"), json!("us"), true),
+        (json!("them"), Value::Null, false),
+        (Value::Null, json!("us"), false),
+        (json!("others"), json!("us"), false),
+        (json!(["them"]), json!("us"), false),
+    ] {
+        let mut claims = claims.clone();
+        (claims["iss"], claims["aud"]) = (iss, aud);
+        let token = signed(&with_kid("p:a"), &claims);
+        assert_eq!(verify_with(&token, &keys, 1500.0).is_ok(), accepted, "{claims}");
+    }
 }
 
 #[test]
