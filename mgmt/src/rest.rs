@@ -196,6 +196,19 @@ impl Reply {
         Self::json(&value)
     }
 
+    /// A JSON object that has by its type all that `message` has: written once, and held against it where tests run.
+    pub(crate) fn exact(message: &Message, value: &impl Serialize) -> Result<Self, ApiError> {
+        debug_assert_eq!(
+            serde_json::to_value(value)
+                .map_err(|error| error.to_string())
+                .and_then(|value| schema::check(message, &value)),
+            Ok(()),
+            "{}",
+            message.name
+        );
+        Self::json(value)
+    }
+
     /// Bytes that come as they are made.
     pub(crate) fn stream(content_type: &'static str, body: Body) -> Self {
         Self { status: StatusCode::OK, content_type, body, cookie: None }

@@ -115,6 +115,12 @@ impl View {
         self.refresh().await
     }
 
+    /// The next who reads asks the data plane again.
+    #[cfg(test)]
+    pub(crate) fn expire(&self) {
+        self.refreshed.set(None);
+    }
+
     /// One volume.
     pub(crate) fn find(&self, uuid: VolumeUuid) -> Option<Rc<Volume>> {
         self.volumes.borrow().get(&uuid).cloned()

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::error::ApiError;
 use super::json::or_default;
 use super::request::Request;
+use super::schema::tenants;
 use super::{Api, Reply, rules};
 use crate::auth::{Caller, Resource, SYSTEM, Scope, Verb};
 use crate::directory::{Credential, CredentialKind, CredentialRecord, DirectoryError};
@@ -39,7 +40,7 @@ pub(super) async fn create_credential(
     };
     tracing::info!(subject = caller.subject(), project, id = record.id, "create credential");
     let credential = api.directory.create_credential(record).await?;
-    Reply::json(&CredentialBody::of(credential))
+    Reply::exact(&tenants::CREDENTIAL, &CredentialBody::of(credential))
 }
 
 /// `GET /api/v2/projects/{projectName}/credentials`.
@@ -50,7 +51,10 @@ pub(super) async fn list_credentials(
 ) -> Result<Reply, ApiError> {
     let project = permit(&api, &caller, &request, Verb::List)?;
     let credentials = api.directory.credentials(project);
-    Reply::json(&CredentialList { credentials: credentials.into_iter().map(CredentialBody::of).collect() })
+    Reply::exact(
+        &tenants::LIST_CREDENTIALS_RESPONSE,
+        &CredentialList { credentials: credentials.into_iter().map(CredentialBody::of).collect() },
+    )
 }
 
 /// `GET /api/v2/projects/{projectName}/credentials/{ID}`.
@@ -63,7 +67,7 @@ pub(super) async fn get_credential(
     let id = request.variable("ID");
     let credential = api.directory.credential(project, id);
     let credential = credential.ok_or_else(|| DirectoryError::NotFound(id.to_owned()))?;
-    Reply::json(&CredentialBody::of(credential))
+    Reply::exact(&tenants::CREDENTIAL, &CredentialBody::of(credential))
 }
 
 /// `DELETE /api/v2/projects/{projectName}/credentials/{ID}`.

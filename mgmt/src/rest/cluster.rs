@@ -16,7 +16,7 @@ use crate::plane::unreachable_outcome;
 
 /// `GET /api/v2/version`.
 pub(super) async fn version(_: Rc<Api>, _: Option<Caller>, _: Request) -> Result<Reply, ApiError> {
-    Reply::json(&Version { api_version: "v2.0" })
+    Reply::exact(&site::VERSION, &Version { api_version: "v2.0" })
 }
 
 /// `GET /healthz`: whether the management plane answers and the data plane answers it.

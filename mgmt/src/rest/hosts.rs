@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::error::ApiError;
 use super::request::Request;
+use super::schema::site;
 use super::{Api, Reply, rules};
 use crate::auth::{Caller, Resource, Scope, Verb};
 use crate::plane::unreachable_outcome;
@@ -26,7 +27,10 @@ pub(super) async fn list(api: Rc<Api>, caller: Caller, request: Request) -> Resu
     };
     let hosts = read_hosts(&api).await?;
     let wanted = hosts.iter().filter(|host| volume.is_none_or(|uuid| host.volumes.contains(&uuid)));
-    Reply::json(&HostList { connected_hosts: wanted.map(HostBody::of).collect() })
+    Reply::exact(
+        &site::LIST_HOSTS_RESPONSE,
+        &HostList { connected_hosts: wanted.map(HostBody::of).collect() },
+    )
 }
 
 /// `GET /api/v2/connectedHosts/{hostNQN}`.
@@ -36,7 +40,7 @@ pub(super) async fn get(api: Rc<Api>, caller: Caller, request: Request) -> Resul
     let hosts = read_hosts(&api).await?;
     let host = hosts.iter().find(|host| host.host_nqn == wanted);
     let host = host.ok_or_else(|| ApiError::not_found(format!("host {wanted} is not connected")))?;
-    Reply::json(&HostBody::of(host))
+    Reply::exact(&site::CONNECTED_HOST, &HostBody::of(host))
 }
 
 async fn read_hosts(api: &Api) -> Result<Vec<ConnectedHost>, ApiError> {

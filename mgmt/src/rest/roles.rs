@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::error::ApiError;
 use super::request::Request;
+use super::schema::tenants;
 use super::{Api, Reply};
 use crate::auth::{Caller, Resource, Rule, Scope, Verb, roles_of};
 
@@ -13,7 +14,7 @@ use crate::auth::{Caller, Resource, Rule, Scope, Verb, roles_of};
 pub(super) async fn list(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
     let project = permit(&api, &caller, &request, Verb::List)?;
     let roles = roles_of(project).iter().map(|(name, rules)| RoleBody::of(name, project, rules)).collect();
-    Reply::json(&RoleList { roles })
+    Reply::exact(&tenants::LIST_ROLES_RESPONSE, &RoleList { roles })
 }
 
 /// `GET /api/v2/projects/{projectName}/roles/{name}`.
@@ -23,7 +24,7 @@ pub(super) async fn get(api: Rc<Api>, caller: Caller, request: Request) -> Resul
     let found = roles_of(project).iter().find(|(name, _)| *name == wanted);
     let (name, rules) =
         found.ok_or_else(|| ApiError::not_found(format!("role {wanted} does not exist in {project}")))?;
-    Reply::json(&OneRole { role: RoleBody::of(name, project, rules) })
+    Reply::exact(&tenants::GET_ROLE_RESPONSE, &OneRole { role: RoleBody::of(name, project, rules) })
 }
 
 fn permit<'a>(api: &Api, caller: &Caller, request: &'a Request, verb: Verb) -> Result<&'a str, ApiError> {

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::error::{ApiError, Code};
 use super::request::Request;
+use super::schema::tenants;
 use super::volumes::find_volume;
 use super::{Api, Reply, rules};
 use crate::auth::{Caller, Permit, Resource, Scope, Verb};
@@ -43,7 +44,9 @@ pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
     };
     tracing::info!(subject = caller.subject(), name = spec.name, "create snapshot");
     match api.plane.ask(Action::CreateSnapshot(spec)).await? {
-        Outcome::Snapshot(snapshot) => Reply::json(&SnapshotBody::of(&snapshot, &api.site)),
+        Outcome::Snapshot(snapshot) => {
+            Reply::exact(&tenants::SNAPSHOT, &SnapshotBody::of(&snapshot, &api.site))
+        }
         other => unreachable_outcome(&other),
     }
 }
@@ -74,7 +77,7 @@ pub(super) async fn list(api: Rc<Api>, caller: Caller, request: Request) -> Resu
             && (show_all || snapshot.state != VolumeState::Deleting)
     });
     let snapshots = admitted.take(limit).map(|snapshot| SnapshotBody::of(snapshot, &api.site)).collect();
-    Reply::json(&SnapshotList { snapshots })
+    Reply::exact(&tenants::LIST_SNAPSHOTS_RESPONSE, &SnapshotList { snapshots })
 }
 
 /// `GET /api/v2/projects/{projectName}/snapshots/{UUID}`.
@@ -82,7 +85,7 @@ pub(super) async fn get(api: Rc<Api>, caller: Caller, request: Request) -> Resul
     let permit = permit(&caller, &request, Verb::Get)?;
     let (uuid, name) = (request.variable("UUID"), request.query.text("Name"));
     let snapshot = find(&api, &permit, uuid, name).await?;
-    Reply::json(&SnapshotBody::of(&snapshot, &api.site))
+    Reply::exact(&tenants::SNAPSHOT, &SnapshotBody::of(&snapshot, &api.site))
 }
 
 /// `DELETE /api/v2/projects/{projectName}/snapshots/{UUID}`.
@@ -120,7 +123,9 @@ pub(super) async fn diff(api: Rc<Api>, caller: Caller, request: Request) -> Resu
     };
     let query = DiffQuery { snapshot: snapshot.spec.uuid, base, first_block, words_max: RANGES_MAX };
     match api.plane.ask(Action::ReadDiff(query)).await? {
-        Outcome::Diff(diff) => Reply::json(&ChangedBlocks::of(&diff)),
+        Outcome::Diff(diff) => {
+            Reply::exact(&tenants::LIST_CHANGED_BLOCKS_RESPONSE, &ChangedBlocks::of(&diff))
+        }
         other => unreachable_outcome(&other),
     }
 }

@@ -14,6 +14,7 @@ use super::error::{ApiError, Code};
 use super::json::{Label, StringList};
 use super::policies::policy_for;
 use super::request::Request;
+use super::schema::tenants;
 use super::snapshots::{inherit_labels, source_of};
 use super::{Api, Reply, rules};
 use crate::auth::{Caller, Permit, Scope, Verb};
@@ -37,7 +38,7 @@ pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
             api.view.clone_of(spec, snapshot.spec.uuid).await?
         }
     };
-    Reply::json(&VolumeBody::of(&volume, &api))
+    Reply::exact(&tenants::VOLUME, &VolumeBody::of(&volume, &api))
 }
 
 /// `GET .../volumes`.
@@ -56,7 +57,7 @@ pub(super) async fn list(api: Rc<Api>, caller: Caller, request: Request) -> Resu
     let volumes = api.view.after(filter.offset);
     let wanted = volumes.iter().filter(|volume| covers(&permit, volume) && filter.admits(volume));
     let volumes = wanted.take(filter.limit).map(|volume| VolumeBody::of(volume, &api)).collect();
-    Reply::json(&VolumeList { volumes })
+    Reply::exact(&tenants::LIST_VOLUMES_RESPONSE, &VolumeList { volumes })
 }
 
 /// `GET .../volumes/{UUID}`.
@@ -64,7 +65,7 @@ pub(super) async fn get(api: Rc<Api>, caller: Caller, request: Request) -> Resul
     let permit = permit_one(&caller, &request, Verb::Get, request.query.text("projectName"))?;
     api.view.freshen().await?;
     let volume = find(&api, &permit, &request, request.query.text("name"))?;
-    Reply::json(&VolumeBody::of(&volume, &api))
+    Reply::exact(&tenants::VOLUME, &VolumeBody::of(&volume, &api))
 }
 
 /// `PUT .../volumes/{UUID}`.

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use http_body_util::{BodyExt as _, Full};
@@ -23,7 +24,7 @@ use crate::auth::environment::{EnvironmentKeys, generate, parse_file};
 use crate::auth::key::SigningKey;
 use crate::directory::CredentialRecord;
 use crate::events::Events;
-use crate::metadata::{Embedded, Records, Store};
+use crate::metadata::{Change, Embedded, Pending, Record, Records, Store, StoreError};
 use crate::plane::Plane;
 use crate::serve::files::test::Folder;
 use crate::view::View;
@@ -44,9 +45,39 @@ pub(crate) struct Bench {
     /// A token of the default project's viewer.
     pub(crate) viewer: String,
     /// Where projects and credentials are kept.
-    pub(crate) store: Rc<dyn Store>,
+    pub(crate) store: Rc<Fallible>,
     server: Server,
     _folder: Folder,
+}
+
+/// A metadata store that fails when it is told to.
+#[derive(Debug)]
+pub(crate) struct Fallible {
+    store: Embedded,
+    fails: AtomicBool,
+}
+
+impl Fallible {
+    /// Whether changes fail from now on.
+    pub(crate) fn fail(&self, fails: bool) {
+        self.fails.store(fails, Ordering::Relaxed);
+    }
+}
+
+impl Store for Fallible {
+    fn load(&self) -> Pending<'_, Vec<Record>> {
+        self.store.load()
+    }
+
+    fn commit(&self, changes: Vec<Change>) -> Pending<'_, u64> {
+        if self.fails.load(Ordering::Relaxed) {
+            return Box::pin(std::future::ready(Err(StoreError::Failed {
+                context: "told to fail".to_owned(),
+                source: "a test".into(),
+            })));
+        }
+        self.store.commit(changes)
+    }
 }
 
 /// All of an answer.
@@ -77,7 +108,8 @@ pub(crate) fn bench<F: Future<Output = ()>>(test: impl FnOnce(Rc<Bench>) -> F) {
 impl Bench {
     async fn start() -> Self {
         let folder = Folder::new("rest");
-        let store: Rc<dyn Store> = Rc::new(Embedded::open(&folder.path().join("metadata.redb")).unwrap());
+        let embedded = Embedded::open(&folder.path().join("metadata.redb")).unwrap();
+        let store = Rc::new(Fallible { store: embedded, fails: AtomicBool::new(false) });
         let fake = Fake::default();
         let plane = Plane::new(fake.handle());
         let view = View::load(plane.clone()).await.unwrap();

@@ -24,6 +24,7 @@ struct State {
     next_nsid: u32,
     lists: u32,
     fail_next: Option<ActionError>,
+    fail_any: Option<ActionError>,
     hold: bool,
     held: Vec<(Action, Reply)>,
     linger: bool,
@@ -39,6 +40,16 @@ impl Fake {
     /// Answers the next change with `error`.
     pub(crate) fn fail_next(&self, error: ActionError) {
         self.state.lock().unwrap().fail_next = Some(error);
+    }
+
+    /// Answers the next action with `error`, whatever it is.
+    pub(crate) fn fail_any(&self, error: ActionError) {
+        self.state.lock().unwrap().fail_any = Some(error);
+    }
+
+    /// Fails no more; whether nothing has failed since [`Self::fail_any`].
+    pub(crate) fn calm(&self) -> bool {
+        self.state.lock().unwrap().fail_any.take().is_some()
     }
 
     /// Keeps changes unanswered until [`Self::release`].
@@ -102,6 +113,7 @@ impl Fake {
             return;
         }
         let failure = if changes { state.fail_next.take() } else { None };
+        let failure = failure.or_else(|| state.fail_any.take());
         let outcome = match failure {
             Some(error) => Err(error),
             None => state.act(action),
