@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, IoSlice, Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use host::nvme::command::{LbaRange, NvmOpcode};
 use host::nvme::{Sqe, Status};
@@ -34,6 +35,8 @@ pub(super) struct Shape {
     /// Logical blocks in a command.
     pub(super) unit_blocks: u32,
     pub(super) queue_depth: u16,
+    /// Between two commands of a queue, where their rate is limited.
+    pub(super) interval: Option<Duration>,
     pub(super) flush: bool,
     pub(super) verify: bool,
     /// Small PDUs are copied together before they are sent; else payloads are gathered without a copy.
@@ -85,6 +88,8 @@ pub(super) struct Lane {
     plan: Plan,
     payloads: Payloads,
     free: Vec<Block>,
+    /// When the next command is due, where their rate is limited.
+    due: Option<Time>,
     slots: Vec<Slot>,
     /// Writes that succeeded and wait for their Flush.
     flushing: Vec<(Cid, Block)>,
@@ -115,6 +120,7 @@ impl Lane {
         Self {
             free: (0..shape.queue_depth).map(block).collect(),
             slots: vec![idle; usize::from(shape.queue_depth)],
+            due: None,
             flushing: Vec::with_capacity(usize::from(shape.queue_depth)),
             staging: Vec::with_capacity(STAGED_BYTES),
             staged_sent: 0,
@@ -133,8 +139,9 @@ impl Lane {
     /// Keeps as many commands outstanding as there are blocks, then sends what is due. True if anything moved.
     pub(super) fn fill_and_send(&mut self, now: Time, stopping: bool) -> Result<bool, LoadError> {
         while !stopping && self.queue.has_room() && !self.free.is_empty() {
+            let Some(begin) = self.begin(now) else { break };
             let Some(step) = self.plan.next() else { break };
-            self.submit(step, now);
+            self.submit(step, begin);
         }
         let sent = if self.shape.staged { self.send_staged() } else { self.send_gathered() };
         match sent {
@@ -144,6 +151,23 @@ impl Lane {
             Err(_) if self.queue.outstanding() > 0 => Ok(false),
             Err(source) => Err(LoadError::System { action: "send to the target", source }),
         }
+    }
+
+    /// When the next command may begin, if it is time for it: now, or where the rate is limited when it was due.
+    fn begin(&mut self, now: Time) -> Option<Time> {
+        let Some(interval) = self.shape.interval.filter(|_| !self.reading_back) else { return Some(now) };
+        let due = *self.due.get_or_insert(now);
+        if due > now {
+            return None;
+        }
+        self.due = Some(due + interval);
+        Some(due)
+    }
+
+    /// How long until the next command is due, where only the rate holds it back.
+    pub(super) fn idle_for(&self, now: Time) -> Option<Duration> {
+        let due = self.due.filter(|_| !self.reading_back && !self.free.is_empty())?;
+        Some(due.since(now))
     }
 
     /// Takes what has arrived into `buffer` and through the queue. True if anything has.

@@ -21,6 +21,9 @@ pub struct LoadOptions {
     pub block_bytes: u32,
     /// Commands that each queue keeps outstanding, 1..=65534.
     pub queue_depth: u16,
+    /// Commands that begin per second over all queues; `None` for as many as the depth allows. Latencies are then from
+    /// when a command was due, so that one that had to wait for another counts its wait.
+    pub rate: Option<u32>,
     /// I/O queues, at least 1.
     pub queues: u16,
     /// Threads that the queues are spread over; `None` for one a queue.
@@ -96,6 +99,7 @@ impl LoadOptions {
             read_percent: 50,
             block_bytes: 4096,
             queue_depth: 32,
+            rate: None,
             queues: 1,
             threads: None,
             cpus: Vec::new(),

@@ -124,6 +124,9 @@ fn open_lanes(
         block_bytes: options.block_bytes as usize,
         unit_blocks: options.block_bytes / namespace.lba_bytes,
         queue_depth: options.queue_depth,
+        interval: options.rate.map(|rate| {
+            Duration::from_nanos(1_000_000_000 * u64::from(options.queues) / u64::from(rate.max(1)))
+        }),
         flush: options.flush,
         verify: options.verify,
         staged: !options.pattern.writes(),

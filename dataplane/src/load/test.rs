@@ -58,6 +58,32 @@ fn run_whole(options: &LoadOptions) -> LoadReport {
 }
 
 #[test]
+fn a_rate_is_kept_and_waits_are_counted_from_when_a_command_was_due() {
+    let target = Target::start();
+    for (rate, queues) in [(1_000, 1), (2_000, 2)] {
+        let load = LoadOptions {
+            rate: Some(rate),
+            queues,
+            time: Duration::from_millis(500),
+            ..target.load(Pattern::RandRead)
+        };
+        let report = run_whole(&load);
+        // A busy machine may complete the last ones late, none begins early.
+        assert!(report.all.ios <= u64::from(rate) / 2 + 2 * u64::from(queues), "{report:?}");
+        assert!(report.all.ios >= u64::from(rate) / 4, "{report:?}");
+    }
+    // Ten thousand times what is possible: every command waits, ever longer.
+    let flood = LoadOptions {
+        rate: Some(1_000_000_000),
+        queue_depth: 4,
+        time: Duration::from_millis(200),
+        ..target.load(Pattern::RandRead)
+    };
+    let report = run_whole(&flood);
+    assert!(report.all.latency.max > 100_000_000, "{report:?}");
+}
+
+#[test]
 fn what_one_load_wrote_another_verifies() {
     let target = Target::start();
     let range =

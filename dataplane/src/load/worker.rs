@@ -17,7 +17,7 @@ const RECEIVE_BYTES: usize = 256 << 10;
 /// How long a target may leave a queue without any completion.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// How long a thread that sleeps for its sockets does so at most.
-const SLEEP_MAX: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+const SLEEP_MAX: Duration = Duration::from_millis(50);
 
 /// What the threads and the one that started them tell each other.
 #[derive(Debug, Default)]
@@ -79,7 +79,7 @@ fn drive_lanes(lanes: &mut [Lane], course: Course, signals: &Signals) -> Result<
         match course.waiting {
             _ if moved => {}
             Waiting::Spin => std::hint::spin_loop(),
-            Waiting::Block => sleep(lanes)?,
+            Waiting::Block => sleep(lanes, now)?,
         }
     }
 }
@@ -106,14 +106,17 @@ impl Shown {
     }
 }
 
-/// Waits until a socket has bytes, or takes some where there are some to send.
-fn sleep(lanes: &[Lane]) -> Result<(), LoadError> {
+/// Waits until a socket has bytes, or takes some where there are some to send, or a command is due.
+fn sleep(lanes: &[Lane], now: Time) -> Result<(), LoadError> {
+    let due = lanes.iter().filter_map(|lane| lane.idle_for(now)).min();
+    let limit = due.map_or(SLEEP_MAX, |due| due.min(SLEEP_MAX));
+    let limit = Timespec { tv_sec: 0, tv_nsec: limit.subsec_nanos().into() };
     let interest = |lane: &Lane| {
         if lane.wants_send() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN }
     };
     let mut sockets: Vec<PollFd<'_>> =
         lanes.iter().map(|lane| PollFd::new(lane.socket(), interest(lane))).collect();
-    match poll(&mut sockets, Some(&SLEEP_MAX)) {
+    match poll(&mut sockets, Some(&limit)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(errno) => Err(LoadError::System { action: "wait for sockets", source: errno.into() }),
     }

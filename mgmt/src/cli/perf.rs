@@ -39,6 +39,9 @@ pub(super) struct PerfArgs {
     /// Commands that each queue keeps outstanding
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=65534))]
     qd: u16,
+    /// Commands to begin per second over all queues, each timed from when it was due [default: as many as the depth allows]
+    #[arg(long, value_name = "IOPS", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
     /// I/O queues
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     queues: u16,
@@ -137,6 +140,7 @@ fn options(arguments: PerfArgs) -> LoadOptions {
     options.read_percent = arguments.rwmixread;
     options.block_bytes = arguments.bs;
     options.queue_depth = arguments.qd;
+    options.rate = arguments.rate;
     options.queues = arguments.queues;
     options.threads = arguments.threads;
     options.cpus = arguments.cpus;
@@ -287,22 +291,32 @@ mod test {
 
     #[test]
     fn words_become_options() {
-        let options =
-            parse("--rw randrw --bs 128k --qd 8 --queues 4 --time 1.5 --verify --sq-flow-control").unwrap();
+        let options = parse(
+            "--rw randrw --bs 128k --qd 8 --rate 20000 --queues 4 --time 1.5 --verify --sq-flow-control",
+        )
+        .unwrap();
         assert_eq!(
             (options.pattern, options.block_bytes, options.queue_depth),
             (Pattern::RandRw, 131_072, 8)
         );
         assert_eq!((options.queues, options.time), (4, Duration::from_millis(1_500)));
+        assert_eq!(options.rate, Some(20_000));
         assert!(options.verify && options.sq_flow_control && !options.header_digest);
         assert_eq!(options.waiting, Waiting::Spin);
     }
 
     #[test]
     fn wrong_words_are_refused() {
-        for words in
-            ["--rw trim", "--bs 4q", "--qd 0", "--queues 0", "--time -1", "--time x", "--rwmixread 101"]
-        {
+        for words in [
+            "--rw trim",
+            "--bs 4q",
+            "--qd 0",
+            "--rate 0",
+            "--queues 0",
+            "--time -1",
+            "--time x",
+            "--rwmixread 101",
+        ] {
             assert!(parse(words).is_err(), "{words}");
         }
     }
