@@ -1,0 +1,75 @@
+//! What a limit lets through, and what a limited volume does to its neighbour.
+
+use std::time::Duration;
+
+use dataplane::load::{LoadOptions, Pattern};
+use serde_json::json;
+
+use crate::beside::run;
+use crate::site::{Site, nsid_of, volume};
+use crate::{Bar, Figure, Options, median};
+
+/// The limit in commands a second.
+const LIMIT: u32 = 10_240;
+/// Commands a second of the neighbour.
+const NEIGHBOUR: u32 = 5_000;
+const VOLUME_BYTES: u64 = 64 << 20;
+
+/// Commands that a limited volume completes, and p99 of an unlimited one beside it against alone.
+pub(crate) fn limit_and_neighbour(options: &Options) -> Result<Vec<Figure>, String> {
+    let site = Site::start(1024, Vec::new());
+    let client = site.server.client();
+    let policy = json!({"name": "limited", "qoSRateLimitPolicy": {"limitIOPS": {"readIOPSLimit": LIMIT, "writeIOPSLimit": LIMIT}}});
+    client.post("/api/v2/policies", &policy);
+    let mut request = volume("limited", VOLUME_BYTES);
+    request["qosPolicyName"] = "limited".into();
+    let limited = nsid_of(&site.server.create_volume_with(&request))?;
+    let free = nsid_of(&site.server.create_volume("free", VOLUME_BYTES))?;
+    for nsid in [free, limited] {
+        let fill = LoadOptions {
+            pattern: Pattern::Write,
+            block_bytes: 128 << 10,
+            time: Duration::from_secs(2),
+            ..site.reads(nsid, None, options)
+        };
+        run(&fill)?;
+    }
+    let ten = LoadOptions { time: Duration::from_secs(10), ..site.reads(limited, None, options) };
+    let measured = run(&ten)?.all.iops / f64::from(LIMIT);
+    let (mut ratios, mut alone, mut beside) = (Vec::new(), Vec::new(), Vec::new());
+    let neighbour = site.reads(free, Some(NEIGHBOUR), options);
+    let p99 = |load: &LoadOptions| run(load).map(|report| report.all.latency.p99 as f64 / 1e3);
+    for _ in 0..options.rounds {
+        let control = p99(&neighbour)?;
+        let busy = std::thread::scope(|scope| {
+            let flood = LoadOptions {
+                time: options.time + Duration::from_millis(600),
+                ramp: Duration::ZERO,
+                ..site.reads(limited, None, options)
+            };
+            let flood = scope.spawn(move || run(&flood));
+            std::thread::sleep(Duration::from_millis(100));
+            let busy = p99(&neighbour);
+            flood.join().map_err(|_| "the load panicked".to_owned())??;
+            busy
+        })?;
+        ratios.push(busy / control);
+        alone.push(control);
+        beside.push(busy);
+    }
+    let note = format!("{:.0} us beside, {:.0} us alone", median(&beside), median(&alone));
+    Ok(vec![
+        Figure {
+            what: format!("commands that a limit of {LIMIT} a second lets through in 10 s, by the limit"),
+            rounds: vec![measured],
+            bar: Some(Bar::AtMost(1.02)),
+            note: "at least 0.98 is to be reached, too".to_owned(),
+        },
+        Figure {
+            what: format!("p99 of an unlimited neighbour at {NEIGHBOUR} a second beside it, against alone"),
+            rounds: ratios,
+            bar: Some(Bar::AtMost(1.2)),
+            note,
+        },
+    ])
+}
