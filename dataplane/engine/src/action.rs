@@ -145,9 +145,9 @@ pub struct Volume {
 pub struct VolumeUsage {
     /// Mapped blocks times 4096.
     pub logical_used_bytes: u64,
-    /// Bytes that its live blocks take on the drives.
+    /// Bytes that its live blocks take on the drives, those that it shares included.
     pub physical_used_bytes: u64,
-    /// Bytes that hosts have written since the volume was made.
+    /// Bytes that hosts have written since the server began, or since the volume was rolled back.
     pub user_written_bytes: u64,
 }
 
@@ -182,8 +182,12 @@ pub struct Statistics {
     pub pool_size_bytes: u64,
     /// Bytes of the pool in free segments.
     pub pool_free_bytes: u64,
-    /// Bytes taken by live blocks.
+    /// Bytes taken by live blocks and map pages.
     pub pool_live_bytes: u64,
+    /// Bytes of data in live blocks, what volumes and snapshots share counted once.
+    pub pool_data_bytes: u64,
+    /// What these take on the drives.
+    pub pool_stored_bytes: u64,
     /// Bytes that hosts have written.
     pub host_written_bytes: u64,
     /// Bytes written to the drives.

@@ -20,6 +20,8 @@ pub(crate) fn of_reactor<B: Buffer>(
     for shard in rack.shards() {
         let stats = shard.stats();
         counters.live_bytes += stats.live_bytes;
+        counters.data_bytes += stats.data_bytes;
+        counters.stored_bytes += stats.stored_bytes;
         counters.device_written_bytes += stats.device_written_bytes;
         counters.host_written_bytes += stats.written_bytes;
         let series = &mut counters.series;
@@ -32,6 +34,13 @@ pub(crate) fn of_reactor<B: Buffer>(
             "Bytes written to the drives",
             stats.device_written_bytes,
         );
+        count(
+            series,
+            "store_packed_blocks_total",
+            "Blocks of hosts that were stored compressed",
+            stats.packed_blocks,
+        );
+        count(series, "store_zero_blocks_total", "Blocks of zeros, which are not stored", stats.zero_blocks);
         count(series, "store_moved_blocks_total", "Blocks that cleaning moved", stats.moved_blocks);
         count(
             series,
@@ -64,11 +73,10 @@ pub(crate) fn of_reactor<B: Buffer>(
         gauge(series, "store_live_bytes", "Bytes of live blocks and map pages in the logs", stats.live_bytes);
         gauge(series, "store_map_bytes", "Bytes of the maps in memory", stats.map_bytes);
         for image in images {
-            let mapped_bytes = shard.mapped_bytes(*image);
             let usage = VolumeUsage {
-                logical_used_bytes: mapped_bytes,
-                physical_used_bytes: mapped_bytes,
-                user_written_bytes: 0,
+                logical_used_bytes: shard.mapped_bytes(*image),
+                physical_used_bytes: shard.stored_bytes(*image),
+                user_written_bytes: shard.written_bytes(*image),
             };
             add_usage(&mut counters.usage, *image, usage);
         }
@@ -85,6 +93,8 @@ pub(crate) fn add(sum: &mut Counters, more: Counters) {
         add_usage(&mut sum.usage, volume, usage);
     }
     sum.live_bytes += more.live_bytes;
+    sum.data_bytes += more.data_bytes;
+    sum.stored_bytes += more.stored_bytes;
     sum.device_written_bytes += more.device_written_bytes;
     sum.host_written_bytes += more.host_written_bytes;
 }

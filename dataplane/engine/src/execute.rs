@@ -318,6 +318,8 @@ impl<B: io::Buffer> Lead<B> {
             pool_size_bytes: total * segment,
             pool_free_bytes: free * segment,
             pool_live_bytes: counters.live_bytes,
+            pool_data_bytes: counters.data_bytes,
+            pool_stored_bytes: counters.stored_bytes,
             host_written_bytes: counters.host_written_bytes,
             device_written_bytes: counters.device_written_bytes,
             series,

@@ -245,8 +245,12 @@ pub struct Counters {
     pub series: Vec<Series>,
     /// Usage of each image in the reactor's shards.
     pub usage: Vec<(VolumeId, crate::VolumeUsage)>,
-    /// Bytes of live blocks.
+    /// Bytes of live blocks and map pages on the drives.
     pub live_bytes: u64,
+    /// Bytes of data in live blocks, shared ones counted once.
+    pub data_bytes: u64,
+    /// What these take on the drives.
+    pub stored_bytes: u64,
     /// Bytes written to the drives.
     pub device_written_bytes: u64,
     /// Bytes written by hosts.

@@ -294,7 +294,7 @@ impl Totals {
         let volumes = api.view.after(None);
         let logical = volumes.iter().map(|volume| volume.spec.size_bytes).fold(0, u64::saturating_add);
         let used = volumes.iter().map(|volume| volume.usage.logical_used_bytes).fold(0, u64::saturating_add);
-        let ratio = compression_ratio(used, statistics.pool_live_bytes);
+        let ratio = compression_ratio(statistics.pool_data_bytes, statistics.pool_stored_bytes);
         let estimate = |bytes: u64| Text64((bytes as f64 * ratio.max(1.0)) as u64);
         Self {
             pool_size: Text64(statistics.pool_size_bytes),

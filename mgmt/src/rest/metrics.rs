@@ -83,6 +83,13 @@ impl Page {
             ("pool_free_bytes", "Bytes of the pool in free segments.", false, statistics.pool_free_bytes),
             ("pool_live_bytes", "Bytes of the pool taken by live blocks.", false, statistics.pool_live_bytes),
             (
+                "pool_data_bytes",
+                "Bytes of data in live blocks, shared ones counted once.",
+                false,
+                statistics.pool_data_bytes,
+            ),
+            ("pool_stored_bytes", "What these take on the drives.", false, statistics.pool_stored_bytes),
+            (
                 "host_written_bytes_total",
                 "Bytes that hosts have written.",
                 true,

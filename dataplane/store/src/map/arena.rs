@@ -1,5 +1,7 @@
 //! Memory of the map's pages: fixed-size chunks, so that growing copies nothing and wastes at most one chunk.
 
+use std::collections::BTreeMap;
+
 use super::entry::Place;
 use super::page::FANOUT;
 
@@ -32,6 +34,8 @@ pub(crate) struct Page {
 pub(crate) struct Arena {
     chunks: Vec<Box<[Page]>>,
     free: Vec<PageIndex>,
+    /// Units that compression saves below pages above the leaves, where it saves any; see [`super::saved`].
+    saved: BTreeMap<PageIndex, u32>,
 }
 
 const CHUNK_BITS: u32 = 8;
@@ -62,6 +66,7 @@ impl Arena {
 
     /// Gives a page back.
     pub(crate) fn free(&mut self, index: PageIndex) {
+        self.set_saved(index, 0);
         let page = self.page_mut(index);
         page.refs = 0;
         self.free.push(index);
@@ -69,6 +74,20 @@ impl Arena {
 
     pub(crate) fn page(&self, index: PageIndex) -> &Page {
         &self.chunks[(index.0 >> CHUNK_BITS) as usize][index.0 as usize % CHUNK]
+    }
+
+    /// Units that compression saves below a page.
+    pub(crate) fn saved(&self, index: PageIndex) -> u32 {
+        self.saved.get(&index).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn set_saved(&mut self, index: PageIndex, units: u64) {
+        let units = u32::try_from(units).expect("sums of few levels fit");
+        if units > 0 {
+            self.saved.insert(index, units);
+        } else if !self.saved.is_empty() {
+            self.saved.remove(&index);
+        }
     }
 
     pub(crate) fn page_mut(&mut self, index: PageIndex) -> &mut Page {
@@ -94,6 +113,8 @@ impl Arena {
 
     /// Memory that pages take, used or not.
     pub(crate) fn bytes(&self) -> u64 {
-        (self.chunks.len() * CHUNK * size_of::<Page>() + self.free.capacity() * size_of::<PageIndex>()) as u64
+        (self.chunks.len() * CHUNK * size_of::<Page>()
+            + self.free.capacity() * size_of::<PageIndex>()
+            + self.saved.len() * 2 * size_of::<(PageIndex, u32)>()) as u64
     }
 }

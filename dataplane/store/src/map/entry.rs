@@ -69,6 +69,11 @@ impl Entry {
         }
     }
 
+    /// Units that it takes less than a block as it is.
+    pub(crate) fn saved_units(self) -> u64 {
+        u64::from(u32::from(RAW_UNITS) - self.units())
+    }
+
     /// Bytes that it takes where it is stored.
     pub(crate) fn bytes(self) -> u32 {
         self.units() * UNIT_BYTES

@@ -111,5 +111,6 @@ impl Map {
                 self.arena.page_mut(at).entries[slot] = self.link(below);
             }
         }
+        self.sum_saved(at);
     }
 }

@@ -16,6 +16,7 @@ mod image;
 mod load;
 mod moves;
 mod page;
+mod saved;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -108,6 +109,7 @@ impl Map {
         let may_be_shared = page.bits >> slot & 1 != 0;
         page.bits &= !(1 << slot);
         let old = Entry(std::mem::replace(&mut page.entries[slot], entry.0));
+        self.change_saved(image, block, (old, entry));
         if !old.is_mapped() {
             self.count_block(image, block);
         } else if !(may_be_shared && self.is_held_beside(Holder::Image(image), block, old.location())) {
@@ -133,7 +135,7 @@ impl Map {
         }
         let root = self.own(root);
         self.set_root(image, root);
-        let mut unmapping = Unmapping { image, range: (first, end), lsn, unmapped: 0, freed };
+        let mut unmapping = Unmapping { image, range: (first, end), lsn, unmapped: 0, saved: 0, freed };
         let cut = self.unmap_below(root, 0, &mut unmapping);
         self.mapped_blocks -= unmapping.unmapped;
         if let Some(cut) = cut {
@@ -255,6 +257,7 @@ impl Map {
             page.entries[0] = link;
             page.bits = 1;
             self.touch(above, lsn);
+            self.sum_saved(above);
             root = above;
         }
         root
@@ -287,6 +290,7 @@ impl Map {
         page.entries = entries;
         page.bits = bits;
         self.touch(copy, lsn);
+        self.arena.set_saved(copy, u64::from(self.arena.saved(index)));
         copy
     }
 
@@ -311,6 +315,7 @@ impl Map {
         let level = self.page(at).level;
         let width = coverage(level) / FANOUT as u64;
         let (from, to) = unmapping.range;
+        let saved_before = unmapping.saved;
         let mut cut = None;
         for slot in 0..FANOUT {
             let first = base + slot as u64 * width;
@@ -331,6 +336,7 @@ impl Map {
                     continue;
                 }
                 unmapping.unmapped += self.linked(entry);
+                unmapping.saved += child(entry).map_or(0, |below| self.saved_in(below));
             } else if let Some(below) = child(entry) {
                 let below = self.own(below);
                 cut_below = self.unmap_below(below, first, unmapping).map_or(0, |cut| self.link(cut));
@@ -345,6 +351,7 @@ impl Map {
                 self.arena.page_mut(to).entries[slot] = cut_below;
             }
         }
+        self.save_less(at, unmapping.saved - saved_before);
         cut
     }
 
@@ -357,6 +364,7 @@ impl Map {
         unmapping: &mut Unmapping<'_, F>,
     ) {
         unmapping.unmapped += 1;
+        unmapping.saved += entry.saved_units();
         let holder = Holder::Image(unmapping.image);
         if !(may_be_shared && self.is_held_beside(holder, block, entry.location())) {
             (unmapping.freed)(Freed::Block(entry));
@@ -413,6 +421,8 @@ struct Unmapping<'a, F> {
     lsn: u64,
     /// Blocks that were mapped there so far.
     unmapped: u64,
+    /// Units that compression saved of them.
+    saved: u64,
     freed: &'a mut F,
 }
 

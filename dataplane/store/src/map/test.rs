@@ -12,7 +12,24 @@ use crate::codec::Form;
 const VOLUME: VolumeId = VolumeId(1);
 
 fn entry(number: u64) -> Entry {
-    Entry::new(Location(number + 1), Form::raw(u32::try_from(number % 1000).unwrap()))
+    let crc = u32::try_from(number % 1000).unwrap();
+    let form = Form::packed(crc, u8::try_from(number % 9).unwrap()).unwrap_or(Form::raw(crc));
+    Entry::new(Location(number + 1), form)
+}
+
+/// The same block at another place.
+fn moved_to(entry: Entry, number: u64) -> Entry {
+    Entry(entry.0 - entry.location().0 + number + 1)
+}
+
+/// Bytes that compression saves of a leaf's blocks, and of all below a page above, counted one by one.
+fn count_saved(map: &Map, at: PageIndex) -> u64 {
+    let page = map.page(at);
+    let entries = page.entries.iter();
+    match page.level {
+        0 => entries.map(|&entry| if entry == 0 { 0 } else { 4096 - u64::from(Entry(entry).bytes()) }).sum(),
+        _ => entries.filter_map(|&entry| child(entry)).map(|below| count_saved(map, below)).sum(),
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -108,6 +125,8 @@ fn reload(map: &Map, drive: &BTreeMap<u64, (DiskPage, Place)>) -> Map {
 
 fn assert_same(map: &Map, model: &BTreeMap<u64, Entry>) {
     assert_eq!(map.mapped_blocks(), model.len() as u64);
+    let saved = model.values().map(|entry| 4096 - u64::from(entry.bytes())).sum();
+    assert_eq!(map.saved_bytes_of(VOLUME), saved);
     for first in [0, 64, 3990, 261_990, (1 << 20) - 5] {
         let mut entries = Vec::new();
         map.lookup(VOLUME, first, 256, &mut entries);
@@ -141,10 +160,11 @@ proptest! {
                 Step::Move(block) => {
                     let from = model.get(&block).map_or(Location(1 << 39), |entry| entry.location());
                     let mut moved = false;
-                    map.move_blocks(VOLUME, block, [(from, entry(lsn))].into_iter(), lsn, |_, _| moved = true);
+                    let to = moved_to(model.get(&block).copied().unwrap_or(entry(lsn)), lsn);
+                    map.move_blocks(VOLUME, block, [(from, to)].into_iter(), lsn, |_, _| moved = true);
                     prop_assert_eq!(moved, model.contains_key(&block));
                     if moved {
-                        model.insert(block, entry(lsn));
+                        model.insert(block, to);
                     }
                 }
                 Step::Checkpoint => {

@@ -68,6 +68,18 @@ impl<B: Buffer> Shard<B> {
         bytes
     }
 
+    /// Bytes that the mapped blocks of a volume or image take on the drives, shared or not.
+    #[must_use]
+    pub fn stored_bytes(&self, image: VolumeId) -> u64 {
+        self.mapped_bytes(image) - self.map.saved_bytes_of(image)
+    }
+
+    /// Bytes that hosts have written to a volume or image since the shard was made, over and over or not.
+    #[must_use]
+    pub fn written_bytes(&self, image: VolumeId) -> u64 {
+        self.written.get(&image).copied().unwrap_or(0)
+    }
+
     /// Bytes of mapped blocks of a volume or image.
     #[must_use]
     pub fn mapped_bytes(&self, image: VolumeId) -> u64 {

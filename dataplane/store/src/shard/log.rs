@@ -329,6 +329,7 @@ impl<B: Buffer> Shard<B> {
                 }
                 if counting {
                     space.lives(location, to.bytes_from(location));
+                    space.count_blocks(end - first, to.bytes_from(location));
                 }
             }
             Change::Move { location, words } => {

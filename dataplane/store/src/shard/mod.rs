@@ -36,13 +36,13 @@ mod submit;
 mod summary;
 mod ticket;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use io::{Buffer, Disk, DiskError, Time, Token};
 
 use crate::map::Map;
-use crate::{Layout, SegmentId, ShardId};
+use crate::{Layout, SegmentId, ShardId, VolumeId};
 
 use checkpoint::Checkpoint;
 use clean::Cleaner;
@@ -81,6 +81,8 @@ pub struct Shard<B: Buffer> {
     recovery: Option<Box<Recovery<B>>>,
     plan: compose::Plan,
     outputs: VecDeque<Output<B>>,
+    /// Bytes that hosts have written to each image.
+    written: BTreeMap<VolumeId, u64>,
     stats: ShardStats,
     now: Time,
     /// When to try again what found no memory.
@@ -138,6 +140,7 @@ impl<B: Buffer> Shard<B> {
             recovery: Some(Box::new(Recovery::new())),
             plan: compose::Plan::default(),
             outputs: VecDeque::new(),
+            written: BTreeMap::new(),
             stats: ShardStats::default(),
             now: Time::default(),
             memory_retry: None,
@@ -287,6 +290,8 @@ impl<B: Buffer> Shard<B> {
     pub fn stats(&self) -> ShardStats {
         ShardStats {
             live_bytes: self.space.live_bytes(),
+            data_bytes: self.space.blocks.count * u64::from(BLOCK_BYTES),
+            stored_bytes: self.space.blocks.bytes,
             mapped_bytes: self.map.mapped_blocks() * u64::from(BLOCK_BYTES),
             owned_bytes: self.space.owned() * u64::from(self.layout.segment_bytes()),
             map_bytes: self.map.bytes(),

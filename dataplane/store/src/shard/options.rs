@@ -107,6 +107,10 @@ pub struct ShardStats {
     pub diff_pages: u64,
     /// Bytes of live blocks and map pages in the log, what several images share counted once.
     pub live_bytes: u64,
+    /// Bytes of data in live blocks, what several images share counted once.
+    pub data_bytes: u64,
+    /// What these take in the log; less where they are compressed.
+    pub stored_bytes: u64,
     /// Bytes of mapped blocks, over all volumes and images, what several share counted for each.
     pub mapped_bytes: u64,
     /// Bytes of the segments that the shard owns.

@@ -522,8 +522,13 @@ impl<B: Buffer> Shard<B> {
                 damaged = Some(Failure::CheckpointDamaged { segment: space.segment_of(location), offset });
             }
         };
+        let mut blocks = (0, 0);
         self.map.for_each_live(|freed: Freed| {
             let (location, bytes) = crate::map::extent_of(freed);
+            if matches!(freed, Freed::Block(_)) {
+                blocks.0 += 1;
+                blocks.1 += bytes;
+            }
             count(location, bytes);
         });
         for &(location, bytes) in &recovery.chunks {
@@ -532,6 +537,7 @@ impl<B: Buffer> Shard<B> {
         if let Some(failure) = damaged {
             return Err(failure);
         }
+        self.space.count_blocks(blocks.0, blocks.1);
         self.space.recount();
         #[cfg_attr(not(feature = "planted"), expect(unused_mut, reason = "changed by planted faults alone"))]
         let mut epoch = root.epoch + 1;

@@ -22,6 +22,8 @@ pub(super) struct Space {
     /// Freed by a durable root, waiting for reads that began before.
     leaving: VecDeque<Leaving>,
     live_bytes: u64,
+    /// Of these, live blocks.
+    pub(super) blocks: Blocks,
     /// Sealed segments without a live byte, or that cleaning has emptied of blocks: a checkpoint gives them back.
     reclaimable: u32,
     pub(super) want: Want,
@@ -32,6 +34,14 @@ pub(super) struct Space {
     starved: bool,
     /// Whether the pool said that it has few free segments left.
     pub(super) pool_low: bool,
+}
+
+/// Live blocks, each counted once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Blocks {
+    pub(super) count: u64,
+    /// What they take in the log.
+    pub(super) bytes: u64,
 }
 
 /// One segment.
@@ -100,6 +110,7 @@ impl Space {
             condemned: Vec::new(),
             leaving: VecDeque::new(),
             live_bytes: 0,
+            blocks: Blocks::default(),
             reclaimable: 0,
             want: Want::Nothing,
             died_bytes: 0,
@@ -168,9 +179,19 @@ impl Space {
         }
     }
 
+    /// Counts live blocks that are new.
+    pub(super) fn count_blocks(&mut self, count: u64, bytes: u64) {
+        self.blocks.count += count;
+        self.blocks.bytes += bytes;
+    }
+
     /// A block or page is not referred to any more.
     pub(super) fn frees(&mut self, freed: Freed) {
         let (location, bytes) = extent_of(freed);
+        if matches!(freed, Freed::Block(_)) {
+            self.blocks.count -= 1;
+            self.blocks.bytes -= bytes;
+        }
         self.dies(location, bytes);
     }
 

@@ -40,12 +40,12 @@ impl<B: Buffer> Shard<B> {
             Op::Compare { data } => self.queue_read(tag, volume, offset, len, HostKind::Compare(data)),
             Op::Verify => self.queue_read(tag, volume, offset, len, HostKind::Verify),
             Op::Write { data, fua } => {
-                self.stats.written_bytes += len;
+                self.count_written(volume, len);
                 let ticket = self.new_ticket(tag, fua, 1);
                 self.queue_write(ticket, volume, (offset, len), compress, Some(data), None);
             }
             Op::CompareAndWrite { compare, write, fua } => {
-                self.stats.written_bytes += len;
+                self.count_written(volume, len);
                 let ticket = self.new_ticket(tag, fua, 1);
                 self.queue_write(ticket, volume, (offset, len), compress, Some(write), Some(compare));
             }
@@ -56,6 +56,7 @@ impl<B: Buffer> Shard<B> {
             }
             Op::DropFrom => self.submit_unmap(tag, volume, offset.div_ceil(BLOCK), u64::MAX),
             Op::DropVolume => {
+                self.written.remove(&volume);
                 if self.has_nothing_of(volume) {
                     self.answer(tag, Outcome::Ok, None);
                 } else {
@@ -80,6 +81,11 @@ impl<B: Buffer> Shard<B> {
             }
         }
         Ok(())
+    }
+
+    fn count_written(&mut self, volume: VolumeId, len: u64) {
+        self.stats.written_bytes += len;
+        *self.written.entry(volume).or_default() += len;
     }
 
     fn queue_read(&mut self, tag: u64, volume: VolumeId, offset: u64, len: u64, kind: HostKind<B>) {

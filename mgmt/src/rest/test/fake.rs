@@ -261,6 +261,8 @@ fn statistics() -> Statistics {
         pool_size_bytes: 1 << 30,
         pool_free_bytes: 1 << 29,
         pool_live_bytes: 0,
+        pool_data_bytes: 0,
+        pool_stored_bytes: 0,
         host_written_bytes: 4096,
         device_written_bytes: 8192,
         series: vec![

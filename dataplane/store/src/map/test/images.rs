@@ -146,7 +146,7 @@ impl World {
         let to = self.number;
         let mut told = 0;
         let lineage = self.map.lineage(image);
-        let moves = [(Location(from), entry(to))].into_iter();
+        let moves = [(Location(from), moved_to(self.map.entry(image, block), to))].into_iter();
         self.map.move_blocks(lineage, block, moves, to, |_, _| told += 1);
         assert_eq!(told, 1);
         self.blocks.remove(&from);
@@ -217,6 +217,8 @@ impl World {
         assert_eq!(self.map.mapped_blocks(), mapped);
         for (&image, blocks) in &self.images {
             assert_eq!(self.map.mapped_blocks_of(image), blocks.len() as u64);
+            let saved = self.map.trees.get(&image).map(|tree| count_saved(&self.map, tree.root));
+            assert_eq!(self.map.saved_bytes_of(image), saved.unwrap_or(0));
             for block in (0..80).chain(4090..4100).chain(262_140..262_150) {
                 let expected = blocks.get(&block).copied().unwrap_or(0);
                 assert_eq!(self.map.entry(image, block).location().0, expected, "{image:?} block {block}");

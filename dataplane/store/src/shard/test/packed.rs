@@ -168,9 +168,39 @@ fn cleaning_moves_compressed_blocks_as_they_are() {
     assert_eq!(live, counted);
     world.flush();
     assert!(world.drain());
+    let counts = |world: &World| {
+        let stats = world.shard.stats();
+        (stats.data_bytes, stats.stored_bytes, world.shard.stored_bytes(VolumeId(1)))
+    };
+    let before = counts(&world);
+    assert_eq!(before.0, world.shard.mapped_bytes(VolumeId(1)));
+    assert_eq!(before.1, before.2, "one image, nothing shared");
+    assert!(before.1 < before.0 * 3 / 4);
     world.crash(true);
     assert_good(&world);
+    assert_eq!(counts(&world), before, "recovery counts what was counted on the way");
     assert_eq!(world.shard.stats().live_bytes, world.shard.count_live());
+}
+
+#[test]
+fn shared_blocks_are_counted_for_each_image_and_once_in_all() {
+    let mut world = new_world(100);
+    write(&mut world, 0, 64, REPEATED);
+    world.submit(1 << 50, 1, 0, 0, Op::Fork { image: VolumeId(2), read_only: true });
+    assert_eq!(run_until(&mut world, 1 << 50), Outcome::Ok);
+    write(&mut world, 0, 8, NOISE);
+    let stored = |world: &World, image: u64| world.shard.stored_bytes(VolumeId(image));
+    assert_eq!((stored(&world, 1), stored(&world, 2)), (4096 + 7 * 512, 8 * 512));
+    let stats = world.shard.stats();
+    assert_eq!((stats.data_bytes, stats.stored_bytes), (9 * 4096, 4096 + 8 * 512));
+    assert_eq!(world.shard.written_bytes(VolumeId(1)), 9 * 4096);
+    world.submit(1 << 51, 2, 0, 0, Op::DropVolume);
+    assert_eq!(run_until(&mut world, 1 << 51), Outcome::Ok);
+    let stats = world.shard.stats();
+    assert_eq!((stats.data_bytes, stats.stored_bytes), (8 * 4096, 4096 + 7 * 512));
+    world.zero(1, 0, 32, Op::Deallocate);
+    assert!(world.drain());
+    assert_eq!(stored(&world, 1), 4 * 512);
 }
 
 /// Goal: whatever byte of what is stored rots, a read gives what was written or none of it. Method: every bit of the
