@@ -23,7 +23,9 @@ const REQUEST: usize = 32;
 const ROUNDS: usize = 5;
 
 fn main() {
-    println!("| corpus | LZ4 alone, ratio | LZ4 alone, ns a block | added by the store, ns a block | against LZ4 alone |");
+    println!(
+        "| corpus | LZ4 alone, ratio | LZ4 alone, ns a block | added by the store, ns a block | against LZ4 alone |"
+    );
     println!("|---|---|---|---|---|");
     let corpus = [("text", text()), ("database", database()), ("binary", binary()), ("noise", noise())];
     for (name, blocks) in &corpus {
@@ -31,14 +33,18 @@ fn main() {
         let plain = median(|| write_ns(blocks, false));
         let packed = median(|| write_ns(blocks, true));
         let (ratio, added) = (codec_ratio(blocks), packed - plain);
-        println!("| {name} | {ratio:.2} | {bare:.0} | {added:.0} ({packed:.0} - {plain:.0}) | {:.2} |", added / bare);
+        println!(
+            "| {name} | {ratio:.2} | {bare:.0} | {added:.0} ({packed:.0} - {plain:.0}) | {:.2} |",
+            added / bare
+        );
     }
     println!();
     println!("| corpus | device bytes a host byte | LZ4 alone, rounded up to 512 | against it |");
     println!("|---|---|---|---|");
     for (name, blocks) in &corpus {
         let written = device_bytes(blocks) / (blocks.len() * BLOCK) as f64;
-        let alone = blocks.iter().map(|block| rounded(block)).sum::<usize>() as f64 / (blocks.len() * BLOCK) as f64;
+        let alone =
+            blocks.iter().map(|block| rounded(block)).sum::<usize>() as f64 / (blocks.len() * BLOCK) as f64;
         println!("| {name} | {written:.3} | {alone:.3} | {:.3} |", written / alone);
     }
     println!();
@@ -83,10 +89,13 @@ fn database() -> Vec<Vec<u8>> {
         let mut at = 64;
         while at < 3600 {
             page[at..at + 8].copy_from_slice(&row.to_be_bytes());
-            page[at + 8..at + 16].copy_from_slice(&(1_700_000_000_000 + row * 137 + random.below(90)).to_be_bytes());
+            page[at + 8..at + 16]
+                .copy_from_slice(&(1_700_000_000_000 + row * 137 + random.below(90)).to_be_bytes());
             page[at + 16..at + 20].copy_from_slice(&(random.below(1 << 20) as u32).to_be_bytes());
-            page[at + 20..at + 36].copy_from_slice(&[random.next().to_be_bytes(), random.next().to_be_bytes()].concat());
-            let words = format!("{:<24}{}", NAMES[random.below(8) as usize], STATES[random.below(4) as usize]);
+            page[at + 20..at + 36]
+                .copy_from_slice(&[random.next().to_be_bytes(), random.next().to_be_bytes()].concat());
+            let words =
+                format!("{:<24}{}", NAMES[random.below(8) as usize], STATES[random.below(4) as usize]);
             page[at + 36..at + 36 + words.len()].copy_from_slice(words.as_bytes());
             at += 44 + words.len();
             row += 1;
@@ -113,7 +122,8 @@ fn noise() -> Vec<Vec<u8>> {
 }
 
 fn cut(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let whole = bytes.chunks_exact(BLOCK).map(<[u8]>::to_vec).filter(|block| block.iter().any(|&byte| byte != 0));
+    let whole =
+        bytes.chunks_exact(BLOCK).map(<[u8]>::to_vec).filter(|block| block.iter().any(|&byte| byte != 0));
     let blocks: Vec<_> = whole.take(BLOCKS).collect();
     let count = blocks.len() / REQUEST * REQUEST;
     assert!(count > 0, "the corpus is not empty");
