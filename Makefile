@@ -21,7 +21,7 @@ BENCH_ARGS ?=
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 10
 BUILD_PACKAGES := build-essential pkg-config libhwloc-dev
-TEST_PACKAGES := curl xz-utils zstd
+TEST_PACKAGES := curl python3-venv xz-utils zstd
 BENCH_PACKAGES := curl fio linux-perf
 
 serve: packages cargo

@@ -12,6 +12,8 @@ pub mod linux;
 pub mod person;
 #[path = "lib/proxy.rs"]
 pub mod proxy;
+#[path = "lib/python.rs"]
+pub mod python;
 #[path = "lib/rest.rs"]
 pub mod rest;
 #[path = "lib/scratch.rs"]

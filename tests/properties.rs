@@ -3,10 +3,10 @@
 //! Goal: no failure of the server, no answer that its own document does not allow. Method: a seeded run over every
 //! operation, from a virtual environment below the build folder; without PyPI there is nothing to run.
 
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Command;
 
-use tests::scratch::{Scratch, build_folder};
+use tests::python::{self, said};
+use tests::scratch::Scratch;
 use tests::server::{Server, Setup};
 
 /// The release that this test was written for.
@@ -19,7 +19,7 @@ const CONFIG: &str =
 
 #[test]
 fn no_request_makes_the_server_fail_or_answer_what_its_document_does_not_allow() {
-    let Some(program) = schemathesis() else {
+    let Some(programs) = python::environment("schemathesis", &[RELEASE]) else {
         eprintln!("skipped: PyPI cannot be reached, so {RELEASE} cannot be installed");
         return;
     };
@@ -33,7 +33,7 @@ fn no_request_makes_the_server_fail_or_answer_what_its_document_does_not_allow()
     assert_eq!(document.status, 200, "{}", document.text);
     let path = scratch.join("openapi.json");
     std::fs::write(&path, &document.text).expect("write the document");
-    let output = Command::new(program)
+    let output = Command::new(programs.join("schemathesis"))
         // It leaves caches where it runs.
         .current_dir(scratch.join("."))
         .arg("--config-file")
@@ -56,29 +56,4 @@ fn no_request_makes_the_server_fail_or_answer_what_its_document_does_not_allow()
         .output()
         .expect("run schemathesis");
     assert!(output.status.success(), "{}", said(&output));
-}
-
-/// The program, installed where it is missing; none if PyPI cannot be reached.
-fn schemathesis() -> Option<PathBuf> {
-    let folder = build_folder().join("schemathesis");
-    let program = folder.join("bin/schemathesis");
-    if program.exists() {
-        return Some(program);
-    }
-    let made = Command::new("python3").args(["-m", "venv"]).arg(&folder).output().expect("python3 runs");
-    assert!(made.status.success(), "{}", said(&made));
-    let pip = folder.join("bin/pip");
-    let installed = Command::new(pip).args(["install", "--quiet", RELEASE]).output().expect("pip runs");
-    if installed.status.success() {
-        return Some(program);
-    }
-    let text = said(&installed);
-    let unreachable = ["Connection", "connect", "timed out", "Temporary failure", "No matching distribution"];
-    assert!(unreachable.iter().any(|word| text.contains(word)), "{text}");
-    None
-}
-
-fn said(output: &Output) -> String {
-    let text = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-    String::from_utf8_lossy(&text).into_owned()
 }
