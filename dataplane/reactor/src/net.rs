@@ -36,6 +36,8 @@ pub(crate) struct Sockets {
     receives: Receives,
     pool: Option<Pool>,
     receive_bytes: usize,
+    /// Connections whose receive starts once this round's sends are queued.
+    starting: Vec<u32>,
     /// Connections whose receive waits for a buffer, in order.
     waiting: VecDeque<u32>,
     /// Connections that are closing and have nothing under way.
@@ -81,6 +83,7 @@ impl Sockets {
             receives: Receives::default(),
             pool,
             receive_bytes,
+            starting: Vec::new(),
             waiting: VecDeque::new(),
             ended: Vec::new(),
             counters: Counters::default(),
@@ -103,9 +106,12 @@ impl Sockets {
 
     /// Does what buffers, time and ended operations allow; called before each submission.
     pub(crate) fn prepare<M>(&mut self, ring: &mut Ring, arena: &mut Arena, now: Time, ready: &mut Ready<M>) {
+        let connections = self.connections();
         if let Some(pool) = &mut self.pool {
+            pool.set_receives(connections);
             pool.fill(arena);
         }
+        self.start_receives(ring, arena);
         self.restart_waiting(ring, arena);
         self.prepare_listeners(ring, now);
         while let Some(slot) = self.ended.pop() {
@@ -195,6 +201,7 @@ impl Sockets {
         if connection.receive == Receive::Waiting {
             connection.receive = Receive::None;
             self.waiting.retain(|waiting| *waiting != slot);
+            self.starting.retain(|starting| *starting != slot);
             ready.push_back(Event::Received { connection: id, result: Err(cancelled()) });
         }
         // This ends what is under way, submitted or not, on every kernel.

@@ -28,7 +28,7 @@ pub(super) enum Receive {
     Chosen,
     /// Into the caller's buffer.
     Given,
-    /// For a buffer to become free.
+    /// For the round's sends to be queued, or for a buffer to become free.
     Waiting,
 }
 
@@ -41,7 +41,22 @@ impl Sockets {
             ready.push_back(Event::Received { connection: id, result: Err(cancelled()) });
             return;
         }
-        self.start_receive(ring, arena, slot);
+        if self.pool.is_some() {
+            // Behind what this round sends, whose receiver waits for it; this one waits for its sender.
+            connection.receive = Receive::Waiting;
+            self.starting.push(slot);
+        } else {
+            self.start_receive(ring, arena, slot);
+        }
+    }
+
+    /// Starts the receives of this round.
+    pub(super) fn start_receives(&mut self, ring: &mut Ring, arena: &mut Arena) {
+        let mut starting = std::mem::take(&mut self.starting);
+        for slot in starting.drain(..) {
+            self.start_receive(ring, arena, slot);
+        }
+        self.starting = starting;
     }
 
     fn start_receive(&mut self, ring: &mut Ring, arena: &mut Arena, slot: u32) {

@@ -12,6 +12,8 @@ use crate::buffer::arena::{Arena, ZoneId};
 
 /// The only group of offered buffers.
 pub(super) const GROUP: u16 = 0;
+/// Buffers that are offered beyond one for each receive.
+const SPARE: usize = 2;
 
 /// A ring of offered buffers, shared with the kernel.
 pub(crate) struct Pool {
@@ -22,6 +24,8 @@ pub(crate) struct Pool {
     empty: Vec<u16>,
     tail: u16,
     buffer_bytes: usize,
+    /// How many buffers are offered while the arena has them.
+    level: usize,
 }
 
 impl Pool {
@@ -38,18 +42,27 @@ impl Pool {
             tracing::debug!(%error, "the ring takes no offered buffers");
             return None;
         }
-        let offered = (0..count).map(|_| None).collect();
-        Some(Self { map, offered, empty: (0..count).rev().collect(), tail: 0, buffer_bytes })
+        let offered: Vec<_> = (0..count).map(|_| None).collect();
+        let level = offered.len();
+        Some(Self { map, offered, empty: (0..count).rev().collect(), tail: 0, buffer_bytes, level })
+    }
+
+    /// Says how many receives may be under way. More buffers than these can take, and a few, are not offered: the kernel
+    /// takes them in turn, and a few that come round again soon stay in the cache.
+    pub(crate) fn set_receives(&mut self, count: usize) {
+        self.level = (count + SPARE).min(self.offered.len());
     }
 
     /// Offers buffers until the pool is full or the arena's part for receives has no more. Only a pool that is nearly
     /// empty takes memory that host data could use.
     pub(crate) fn fill(&mut self, arena: &mut Arena) {
-        if self.empty.is_empty() {
+        if self.available() >= self.level {
             return;
         }
-        while let Some(id) = self.empty.last().copied() {
-            let is_low = self.available() < self.offered.len() / 8 + 1;
+        while self.available() < self.level
+            && let Some(id) = self.empty.last().copied()
+        {
+            let is_low = self.available() < self.level / 8 + 1;
             let mut buffer = arena.allocate_only_in(self.buffer_bytes, ZoneId::Receive);
             if buffer.is_none() && is_low {
                 buffer = arena.allocate_only_in(self.buffer_bytes, ZoneId::Common);
@@ -85,7 +98,7 @@ impl Pool {
 
     /// True where the arena could not keep the pool even half full.
     pub(crate) fn is_scarce(&self) -> bool {
-        self.available() < self.offered.len() / 2
+        self.available() < self.level / 2
     }
 
     /// The length of the buffers.
