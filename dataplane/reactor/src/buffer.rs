@@ -22,7 +22,8 @@ pub struct ArenaShared(Place);
 
 /// A place in an arena, and one of the holds on it.
 struct Place {
-    core: Arc<Core>,
+    /// All holds together have one count of the `Arc`, so that a hold costs one count and not two.
+    core: *const Core,
     /// First granule.
     at: u32,
     /// Length in bytes as asked for.
@@ -35,7 +36,7 @@ impl ArenaBuffer {
     /// A handle to a place that the arena has just taken out of its free memory.
     fn new(core: Arc<Core>, at: u32, len: u32, order: u8) -> Self {
         core.holds(at).store(1, Ordering::Relaxed);
-        Self(Place { core, at, len, order })
+        Self(Place { core: Arc::into_raw(core), at, len, order })
     }
 
     /// Makes the buffer shorter; its memory stays as it is.
@@ -57,12 +58,12 @@ impl ArenaBuffer {
     pub(crate) fn address(&self, start: usize, len: usize) -> *mut u8 {
         assert!(start <= self.0.len as usize);
         assert!(len <= self.0.len as usize - start);
-        self.0.core.address(self.0.at).wrapping_add(start)
+        self.0.core().address(self.0.at).wrapping_add(start)
     }
 
     /// The number of its chunk in the arena `core`; `None` if it comes from another arena.
     pub(crate) fn chunk_of(&self, core: &Arc<Core>) -> Option<usize> {
-        Arc::ptr_eq(&self.0.core, core).then(|| Core::chunk(self.0.at))
+        std::ptr::eq(self.0.core, Arc::as_ptr(core)).then(|| Core::chunk(self.0.at))
     }
 }
 
@@ -80,7 +81,7 @@ impl Deref for ArenaBuffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        let start = self.0.core.address(self.0.at);
+        let start = self.0.core().address(self.0.at);
         // SAFETY: `start` is within the arena's mapping, which lives as long as `core`; the place is `len` bytes long
         // at least; mapped memory is initialised; this handle is the only one to the place, and it is borrowed.
         unsafe { std::slice::from_raw_parts(start, self.0.len as usize) }
@@ -89,7 +90,7 @@ impl Deref for ArenaBuffer {
 
 impl DerefMut for ArenaBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        let start = self.0.core.address(self.0.at);
+        let start = self.0.core().address(self.0.at);
         // SAFETY: as for `deref`; the only handle is borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(start, self.0.len as usize) }
     }
@@ -99,7 +100,7 @@ impl Deref for ArenaShared {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        let start = self.0.core.address(self.0.at);
+        let start = self.0.core().address(self.0.at);
         // SAFETY: as for `ArenaBuffer`; a place that is shared is not written until its last hold is gone.
         unsafe { std::slice::from_raw_parts(start, self.0.len as usize) }
     }
@@ -107,15 +108,27 @@ impl Deref for ArenaShared {
 
 impl Clone for ArenaShared {
     fn clone(&self) -> Self {
-        let Place { core, at, len, order } = &self.0;
-        core.holds(*at).fetch_add(1, Ordering::Relaxed);
-        Self(Place { core: Arc::clone(core), at: *at, len: *len, order: *order })
+        let Place { core, at, len, order } = self.0;
+        self.0.core().holds(at).fetch_add(1, Ordering::Relaxed);
+        Self(Place { core, at, len, order })
+    }
+}
+
+// SAFETY: a place is a handle to an `Arc` of a core that threads may share, and to memory that the holds guard.
+unsafe impl Send for Place {}
+// SAFETY: as above; through a shared reference memory is only read.
+unsafe impl Sync for Place {}
+
+impl Place {
+    fn core(&self) -> &Core {
+        // SAFETY: the pointer comes from an `Arc` whose count is given up only with the last hold, and this is one.
+        unsafe { &*self.core }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let holds = self.core.holds(self.at);
+        let holds = self.core().holds(self.at);
         // A sole holder needs no subtraction: nobody else can clone what only it has.
         if holds.load(Ordering::Acquire) != 1 {
             if holds.fetch_sub(1, Ordering::Release) != 1 {
@@ -123,7 +136,9 @@ impl Drop for Place {
             }
             fence(Ordering::Acquire);
         }
-        self.core.give_back(self.at, self.order);
+        self.core().give_back(self.at, self.order);
+        // SAFETY: the pointer comes from `Arc::into_raw`, and this was the last hold, which alone gives the count up.
+        drop(unsafe { Arc::from_raw(self.core) });
     }
 }
 
