@@ -1,11 +1,11 @@
 //! I/O commands: from a submission queue entry to a checked plan in bytes. NVM command set spec 1.0, section 3.
 
-use io::{Shared, Slice};
+use io::{Buffer, Shared, Slice};
 use nvme::command::{DatasetManagement, DsmRange, IoFlags, LbaRange, NvmCommand};
 use nvme::{Sqe, Status};
 
 use crate::limits::{PAGE_BYTES, STRIPE_BYTES, TRANSFER_BYTES_MAX, VSL};
-use crate::{ByteRange, NamespaceShape};
+use crate::{ByteRange, NamespaceShape, Operation};
 
 /// What a command will do, every check passed that does not need its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,35 @@ impl Plan {
         }
     }
 
+    /// True where the plan and the command's data are all that has to be known to run it.
+    pub(crate) const fn is_whole(&self) -> bool {
+        !matches!(self, Self::DatasetManagement(_))
+    }
+
+    /// Bytes of payload, which count for the quota of the connection.
+    pub(crate) fn charge(&self) -> u32 {
+        match self.flow() {
+            Flow::Nothing => 0,
+            Flow::FromHost(len) | Flow::ToHost(len) => len,
+        }
+    }
+
+    /// What is to be done; `None` where the data is missing, or the plan is not whole.
+    pub(crate) fn operation<B: Buffer>(self, data: Option<Slice<B::Shared>>) -> Option<Operation<B>> {
+        Some(match self {
+            Self::Flush => Operation::Flush,
+            Self::Write { range, fua } => {
+                Operation::Write { offset_bytes: range.offset_bytes, data: data?, fua }
+            }
+            Self::Read { range } => Operation::Read { range },
+            Self::Compare { range } => Operation::Compare { offset_bytes: range.offset_bytes, data: data? },
+            Self::WriteZeroes { range, deallocate, fua } => Operation::WriteZeroes { range, deallocate, fua },
+            Self::Verify { range } => Operation::Verify { range },
+            Self::DatasetManagement(_) => return None,
+        })
+    }
+
+    /// Where its data goes, and how much of it.
     pub(crate) fn flow(&self) -> Flow {
         // Every length here is bounded by `TRANSFER_BYTES_MAX` or by 256 range descriptors.
         let len = |range: &ByteRange| u32::try_from(range.len_bytes).unwrap_or(u32::MAX);

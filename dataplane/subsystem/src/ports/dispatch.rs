@@ -143,14 +143,34 @@ impl<B: Buffer> Ports<B> {
             Ok(checked) => checked,
             Err(status) => return self.refuse(key, slot, &sqe, partner, status),
         };
-        let stage = match supply {
-            None => Stage::Limited(None, None),
-            Some((_, Supply::Here(data))) => Stage::Limited(Some(data), None),
-            Some((len, Supply::Ask)) => Stage::Limited(None, Some(len)),
+        let (data, lacking) = match supply {
+            None => (None, None),
+            Some((_, Supply::Here(data))) => (Some(data), None),
+            Some((len, Supply::Ask)) => (None, Some(len)),
         };
         let Some(socket) = self.sockets.get_mut(key) else { return };
         let Sqe { opcode, fuse, nsid, .. } = sqe;
-        socket.state.insert(slot, Command { opcode, fuse, nsid, plan, version, stage, partner });
+        let mut command = Command { opcode, fuse, nsid, plan, version, stage: Stage::Arriving, partner };
+        // Most commands wait for nothing: they are given out at once, without a way through the stages.
+        let waits = lacking.is_some() || fuse != Fuse::None || !plan.is_whole() || self.stopping;
+        if !waits
+            && self.throttle.is_empty()
+            && socket.state.held.is_empty()
+            && socket.connection.is_open()
+            && socket.connection.admit(slot, plan.charge())
+        {
+            let Some(operation) = plan.operation(data) else {
+                return self.answer(key, slot, opcode, Status::INTERNAL_ERROR, Pieces::none());
+            };
+            command.stage = Stage::Running(self.fences.begin());
+            socket.state.insert(slot, command);
+            socket.state.running += 1;
+            self.running += 1;
+            let id = join(key, slot);
+            return self.outputs.push_back(PortsOutput::Request(Request { id, nsid, operation }));
+        }
+        command.stage = Stage::Limited(data, lacking);
+        socket.state.insert(slot, command);
         if let Some(first) = partner
             && let Err(status) = self.tie(key, first, slot)
         {
@@ -227,10 +247,7 @@ impl<B: Buffer> Ports<B> {
             };
             let (plan, nsid, version) = (command.plan, command.nsid, command.version);
             let view = socket.state.view;
-            let charge = match plan.flow() {
-                Flow::Nothing => 0,
-                Flow::FromHost(len) | Flow::ToHost(len) => len,
-            };
+            let charge = plan.charge();
             if version != self.views.version() {
                 // The namespace may have shrunk or gone since the capsule arrived.
                 let checked = self.views.look_up(view, nsid).and_then(|namespace| plan.recheck(namespace));
@@ -280,30 +297,19 @@ impl<B: Buffer> Ports<B> {
         let command = socket.state.get_mut(slot).ok_or(Status::INTERNAL_ERROR)?;
         let (plan, nsid) = (command.plan, command.nsid);
         let data = take_data(command);
-        let needed = || data.ok_or(Status::INTERNAL_ERROR);
-        Ok(Some(match plan {
-            Plan::Flush => Operation::Flush,
-            Plan::Write { range, fua } => match compare {
-                None => Operation::Write { offset_bytes: range.offset_bytes, data: needed()?, fua },
-                Some(compare) => {
-                    let ByteRange { offset_bytes, .. } = range;
-                    Operation::CompareAndWrite { offset_bytes, compare, write: needed()?, fua }
-                }
-            },
-            Plan::Read { range } => Operation::Read { range },
-            Plan::Compare { range } => {
-                Operation::Compare { offset_bytes: range.offset_bytes, data: needed()? }
-            }
-            Plan::WriteZeroes { range, deallocate, fua } => Operation::WriteZeroes { range, deallocate, fua },
-            Plan::DatasetManagement(dsm) => {
-                let ranges = command::dsm_ranges(&needed()?, self.views.look_up(view, nsid)?)?;
-                if !dsm.deallocate || ranges.is_empty() {
-                    return Ok(None);
-                }
-                Operation::Deallocate { ranges }
-            }
-            Plan::Verify { range } => Operation::Verify { range },
-        }))
+        if let Some(compare) = compare {
+            let Plan::Write { range, fua } = plan else { return Err(Status::INTERNAL_ERROR) };
+            let write = data.ok_or(Status::INTERNAL_ERROR)?;
+            let ByteRange { offset_bytes, .. } = range;
+            return Ok(Some(Operation::CompareAndWrite { offset_bytes, compare, write, fua }));
+        }
+        if let Plan::DatasetManagement(dsm) = plan {
+            let list = data.ok_or(Status::INTERNAL_ERROR)?;
+            let ranges = command::dsm_ranges(&list, self.views.look_up(view, nsid)?)?;
+            let hints_only = !dsm.deallocate || ranges.is_empty();
+            return Ok((!hints_only).then_some(Operation::Deallocate { ranges }));
+        }
+        plan.operation(data).map(Some).ok_or(Status::INTERNAL_ERROR)
     }
 
     fn plan(&self, key: Key, sqe: &Sqe) -> Result<Plan, Status> {

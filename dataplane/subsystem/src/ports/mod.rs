@@ -165,7 +165,7 @@ impl<B: Buffer> Ports<B> {
         let Stage::Running(begun) = command.stage else { unreachable!("only running commands are answered") };
         socket.state.running -= 1;
         self.running -= 1;
-        let association = socket.state.association;
+        let (association, dropped) = (socket.state.association, socket.state.dropped);
         let outputs = &mut self.outputs;
         self.fences.on_end(command.nsid, begun, |token| outputs.push_back(PortsOutput::Fenced { token }));
         if let command::Flow::ToHost(len) = command.plan.flow() {
@@ -177,7 +177,8 @@ impl<B: Buffer> Ports<B> {
             Some(first) => self.answer_pair(key, first, slot, completion.status),
         }
         self.sockets.note(key);
-        if self.views.is_dropping(association) && !self.runs(association) {
+        // Whoever drops an association marks its queues.
+        if dropped && self.views.is_dropping(association) && !self.runs(association) {
             self.tell_dropped(association);
         }
     }

@@ -116,6 +116,11 @@ impl Throttle {
         }
     }
 
+    /// True where nothing is limited.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.namespaces.is_empty()
+    }
+
     /// Whether a command may go on now. Where not, it waits, and the draw is what has to be asked for, if anything.
     pub(crate) fn admit(&mut self, nsid: u32, plan: &Plan, key: Key, slot: Slot) -> Admission {
         if self.namespaces.is_empty() {
