@@ -1,5 +1,6 @@
 //! A running data plane: engines on reactors, one thread each.
 
+pub mod attach;
 mod config;
 mod handle;
 pub mod load;

@@ -18,6 +18,7 @@ mod snapshots;
 mod table;
 #[cfg(test)]
 mod test;
+mod transfer;
 mod users;
 mod verbs;
 
@@ -162,6 +163,10 @@ enum ClientCommand {
     Delete(Verb<Delete>),
     /// Let a volume go back to a snapshot
     Rollback(Verb<Rollback>),
+    /// Write a snapshot, or what changed since another, as a stream
+    Export(Verb<transfer::Export>),
+    /// Make a volume of a stream, or bring one up to date
+    Import(Verb<transfer::Import>),
     /// Show what a token says
     #[command(subcommand)]
     Parse(jwt::Parse),
@@ -212,6 +217,8 @@ impl ClientCommand {
             Self::Update(verb) => run::update(verb, environment),
             Self::Delete(verb) => run::delete(verb, environment),
             Self::Rollback(verb) => run::rollback(verb, environment),
+            Self::Export(verb) => run::export(verb, environment),
+            Self::Import(verb) => run::import(verb, environment),
             Self::Parse(parse) => parse.run(),
             Self::Revoke(verb) => users::revoke(verb, environment),
             Self::GenKeypair => jwt::gen_keypair(),

@@ -5,6 +5,7 @@ mod cli;
 mod config_file;
 mod directory;
 mod events;
+mod image;
 mod issuers;
 mod metadata;
 mod plane;

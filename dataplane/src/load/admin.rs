@@ -25,16 +25,16 @@ const CNTLID_DYNAMIC: u16 = host::nvme::fabrics::ConnectData::CNTLID_DYNAMIC;
 
 /// What a namespace is like.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Namespace {
+pub(crate) struct Namespace {
     /// Bytes in a logical block.
-    pub(super) lba_bytes: u32,
+    pub(crate) lba_bytes: u32,
     /// Logical blocks.
-    pub(super) blocks: u64,
+    pub(crate) blocks: u64,
 }
 
 /// An association whose admin queue this thread drives.
 #[derive(Debug)]
-pub(super) struct Association {
+pub(crate) struct Association {
     controller: Controller,
     socket: TcpStream,
     target: SocketAddr,
@@ -48,7 +48,7 @@ pub(super) struct Association {
 
 impl Association {
     /// Connects, and brings the controller up.
-    pub(super) fn open(options: &LoadOptions, clock: Stopwatch) -> Result<Self, LoadError> {
+    pub(crate) fn open(options: &LoadOptions, clock: Stopwatch) -> Result<Self, LoadError> {
         let connect = ConnectConfig {
             host_id: options.host_id,
             host_nqn: nqn(&options.host_nqn)?,
@@ -86,13 +86,13 @@ impl Association {
     }
 
     /// Keeps the association alive until `until`.
-    pub(super) fn attend(&mut self, until: Time) -> Result<(), LoadError> {
+    pub(crate) fn attend(&mut self, until: Time) -> Result<(), LoadError> {
         while self.turn(until)? {}
         Ok(())
     }
 
     /// Identifies a namespace.
-    pub(super) fn namespace(&mut self, nsid: u32) -> Result<Namespace, LoadError> {
+    pub(crate) fn namespace(&mut self, nsid: u32) -> Result<Namespace, LoadError> {
         let sqe = Identify::new(Cns::Namespace, nsid).encode();
         let refused = |_| LoadError::Timeout("room for an admin command", 0);
         self.controller.submit(sqe, Payload::Read(vec![0; IDENTIFY_LEN])).map_err(refused)?;
@@ -118,7 +118,7 @@ impl Association {
     }
 
     /// Opens I/O queue `qid` on a connection of its own; with `discard`, what it reads is not kept.
-    pub(super) fn open_queue<B>(
+    pub(crate) fn open_queue<B>(
         &mut self,
         qid: u16,
         discard: bool,
@@ -160,29 +160,29 @@ impl Association {
     }
 
     /// Shuts the controller down; a target that does not answer is left.
-    pub(super) fn shut_down(mut self) -> Result<(), LoadError> {
+    pub(crate) fn shut_down(mut self) -> Result<(), LoadError> {
         self.controller.shutdown(self.clock.now());
         self.wait("shutting the controller down", |this| this.shut_down)
     }
 
     /// Most bytes that a command may move (MDTS); `None` without a limit.
-    pub(super) fn transfer_max_bytes(&self) -> Option<u64> {
+    pub(crate) fn transfer_max_bytes(&self) -> Option<u64> {
         let identify = self.controller.identify();
         identify.transfer_max_bytes(self.controller.cap().page_size_min)
     }
 
     /// Most commands that an I/O queue may have outstanding.
-    pub(super) fn queue_depth_max(&self) -> u32 {
+    pub(crate) fn queue_depth_max(&self) -> u32 {
         self.controller.cap().queue_entries_max - 1
     }
 
     /// I/O queues that were granted.
-    pub(super) fn io_queues(&self) -> u16 {
+    pub(crate) fn io_queues(&self) -> u16 {
         self.controller.io_queues()
     }
 
     /// True if the target is a process of this machine.
-    pub(super) fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         let addresses = (self.socket.local_addr(), self.socket.peer_addr());
         matches!(addresses, (Ok(local), Ok(peer)) if local.ip() == peer.ip() || peer.ip().is_loopback())
     }

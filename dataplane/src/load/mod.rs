@@ -4,8 +4,8 @@
 //! the time is over; the calling thread keeps the association alive and reports progress. Nothing is allocated per
 //! I/O: a queue has one block of memory for each command that may be outstanding, and they go round.
 
-mod admin;
-mod clock;
+pub(crate) mod admin;
+pub(crate) mod clock;
 mod cpu;
 mod error;
 mod histogram;

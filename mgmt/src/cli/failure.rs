@@ -1,6 +1,9 @@
 //! What can go wrong on the client's side; every text says what to do next.
 
+use dataplane::load::LoadError;
 use thiserror::Error;
+
+use crate::image::ImageError;
 
 /// Why a command failed.
 #[derive(Debug, Error)]
@@ -76,13 +79,29 @@ pub(super) enum Failure {
         /// Why.
         reason: String,
     },
+    /// A stream cannot be read or written.
+    #[error("{path}: {error}")]
+    Image {
+        /// Which.
+        path: String,
+        /// Why.
+        error: ImageError,
+    },
+    /// Data cannot be carried.
+    #[error("NVMe/TCP: {0}")]
+    Transfer(LoadError),
+    /// A signal has ended the command.
+    #[error("interrupted\nhint: the same command with --resume goes on where this one stopped")]
+    Interrupted,
 }
 
 impl Failure {
     /// The process's exit code.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Self::Refused { .. } | Self::Unreadable(_) => REFUSED,
+            Self::Refused { .. } | Self::Unreadable(_) | Self::Image { .. } => REFUSED,
+            Self::Transfer(LoadError::Connect { .. }) => NO_ANSWER,
+            Self::Transfer(_) | Self::Interrupted => REFUSED,
             Self::Usage(_) | Self::Wrong { .. } | Self::File { .. } => USAGE,
             Self::Unauthenticated { .. }
             | Self::NoToken(_)

@@ -129,6 +129,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("get snapshot", "--name s1"),
     ("delete snapshot", "--name s1"),
     ("rollback volume", "--name v1 --source-snapshot-name s1"),
+    ("export", "snapshot --name s1 s1.image"),
+    ("import", "volume --name v1 s1.image"),
     ("delete volume", "--name v1"),
     ("delete credential", "--project-name system --id ops"),
     ("delete user", "--name ann"),

@@ -16,6 +16,7 @@ use super::output::{self, Shape, render};
 use super::progress::Progress;
 use super::settings::ClientArgs;
 use super::snapshots;
+use super::transfer::{self, Export, Import};
 use super::verbs::{
     Create, CreateCredential, CreateVolume, Delete, DeleteVolume, Get, GetLogs, List, ListVolumes, Rollback,
     SectorSize, Update, UpdateVolume, Verb, WhichNode, WhichVolume,
@@ -122,6 +123,20 @@ pub(super) fn rollback(verb: Verb<Rollback>, environment: Environment<'_>) -> Re
             snapshots::roll_back(client, &path, &volume).await?;
             show(client, &path, Shape::One(output::VOLUMES)).await
         }
+    })
+}
+
+/// Runs `export`.
+pub(super) fn export(verb: Verb<Export>, environment: Environment<'_>) -> Result<String, Failure> {
+    run(verb, environment, async |client, noun| match noun {
+        Export::Snapshot(snapshot) => transfer::export(client, snapshot).await,
+    })
+}
+
+/// Runs `import`.
+pub(super) fn import(verb: Verb<Import>, environment: Environment<'_>) -> Result<String, Failure> {
+    run(verb, environment, async |client, noun| match noun {
+        Import::Volume(volume) => transfer::import(client, volume).await,
     })
 }
 
