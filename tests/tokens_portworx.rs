@@ -8,6 +8,7 @@ use tests::rest::Client;
 use tests::server::{Server, Setup, volume_path};
 
 const VOLUMES: &str = "/api/v2/projects/default/volumes";
+const SNAPSHOTS: &str = "/api/v2/projects/default/snapshots";
 const ADMIN: &str = "name: Storage Administrator\nemail: admin@example.com\nsub: admin@example.com\n\
                      roles: [\"system.admin\"]\ngroups: [\"*\"]\n";
 const KUBERNETES: &str = "name: Kubernetes\nemail: kube@example.com\nsub: kube@example.com\n\
@@ -72,6 +73,20 @@ fn persons_get_tokens_from_a_shared_secret_and_own_what_they_make() {
     other.send("GET", &format!("{VOLUMES}/?name=own"), &[], None).expect_error(404, 5);
     kubernetes.put(&volume_path(&own), &json!({"labels": [{"key": "owner", "value": "other"}]}));
     viewer.send("DELETE", &volume_path(&own), &[], None).expect_error(403, 7);
+    // Snapshots belong to who took them, as volumes to who made them.
+    let snapshot = |name: &str, volume: &str| json!({"name": name, "sourceVolumeName": volume});
+    let taken = kubernetes.post(SNAPSHOTS, &snapshot("mine", "own"));
+    let _ = admin.post(SNAPSHOTS, &snapshot("theirs", "own"));
+    kubernetes.send("POST", SNAPSHOTS, &[], Some(&snapshot("no", "foreign"))).expect_error(404, 5);
+    let seen = |client: &Client| client.get(SNAPSHOTS)["snapshots"].as_array().unwrap().len();
+    assert_eq!((seen(&kubernetes), seen(&other), seen(&admin), seen(&viewer)), (1, 0, 2, 2));
+    let path = format!("{SNAPSHOTS}/{}", taken["UUID"].as_str().unwrap());
+    other.send("DELETE", &path, &[], None).expect_error(404, 5);
+    kubernetes.send("GET", &format!("{SNAPSHOTS}/?Name=theirs"), &[], None).expect_error(404, 5);
+    let rollback = format!("{}/rollback", volume_path(&own));
+    kubernetes.put(&rollback, &json!({"srcSnapshotName": "mine"}));
+    kubernetes.send("PUT", &rollback, &[], Some(&json!({"srcSnapshotName": "theirs"}))).expect_error(404, 5);
+    kubernetes.delete(&path);
     kubernetes.delete(&volume_path(&own));
 }
 

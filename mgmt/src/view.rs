@@ -5,7 +5,8 @@
 //! made one at a time; a change goes on and reaches the view even if the client that asked for it is gone.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,13 +23,28 @@ use crate::plane::{Plane, unreachable_outcome};
 pub(crate) struct View {
     plane: Plane,
     volumes: RefCell<BTreeMap<VolumeUuid, Rc<Volume>>>,
-    /// Volumes that are being changed.
-    changing: RefCell<BTreeSet<VolumeUuid>>,
+    /// Volumes that are being changed, and how.
+    changing: RefCell<BTreeMap<VolumeUuid, Change>>,
     /// Counts changes begun, so that a list asked for before one is not taken for the state after it.
     changes: Cell<u64>,
     refreshed: Cell<Option<Instant>>,
     /// One refresh at a time; others wait for it.
     refreshing: Mutex<()>,
+}
+
+/// What is being done to a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// It goes back to a snapshot.
+    Rollback,
+    /// Anything else.
+    Other,
+}
+
+impl Change {
+    fn of(action: &Action) -> Self {
+        if matches!(action, Action::RollbackVolume { .. }) { Self::Rollback } else { Self::Other }
+    }
 }
 
 impl View {
@@ -121,6 +137,11 @@ impl View {
         self.refreshed.set(None);
     }
 
+    /// True while a volume goes back to a snapshot.
+    pub(crate) fn is_rolling_back(&self, uuid: VolumeUuid) -> bool {
+        self.changing.borrow().get(&uuid) == Some(&Change::Rollback)
+    }
+
     /// One volume.
     pub(crate) fn find(&self, uuid: VolumeUuid) -> Option<Rc<Volume>> {
         self.volumes.borrow().get(&uuid).cloned()
@@ -146,8 +167,9 @@ impl View {
         uuid: VolumeUuid,
         action: Action,
     ) -> Result<Option<Rc<Volume>>, ActionError> {
-        if !self.changing.borrow_mut().insert(uuid) {
-            return Err(ActionError::Busy);
+        match self.changing.borrow_mut().entry(uuid) {
+            Entry::Occupied(_) => return Err(ActionError::Busy),
+            Entry::Vacant(place) => drop(place.insert(Change::of(&action))),
         }
         self.changes.set(self.changes.get() + 1);
         let view = self.clone();

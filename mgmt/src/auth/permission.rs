@@ -226,7 +226,16 @@ impl Caller {
     ///
     /// Only who checks owners may ask here: [`Self::permit`] refuses who may touch no more than their own.
     pub(crate) fn permit_volumes(&self, verb: Verb, scope: Scope<'_>) -> Result<Permit, Denied> {
-        let all = self.permit(Resource::Volumes, verb, scope);
+        self.permit_own(Resource::Volumes, verb, scope)
+    }
+
+    /// The same for snapshots.
+    pub(crate) fn permit_snapshots(&self, verb: Verb, scope: Scope<'_>) -> Result<Permit, Denied> {
+        self.permit_own(Resource::Snapshots, verb, scope)
+    }
+
+    fn permit_own(&self, resource: Resource, verb: Verb, scope: Scope<'_>) -> Result<Permit, Denied> {
+        let all = self.permit(resource, verb, scope);
         let Scope::Project(project) = scope else { return all };
         let user = self.roles.iter().any(|role| matches!(role, Role::ProjectUser(own) if own == project));
         all.or_else(|denied| {

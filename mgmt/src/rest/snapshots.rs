@@ -16,7 +16,7 @@ use super::request::Request;
 use super::schema::tenants;
 use super::volumes::find_volume;
 use super::{Api, Reply, rules};
-use crate::auth::{Caller, Permit, Resource, Scope, Verb};
+use crate::auth::{Caller, Permit, Scope, Verb};
 use crate::plane::unreachable_outcome;
 use wire::{Attributes, ChangedBlocks, CreateSnapshot, Rollback, SnapshotBody, SnapshotList};
 
@@ -34,7 +34,7 @@ pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
     if body.description.len() > DESCRIPTION_BYTES_MAX {
         return Err(ApiError::invalid("description: at most 256 bytes"));
     }
-    let attributes = Attributes::of(&volume.spec.attributes, &body.description);
+    let attributes = Attributes::of(&volume.spec.attributes, &body.description, caller.subject());
     let spec = SnapshotSpec {
         uuid: VolumeUuid(Uuid::new_v4().into_bytes()),
         name: rules::name("name", &body.name)?,
@@ -70,7 +70,7 @@ pub(super) async fn list(api: Rc<Api>, caller: Caller, request: Request) -> Resu
     let mut snapshots = all(&api).await?;
     snapshots.sort_by_key(|snapshot| snapshot.spec.uuid);
     let admitted = snapshots.iter().filter(|snapshot| {
-        permit.covers(&snapshot.project)
+        covers(&permit, snapshot)
             && wanted.is_none_or(|uuid| uuid == snapshot.spec.uuid)
             && offset.is_none_or(|uuid| snapshot.spec.uuid > uuid)
             && (name.is_empty() || name == snapshot.spec.name)
@@ -134,8 +134,8 @@ pub(super) async fn diff(api: Rc<Api>, caller: Caller, request: Request) -> Resu
 pub(super) async fn roll_back(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
     let body: Rollback = request.json()?;
     let project = request.variable("projectName");
-    let permit = caller.permit(Resource::Volumes, Verb::Update, Scope::Project(project))?;
-    let readable = caller.permit(Resource::Snapshots, Verb::Get, Scope::Project(project))?;
+    let permit = caller.permit_volumes(Verb::Update, Scope::Project(project))?;
+    let readable = caller.permit_snapshots(Verb::Get, Scope::Project(project))?;
     let volume = find_volume(&api, &permit, request.variable("UUID"), &body.name)?;
     if volume.state == VolumeState::Deleting {
         let message = "the volume is being deleted".to_owned();
@@ -159,7 +159,7 @@ pub(super) async fn source_of(
     if uuid.is_empty() && name.is_empty() {
         return Ok(None);
     }
-    let permit = caller.permit(Resource::Snapshots, Verb::Get, Scope::Project(project))?;
+    let permit = caller.permit_snapshots(Verb::Get, Scope::Project(project))?;
     // The contract has no 404 for a new volume.
     let missing = "sourceSnapshotUUID, sourceSnapshotName: there is no such snapshot";
     find(api, &permit, uuid, name).await.map(Some).map_err(|error| match error.status {
@@ -189,7 +189,7 @@ async fn find(api: &Api, permit: &Permit, uuid: &str, name: &str) -> Result<Snap
     }
     let wanted = if uuid.is_empty() { None } else { Some(rules::volume_uuid(uuid)?) };
     let found = all(api).await?.into_iter().find(|snapshot| {
-        permit.covers(&snapshot.project)
+        covers(permit, snapshot)
             && match wanted {
                 Some(uuid) => uuid == snapshot.spec.uuid,
                 None => name == snapshot.spec.name && snapshot.state != VolumeState::Deleting,
@@ -199,8 +199,14 @@ async fn find(api: &Api, permit: &Permit, uuid: &str, name: &str) -> Result<Snap
     found.ok_or_else(|| ApiError::not_found(format!("snapshot {which} does not exist")))
 }
 
+/// Whether a permit, which may be limited to the caller's own snapshots, is good for this one.
+fn covers(permit: &Permit, snapshot: &Snapshot) -> bool {
+    let owner = Attributes::parse(&snapshot.spec.attributes).owner;
+    permit.covers_owned(&snapshot.project, owner.as_deref())
+}
+
 fn permit(caller: &Caller, request: &Request, verb: Verb) -> Result<Permit, ApiError> {
-    Ok(caller.permit(Resource::Snapshots, verb, Scope::Project(request.variable("projectName")))?)
+    Ok(caller.permit_snapshots(verb, Scope::Project(request.variable("projectName")))?)
 }
 
 /// Snapshots in one answer.

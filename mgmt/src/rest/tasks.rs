@@ -97,13 +97,14 @@ impl Api {
 
     async fn take(&self, schedule: &Schedule, volume: &Volume, due_ns: u64) {
         let labels = super::volumes::labels_of(volume);
+        let owner = super::volumes::owner_of(volume);
         let description = format!("by resource policy {}", schedule.name);
         let spec = SnapshotSpec {
             uuid: VolumeUuid(Uuid::new_v4().into_bytes()),
             name: schedule.snapshot_name(due_ns),
             source: volume.spec.uuid,
             retention_s: schedule.policy.retention_s().unwrap_or(0),
-            attributes: json!({"labels": labels, "description": description}).to_string(),
+            attributes: json!({"labels": labels, "description": description, "owner": owner}).to_string(),
         };
         let name = spec.name.clone();
         let Err(error) = self.plane.ask(Action::CreateSnapshot(spec)).await else {

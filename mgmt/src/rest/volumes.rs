@@ -146,6 +146,11 @@ impl Filter {
     }
 }
 
+/// The subject of the token that made a volume.
+pub(super) fn owner_of(volume: &Volume) -> Option<String> {
+    Attributes::parse(&volume.spec.attributes).owner
+}
+
 /// The labels of a volume.
 pub(super) fn labels_of(volume: &Volume) -> Vec<Label> {
     Attributes::parse(&volume.spec.attributes).labels
@@ -203,8 +208,7 @@ pub(super) fn find_volume(
 /// Whether a permit, which may be limited to the caller's own volumes, is good for this one.
 fn covers(permit: &Permit, volume: &Volume) -> bool {
     let project = &volume.spec.project;
-    permit.covers(project)
-        || permit.covers_owned(project, Attributes::parse(&volume.spec.attributes).owner.as_deref())
+    permit.covers(project) || permit.covers_owned(project, owner_of(volume).as_deref())
 }
 
 fn known_project(api: &Api, project: &str) -> Result<(), ApiError> {

@@ -46,6 +46,9 @@ pub(super) struct Rollback {
 pub(super) struct Attributes {
     labels: Vec<Label>,
     description: String,
+    /// The subject of the token that took it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) owner: Option<String>,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
@@ -118,10 +121,10 @@ struct LbaRange {
 }
 
 impl Attributes {
-    /// The labels of a volume with these attributes, and a description.
-    pub(super) fn of(volume: &str, description: &str) -> Self {
+    /// The labels of a volume with these attributes, a description, and whose the snapshot is.
+    pub(super) fn of(volume: &str, description: &str, owner: &str) -> Self {
         let Self { labels, .. } = Self::parse(volume);
-        Self { labels, description: description.to_owned(), rest: Map::new() }
+        Self { labels, description: description.to_owned(), owner: Some(owner.to_owned()), rest: Map::new() }
     }
 
     /// A volume's attributes, with a snapshot's labels where it has none.
@@ -141,7 +144,8 @@ impl Attributes {
         serde_json::to_string(self).map_err(|_| unwritable())
     }
 
-    fn parse(text: &str) -> Self {
+    /// Reads what [`Self::text`] wrote. Text of another origin counts as none.
+    pub(super) fn parse(text: &str) -> Self {
         serde_json::from_str(text).unwrap_or_default()
     }
 }

@@ -106,7 +106,10 @@ impl Fake {
         let mut state = self.state.lock().unwrap();
         let changes = matches!(
             action,
-            Action::CreateVolume(_) | Action::UpdateVolume { .. } | Action::DeleteVolume { .. }
+            Action::CreateVolume(_)
+                | Action::UpdateVolume { .. }
+                | Action::DeleteVolume { .. }
+                | Action::RollbackVolume { .. }
         );
         if changes && state.hold {
             state.held.push((action, reply));

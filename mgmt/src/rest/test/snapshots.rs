@@ -1,5 +1,7 @@
 //! Snapshots: their bodies, lists, names, deletes, clones, rollbacks and what changed between two.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::bench;
@@ -124,6 +126,28 @@ fn a_volume_goes_back_to_its_own_snapshots() {
         put(&path(&other), &body).await.expect_error(400, 3);
         put(&path(&volume), r#"{"srcSnapshotName":"t"}"#).await.expect_error(404, 5);
         put(&path(&volume), "{}").await.expect_error(400, 3);
+    });
+}
+
+#[test]
+fn a_volume_that_goes_back_says_so() {
+    bench(async |bench| {
+        let volume = bench.create("v").await;
+        take(&bench, "s").await;
+        let path = format!("{VOLUMES}/{}", volume["UUID"].as_str().unwrap());
+        bench.fake.hold();
+        let rollback = tokio_uring::spawn({
+            let (bench, path) = (bench.clone(), format!("{path}/rollback"));
+            let body = json!({"srcSnapshotName": "s"}).to_string();
+            async move { bench.send(&bench.admin, "PUT", &path, Some(&body)).await.status }
+        });
+        while bench.fake.held() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(bench.get(&path).await["state"], "Rollback");
+        bench.fake.release();
+        assert_eq!(rollback.await.unwrap(), 200);
+        assert_eq!(bench.get(&path).await["state"], "Available");
     });
 }
 

@@ -180,6 +180,9 @@ impl VolumeBody {
         let policy = api.records.get::<Policy>(&attributes.qos_policy_uuid);
         let node = rules::uuid_text(site.identity.node_uuid);
         let (state, protection_state) = match volume.state {
+            VolumeState::Available if api.view.is_rolling_back(volume.spec.uuid) => {
+                ("Rollback", "FullyProtected")
+            }
             VolumeState::Available => ("Available", "FullyProtected"),
             VolumeState::Deleting => ("Deleting", "FullyProtected"),
             VolumeState::Failed => ("Failed", "NotAvailable"),
