@@ -10,6 +10,7 @@ mod plot;
 mod pool;
 mod raw;
 mod rows;
+mod snapshots;
 mod table;
 mod target;
 
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
     println!("{before}\n");
     let bench = Bench::start(&options);
     let mut measured: Vec<Measured> = Vec::new();
-    for row in ROWS.iter().filter(|row| options.wants(row.what)) {
+    for row in ROWS.iter().chain(snapshots::ROWS).filter(|row| options.wants(row.what)) {
         let rounds = if row.once { 1 } else { options.rounds };
         let mut all = Measured::new(row);
         for _ in 0..rounds {

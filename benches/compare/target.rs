@@ -12,6 +12,8 @@ use tests::server::{Server, Setup};
 const NULL_BYTES: u64 = 1 << 40;
 const RAM_BYTES: u64 = 1 << 30;
 
+const SNAPSHOTS: &str = "/api/v2/projects/default/snapshots";
+
 /// A running server and what it serves.
 #[derive(Debug)]
 pub(crate) struct Target {
@@ -72,6 +74,24 @@ impl Target {
     pub(crate) fn create_volume(&self, name: &str, size_bytes: u64) -> u32 {
         let volume = self.server.create_volume(name, size_bytes);
         volume["nsid"].as_u64().and_then(|nsid| u32::try_from(nsid).ok()).expect("a volume has an NSID")
+    }
+
+    /// Takes a snapshot of a volume, by their names.
+    pub(crate) fn snapshot(&self, name: &str, volume: &str) {
+        let body = serde_json::json!({"name": name, "sourceVolumeName": volume});
+        let _ = self.server.client().post(SNAPSHOTS, &body);
+    }
+
+    /// Deletes a snapshot by its name.
+    pub(crate) fn delete_snapshot(&self, name: &str) {
+        let client = self.server.client();
+        let found = client.get(&format!("{SNAPSHOTS}/?Name={name}"));
+        client.delete(&format!("{SNAPSHOTS}/{}", found["UUID"].as_str().unwrap_or_default()));
+    }
+
+    /// A request that changes nothing.
+    pub(crate) fn look(&self) {
+        let _ = self.server.client().get(SNAPSHOTS);
     }
 
     /// How a host of its own names itself and the subsystem.

@@ -7,6 +7,8 @@
 mod checksum;
 mod codec;
 pub mod directory;
+#[cfg(any(test, feature = "injected"))]
+pub mod injected;
 mod manifest;
 mod map;
 #[cfg(test)]

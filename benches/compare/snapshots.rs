@@ -1,0 +1,253 @@
+//! Rows of snapshots: what taking one costs and disturbs, what the first writes after it cost, reads beside many of
+//! them, and what changed between two.
+//!
+//! What would need more drives than a machine has is injected into the store's own map, which then is the only thing
+//! that is measured.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use dataplane::load::{LoadOptions, LoadReport, Pattern};
+use store::VolumeId;
+use store::injected::InjectedMap;
+
+use crate::rows::{Bar, Bench, Row, Sample, Unit};
+use crate::table::median;
+use crate::target::Target;
+
+/// The rows, in the order of the table.
+pub(crate) static ROWS: &[Row] = &[
+    Row {
+        what: "snapshot of 64 GiB in the map under writes, against one of 1 GiB",
+        unit: Unit::Micros,
+        bar: Bar::AtMost(1.2),
+        once: false,
+        measure: |_| {
+            let [small, large] = [1, 64].map(|gib| fork_micros(gib << 18));
+            Ok(Sample { ours: large, bound: Some(small), ..Sample::default() })
+        },
+    },
+    Row {
+        what: "snapshot through REST of a written volume under writes, against one of 64 MiB",
+        unit: Unit::Micros,
+        bar: Bar::AtMost(1.2),
+        once: true,
+        measure: by_rest,
+    },
+    Row {
+        what: "p99.9 of writes in the second around a snapshot, against a second without",
+        unit: Unit::Micros,
+        bar: Bar::AtMost(3.0),
+        once: true,
+        measure: disturbance,
+    },
+    Row {
+        what: "4 KiB random write, pool, QD 32, right after a snapshot, against before",
+        unit: Unit::Iops,
+        bar: Bar::AtLeast(0.9),
+        once: true,
+        measure: first_overwrite,
+    },
+    Row {
+        what: "4 KiB random read, pool, QD 32, beside 24 snapshots with 1 % overwritten in each, against before",
+        unit: Unit::Iops,
+        bar: Bar::AtLeast(0.95),
+        once: true,
+        measure: beside_many,
+    },
+    Row {
+        what: "diff of two snapshots of 1 TiB in the map, 1,000 random blocks",
+        unit: Unit::Micros,
+        bar: Bar::AtMost(20_000.0),
+        once: true,
+        measure: |_| Ok(Sample { ours: diffs()[0], ..Sample::default() }),
+    },
+    Row {
+        what: "the same, 10,000 random blocks, against ten times 1,000",
+        unit: Unit::Micros,
+        bar: Bar::AtMost(1.2),
+        once: true,
+        measure: |_| Ok(Sample { ours: diffs()[1], bound: Some(diffs()[0] * 10.0), ..Sample::default() }),
+    },
+    Row {
+        what: "the same, 100,000 random blocks, against ten times 10,000",
+        unit: Unit::Micros,
+        bar: Bar::AtMost(1.2),
+        once: true,
+        measure: |_| Ok(Sample { ours: diffs()[2], bound: Some(diffs()[1] * 10.0), ..Sample::default() }),
+    },
+];
+
+/// What one snapshot takes in a map of so many blocks that is written all the time: the median of many.
+fn fork_micros(blocks: u64) -> f64 {
+    let mut map = InjectedMap::filled(blocks);
+    let mut random = Random(blocks);
+    let mut took = Vec::new();
+    for _ in 0..FORKS {
+        (0..WRITES_BETWEEN).for_each(|_| map.overwrite(random.below(blocks)));
+        let begin = Instant::now();
+        map.snapshot();
+        took.push(begin.elapsed().as_secs_f64() * 1e6);
+    }
+    median(took)
+}
+
+/// Times of diffs of 1,000, 10,000 and 100,000 blocks in 1 TiB: each the median of several.
+fn diffs() -> [f64; 3] {
+    static TIMES: OnceLock<[f64; 3]> = OnceLock::new();
+    *TIMES.get_or_init(|| {
+        let mut map = InjectedMap::filled(TIB_BLOCKS);
+        let mut random = Random(1);
+        [1_000, 10_000, 100_000].map(|count| {
+            let base = map.snapshot();
+            (0..count).for_each(|_| map.overwrite(random.below(TIB_BLOCKS)));
+            let image = map.snapshot();
+            median((0..DIFFS).map(|_| diff_micros(&map, base, image, count)).collect())
+        })
+    })
+}
+
+fn diff_micros(map: &InjectedMap, base: VolumeId, image: VolumeId, count: u64) -> f64 {
+    let begin = Instant::now();
+    let changed = map.diff(base, image, DIFF_LEAVES);
+    let took = begin.elapsed().as_secs_f64() * 1e6;
+    // A few blocks are chosen twice.
+    assert!(changed.blocks <= count && changed.blocks * 1_000 > count * 998, "{changed:?}");
+    took
+}
+
+/// A server with a volume of half the pool, written whole.
+fn written(bench: &Bench) -> Result<(Target, u32), String> {
+    let pool_mib = bench.pool_mib()?;
+    let target = Target::start_pool(pool_mib, (pool_mib << 20) / 4, bench.cpus());
+    let volume = target.volume.ok_or("measured with a pool only")?;
+    fill(&target, volume, (pool_mib << 20) / 4)?;
+    Ok((target, volume))
+}
+
+/// Writes a volume whole.
+fn fill(target: &Target, volume: u32, bytes: u64) -> Result<(), String> {
+    let load = |time| LoadOptions {
+        block_bytes: 128 << 10,
+        ramp: Duration::ZERO,
+        ..target.load(volume, Pattern::Write, 8, time)
+    };
+    let rate = Target::run(&load(Duration::from_secs(1)))?.all.bytes_per_second.max(1.0);
+    // A load begins anew at the start of its range.
+    let seconds = (bytes as f64 / rate * 1.5).clamp(0.5, 60.0);
+    Target::run(&load(Duration::from_secs_f64(seconds))).map(drop)
+}
+
+/// Snapshots of a large and of a small volume by turns, while both are written.
+fn by_rest(bench: &Bench) -> Result<Sample, String> {
+    let (target, large) = written(bench)?;
+    let small = target.create_volume("small", 64 << 20);
+    fill(&target, small, 64 << 20)?;
+    let load = target.load(large, Pattern::RandWrite, 8, Duration::from_secs(6));
+    let (report, mut times) = std::thread::scope(|scope| {
+        let load = scope.spawn(|| Target::run(&load));
+        std::thread::sleep(Duration::from_millis(500));
+        let mut times = [Vec::new(), Vec::new()];
+        for round in 0..15 {
+            for (volume, times) in ["compare", "small"].into_iter().zip(&mut times) {
+                let begin = Instant::now();
+                target.snapshot(&format!("{volume}-{round}"), volume);
+                times.push(begin.elapsed().as_secs_f64() * 1e6);
+            }
+        }
+        (load.join().expect("the load ends in order"), times)
+    });
+    let [large, small] = times.each_mut().map(|times| median(std::mem::take(times)));
+    Ok(Sample::of(&report?, large, Some(small)))
+}
+
+/// Writes for a second, with a snapshot in its middle and with a request that changes nothing, by turns.
+fn disturbance(bench: &Bench) -> Result<Sample, String> {
+    let (target, volume) = written(bench)?;
+    let p99_9 = |report: &LoadReport| report.all.latency.p99_9 as f64 / 1e3;
+    let second = |request: &dyn Fn()| -> Result<f64, String> {
+        let options = LoadOptions {
+            ramp: Duration::from_millis(300),
+            ..target.load(volume, Pattern::RandWrite, 8, Duration::from_secs(1))
+        };
+        std::thread::scope(|scope| {
+            let load = scope.spawn(|| Target::run(&options));
+            std::thread::sleep(Duration::from_millis(800));
+            request();
+            load.join().expect("the load ends in order").map(|report| p99_9(&report))
+        })
+    };
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for round in 0..SECONDS {
+        without.push(second(&|| target.look())?);
+        with.push(second(&|| target.snapshot(&format!("s{round}"), "compare"))?);
+    }
+    Ok(Sample { ours: median(with), bound: Some(median(without)), ..Sample::default() })
+}
+
+/// Random writes before and right after a snapshot, by turns; each round's snapshot goes again.
+fn first_overwrite(bench: &Bench) -> Result<Sample, String> {
+    let (target, volume) = written(bench)?;
+    // Short, so that most blocks are written for the first time since the snapshot.
+    let load = || LoadOptions {
+        ramp: Duration::ZERO,
+        ..target.load(volume, Pattern::RandWrite, 32, Duration::from_millis(700))
+    };
+    let (mut after, mut before) = (Vec::new(), Vec::new());
+    for round in 0..SECONDS {
+        before.push(Target::run(&load())?.all.iops);
+        target.snapshot(&format!("s{round}"), "compare");
+        after.push(Target::run(&load())?.all.iops);
+        target.delete_snapshot(&format!("s{round}"));
+    }
+    Ok(Sample { ours: median(after), bound: Some(median(before)), ..Sample::default() })
+}
+
+/// Random reads before and beside 24 snapshots, between which 1 % of the blocks were overwritten.
+fn beside_many(bench: &Bench) -> Result<Sample, String> {
+    let (target, volume) = written(bench)?;
+    let blocks = (bench.pool_mib()? << 20) / 4 / 4096;
+    let reads = || Target::run(&target.load(volume, Pattern::RandRead, 32, bench.time()));
+    // Overwritten once before too: where blocks lie shall not tell the two apart.
+    scatter(&target, volume, blocks / 100 * SNAPSHOTS)?;
+    let before =
+        median((0..SECONDS).map(|_| reads().map(|report| report.all.iops)).collect::<Result<_, _>>()?);
+    for number in 0..SNAPSHOTS {
+        target.snapshot(&format!("s{number}"), "compare");
+        scatter(&target, volume, blocks / 100)?;
+    }
+    let after =
+        median((0..SECONDS).map(|_| reads().map(|report| report.all.iops)).collect::<Result<_, _>>()?);
+    Ok(Sample { ours: after, bound: Some(before), ..Sample::default() })
+}
+
+/// Overwrites about so many random blocks.
+fn scatter(target: &Target, volume: u32, blocks: u64) -> Result<(), String> {
+    let from = target.metric("host_written_bytes_total")?;
+    while target.metric("host_written_bytes_total")? - from < (blocks * 4096) as f64 {
+        let load = target.load(volume, Pattern::RandWrite, 32, Duration::from_millis(100));
+        Target::run(&LoadOptions { ramp: Duration::ZERO, seed: blocks ^ from as u64, ..load })?;
+    }
+    Ok(())
+}
+
+/// A pseudo-random sequence; speed matters, secrecy does not.
+struct Random(u64);
+
+impl Random {
+    /// A number in `0..bound`.
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((u128::from(self.0 ^ self.0 >> 29) * u128::from(bound)) >> 64) as u64
+    }
+}
+
+/// Blocks of 1 TiB.
+const TIB_BLOCKS: u64 = 1 << 28;
+/// Leaves that a diff gives at once, as REST asks for them.
+const DIFF_LEAVES: usize = 10_000;
+const DIFFS: usize = 9;
+const FORKS: usize = 101;
+const WRITES_BETWEEN: u64 = 1_000;
+const SECONDS: usize = 5;
+const SNAPSHOTS: u64 = 24;
