@@ -1,0 +1,122 @@
+//! Long chains of snapshots through REST: taken between writes, deleted in any order, each as it was at its time.
+//!
+//! `SNAPSHOTS=1000 SEED=7 cargo test -p tests --test snapshot_chains` takes longer chains and other orders.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::association::{Association, Identity, Queue};
+use tests::scratch::wait_until;
+use tests::seeds;
+use tests::server::{Server, Setup};
+
+const MIB: u64 = 1024 * 1024;
+const BLOCK: usize = 4096;
+const BLOCKS: u64 = 64 * MIB / BLOCK as u64;
+const PATH: &str = "/api/v2/projects/default/snapshots";
+/// Writes between two snapshots.
+const WRITES: u64 = 8;
+
+/// A pseudo-random sequence.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+#[test]
+fn chains_of_snapshots_are_deleted_in_any_order_and_keep_what_they_hold() {
+    let count = seeds::number("SNAPSHOTS", 60);
+    let seed = seeds::number("SEED", 1);
+    println!("{count} snapshots, seed {seed}");
+    let mut random = Random(seed);
+    let mut server = Server::start(&Setup { pool_mib: 512, ..Setup::default() });
+    let volume = server.create_volume("v1", 64 * MIB);
+    let (association, mut queue) = attach(&server, 1);
+    // Which write each block is of, in the volume and in each snapshot.
+    let mut live: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut kept: BTreeMap<u64, (String, BTreeMap<u64, u64>)> = BTreeMap::new();
+    for number in 0..count {
+        for write in 0..WRITES {
+            let (block, version) = (random.below(BLOCKS), number * WRITES + write + 1);
+            let _ = queue.write(nsid(&volume), block, BLOCK, &content(version)).expect_success("write");
+            live.insert(block, version);
+        }
+        let body = json!({"name": format!("s{number}"), "sourceVolumeName": "v1"});
+        let taken = server.client().post(PATH, &body);
+        kept.insert(number, (text(&taken, "UUID"), live.clone()));
+    }
+    drop((association, queue));
+    assert_eq!(listed(&server), kept.len());
+    let checks = 12;
+    for left in (0..count).rev() {
+        let (&number, _) = kept.iter().nth(random.below(left + 1) as usize).expect("one is left");
+        let (uuid, _) = kept.remove(&number).expect("it is there");
+        server.client().delete(&format!("{PATH}/{uuid}"));
+        if left == count / 2 {
+            server.kill();
+            server.restart();
+        }
+        if left % (count / checks).max(1) == 0 && left > 0 {
+            let (number, (_, expected)) = kept.iter().nth(random.below(left) as usize).expect("one is left");
+            check(&server, *number, expected);
+        }
+    }
+    wait_until("all are gone", Duration::from_secs(60), || listed(&server) == 0);
+    let (_association, mut queue) = attach(&server, 2);
+    compare(&mut queue, nsid(&volume), &live);
+}
+
+/// Compares a snapshot, by a clone, with what must be in it.
+fn check(server: &Server, number: u64, expected: &BTreeMap<u64, u64>) {
+    let name = format!("check-{number}");
+    let clone = server.create_volume_with(&json!({
+        "name": name, "size": (64 * MIB).to_string(), "acl": {"values": ["ALLOW_ANY"]}, "replicaCount": 1,
+        "sourceSnapshotName": format!("s{number}")
+    }));
+    let (_association, mut queue) = attach(server, 3);
+    compare(&mut queue, nsid(&clone), expected);
+    drop(queue);
+    let _ = server.cli_ok(&["delete", "volume", "--name", &name]);
+}
+
+fn compare(queue: &mut Queue, nsid: u32, expected: &BTreeMap<u64, u64>) {
+    let piece = 128;
+    for first in (0..BLOCKS).step_by(piece) {
+        let data = queue.read(nsid, first, BLOCK, piece * BLOCK).expect_success("read").data;
+        for (block, found) in (first..).zip(data.chunks_exact(BLOCK)) {
+            let version = expected.get(&block).copied().unwrap_or(0);
+            assert!(found == content(version), "block {block} is not of write {version}");
+        }
+    }
+}
+
+/// An I/O queue, and the association that it lives with.
+fn attach(server: &Server, host: u8) -> (Association, Queue) {
+    let association = Association::connect(&Identity::new(server.port, &server.nqn(), host));
+    let queue = association.io_queue(1);
+    (association, queue)
+}
+
+/// Snapshots that there are, those that are being deleted too.
+fn listed(server: &Server) -> usize {
+    let answer = server.client().get(&format!("{PATH}?showAll=true"));
+    answer["snapshots"].as_array().expect("a list").len()
+}
+
+/// What a write leaves in a block; of zeroes for 0.
+fn content(version: u64) -> Vec<u8> {
+    version.to_le_bytes().repeat(BLOCK / 8)
+}
+
+fn nsid(volume: &Value) -> u32 {
+    u32::try_from(volume["nsid"].as_u64().expect("nsid")).expect("an NSID")
+}
+
+fn text(value: &Value, field: &str) -> String {
+    value[field].as_str().expect("text").to_owned()
+}
