@@ -44,6 +44,8 @@ pub enum Fill {
 #[derive(Clone, Debug)]
 pub struct DriveSet {
     drives: Arc<[Drive]>,
+    // What the drives are flushed by, where that is not what they are read and written by.
+    flushed_by: Arc<[File]>,
 }
 
 /// One opened drive.
@@ -176,13 +178,31 @@ impl DriveSet {
             tracing::info!(drive = %drive, "drive opened");
             drives.push(drive);
         }
-        Ok(Self { drives: drives.into() })
+        Ok(Self { drives: drives.into(), flushed_by: Arc::default() })
     }
 
     /// No drives: for a server of bench namespaces alone.
     #[must_use]
     pub fn none() -> Self {
-        Self { drives: Arc::new([]) }
+        Self { drives: Arc::new([]), flushed_by: Arc::default() }
+    }
+
+    /// The same drives for one reactor alone: it flushes them through open files of its own. The system tells of a write
+    /// that it could not keep once for each open file; with one for all of them, of two reactors that flush in the same
+    /// instant only one would hear of it.
+    ///
+    /// # Errors
+    /// Where a drive cannot be opened once more.
+    pub(crate) fn of_reactor(&self) -> std::io::Result<Self> {
+        let again = |drive: &Drive| open::again(&drive.file, &drive.path);
+        let flushed_by: Vec<File> = self.iter().map(again).collect::<std::io::Result<_>>()?;
+        Ok(Self { drives: Arc::clone(&self.drives), flushed_by: flushed_by.into() })
+    }
+
+    /// The file by which a drive is flushed.
+    pub(crate) fn flushed_by(&self, drive: DriveId) -> Option<&File> {
+        let number = usize::from(drive.0);
+        self.flushed_by.get(number).or_else(|| self.drives.get(number).map(Drive::file))
     }
 
     /// How many there are.
@@ -303,5 +323,25 @@ impl fmt::Display for Holder {
             Some(pid) => write!(f, "process {pid}"),
             None => f.write_str("another process, a mount or a volume manager"),
         }
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn every_reactor_flushes_through_an_open_file_of_its_own() {
+        let path = std::env::temp_dir().join(format!("ferrule-flush-{}", std::process::id()));
+        let drives = DriveSet::open(&[DriveSpec::sized(&path, 1 << 20, Fill::Sparse)]).unwrap();
+        let reactors = [drives.of_reactor().unwrap(), drives.of_reactor().unwrap()];
+        // The lock belongs to the open file that does the I/O: another is refused, and its end does not end the lock.
+        for reactor in &reactors {
+            assert!(reactor.flushed_by(DriveId(0)).unwrap().try_lock().is_err());
+        }
+        drop(reactors);
+        assert!(DriveSet::open(&[DriveSpec::existing(&path)]).is_err());
+        assert!(drives.flushed_by(DriveId(0)).unwrap().try_lock().is_ok());
+        std::fs::remove_file(path).unwrap();
     }
 }

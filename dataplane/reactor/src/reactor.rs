@@ -105,6 +105,7 @@ impl<M: Send + 'static> Reactor<M> {
         let files_start = u32::try_from(drives.len()).expect("drives are numbered by 16 bits");
         let mut ring = Ring::new(config.features, config.submission_entries, files_start + connections_max)?;
         let system = |action| move |source| StartError::System { action, source };
+        let drives = drives.of_reactor().map_err(system("open a drive once more to flush it"))?;
         for (place, drive) in (0..).zip(drives.iter()) {
             use std::os::fd::AsRawFd;
             ring.set_file(place, Some(drive.file().as_raw_fd()))

@@ -48,6 +48,15 @@ pub(super) fn open_direct(
     }
 }
 
+/// Opens once more what is open as `file`, whatever its path names by now; without /proc what its path names.
+pub(super) fn again(file: &File, path: &Path) -> std::io::Result<File> {
+    use std::os::fd::AsRawFd;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    let own = format!("/proc/self/fd/{}", file.as_raw_fd());
+    options.open(own).or_else(|_| options.open(path))
+}
+
 /// Gives an error of the system its kind.
 pub(super) fn system(action: &'static str, source: std::io::Error) -> DriveErrorKind {
     match source.raw_os_error() {
