@@ -4,13 +4,14 @@
 //! engines on simulated reactors and hosts of the `host` crate on simulated connections. A seed that fails is printed with
 //! the command that replays it. `FERRULE_SEED` moves the range of seeds, `FERRULE_TARGET_SEEDS` sets how many there are.
 
+use sim::Random;
 use sim::target::{EngineFault, TargetPlan, TargetReport, attack_of, run_attack, run_target_seed};
 use sim::trial::Violation;
 use store::shard::Planted;
 use tests::seeds::{self, Outcomes, number};
 
 /// Seeds of one run.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 600;
 
 /// Seeds within which a planted fault must show.
 const PLANTED_SEEDS: u64 = 400;
@@ -46,6 +47,12 @@ fn hosts_are_told_the_truth() {
         ("associations", sum(|report| report.associations)),
         ("changes by management", sum(|report| report.changes)),
         ("crashes", sum(|report| report.crashes)),
+        ("snapshots", sum(|report| report.snapshots)),
+        ("snapshots that were read", sum(|report| report.cuts)),
+        ("clones", sum(|report| report.clones)),
+        ("rollbacks", sum(|report| report.rollbacks)),
+        ("shutdowns", sum(|report| report.shutdowns)),
+        ("diffs", sum(|report| report.diffs)),
     ];
     for (what, times) in went_through {
         println!("{what}: {times}");
@@ -75,9 +82,32 @@ fn must_be_caught(fault: Planted) {
     }
 }
 
+/// Makes what a fault spoils happen often.
+fn aim(fault: EngineFault, plan: &mut TargetPlan) {
+    match fault {
+        EngineFault::KeepStaleQueues => plan.reconnect_one_in = 100,
+        EngineFault::ForgetHold => {
+            let mut random = Random::new(plan.seed);
+            *plan = plan.clone().with_slow_mail(&mut random);
+        }
+        EngineFault::RecordBeforeFork | EngineFault::KeepOrphans => {
+            (plan.images_one_in, plan.aim_one_in) = (10, 2);
+        }
+        EngineFault::AnswerBeforeFence
+        | EngineFault::ForgetClear
+        | EngineFault::FlushOneShard
+        | EngineFault::RepeatFirstStripe
+        | EngineFault::ForgetOtherPieces
+        | EngineFault::KeepReplaced => {}
+    }
+}
+
 /// Faults of the engine itself.
 fn engine_must_be_caught(fault: EngineFault) {
-    let Outcomes { failed, .. } = run_seeds(PLANTED_SEEDS, 1, |plan| plan.planted = Some(fault));
+    let Outcomes { failed, .. } = run_seeds(PLANTED_SEEDS, 1, |plan| {
+        aim(fault, plan);
+        plan.planted = Some(fault);
+    });
     match failed.first() {
         Some((seed, violation)) => println!("{fault:?}: seed {seed}: {violation}"),
         None => panic!("{fault:?}: {PLANTED_SEEDS} seeds found nothing"),

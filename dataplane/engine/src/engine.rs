@@ -207,6 +207,11 @@ where
             .min()
     }
 
+    /// The shards of this reactor: for tests that look at what the store makes of the engine's work.
+    pub fn own_shards(&self) -> impl Iterator<Item = &store::Shard<I::Buffer>> {
+        self.rack.shards().iter()
+    }
+
     /// The next thing to know.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         if self.notices.is_empty() { None } else { Some(self.notices.remove(0)) }
@@ -415,6 +420,10 @@ where
                 self.post.reply(io, from, Message::Aborted { token, done });
             }
             Message::Namespace { fence, change } => self.on_namespace(fence, change, io),
+            #[cfg(feature = "planted")]
+            Message::Hold { errand, .. } if self.planted == Some(crate::Planted::ForgetHold) => {
+                self.post.reply(io, from, Message::Held(errand));
+            }
             Message::Hold { nsid, errand } => {
                 self.holds.begin(errand, nsid);
                 self.post.reply(io, from, Message::Held(errand));

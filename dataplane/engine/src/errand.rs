@@ -7,6 +7,7 @@ use std::fmt;
 use io::{Io, Memory, Net};
 use store::directory::{DirectoryError, SnapshotRecord, VolumeRecord, VolumeState};
 use store::{Outcome as PieceOutcome, VolumeId};
+use subsystem::AssociationId;
 
 use crate::action::{ActionError, Outcome};
 use crate::engine::Engine;
@@ -88,6 +89,8 @@ pub(crate) enum Step {
     Clear { image: VolumeId, lineage: VolumeId, from_bytes: u64 },
     /// Make what the shards were told so far safe from a power cut.
     Flush,
+    /// Tell the host of this association that its controller has shut down.
+    TellShutDown(AssociationId),
     /// Answer whoever asked.
     Answer,
     /// Forget an image.
@@ -172,6 +175,8 @@ where
 {
     /// Takes a change up.
     pub(crate) fn begin_errand(&mut self, plan: Plan, reply: Option<Reply>, io: &mut I) {
+        #[cfg(feature = "planted")]
+        let plan = self.spoil(plan);
         let Some(lead) = &mut self.lead else { return };
         let number = lead.errands.add(plan, reply);
         self.advance(number, io);
@@ -213,12 +218,27 @@ where
                 lead.errands.end(number);
                 self.sweep_snapshots(io);
             }
+            Step::TellShutDown(association) => {
+                lead.desk().on_flushed(association);
+                self.advance(number, io);
+            }
             Step::Answer => {
                 let outcome = lead.outcome(number);
                 lead.errands.answer(number, Ok(outcome));
                 self.advance(number, io);
             }
         }
+    }
+
+    /// A host shuts its controller down: whatever it was told is made safe first. Where that fails the host is not told
+    /// that it may let the power go.
+    pub(crate) fn flush_for_shutdown(&mut self, association: AssociationId, io: &mut I) {
+        let mut steps = vec![Step::Flush, Step::TellShutDown(association)];
+        if self.lead.as_ref().is_none_or(|lead| lead.layout.is_none()) {
+            steps.remove(0);
+        }
+        let plan = Plan { busy: Vec::new(), record: Record::None, before: None, steps, undo: Vec::new() };
+        self.begin_errand(plan, None, io);
     }
 
     /// The directory has answered a step of a change.

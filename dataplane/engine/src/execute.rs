@@ -201,11 +201,13 @@ impl<B: io::Buffer> Lead<B> {
         if let Some(size_bytes) = change.size_bytes {
             check_size(size_bytes)?;
             record.size_bytes = size_bytes;
-            if size_bytes < old.size_bytes {
-                if !change.shrink {
-                    return Err(ActionError::Invalid { field: "size", rule: "may not become smaller" });
-                }
-                steps.insert(2, clear(&old, size_bytes));
+            if size_bytes < old.size_bytes && !change.shrink {
+                return Err(ActionError::Invalid { field: "size", rule: "may not become smaller" });
+            }
+            if size_bytes <= old.size_bytes && change.shrink {
+                // Flushed, or a power cut could bring back what nobody would clear any more. One that asks again for a
+                // shrink that a crash interrupted has it ended.
+                steps.splice(2..2, [clear(&old, size_bytes), Step::Flush]);
             } else if size_bytes > old.size_bytes {
                 // What an interrupted shrink left behind must not come back, not even after a power cut: the larger
                 // size may become durable only after the clearing.

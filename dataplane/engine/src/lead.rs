@@ -236,9 +236,12 @@ impl<B: Buffer> Lead<B> {
 
     /// True where no admin command is under way, and no change of a volume.
     pub(crate) fn is_drained(&self) -> bool {
-        self.desk.as_ref().is_none_or(|desk| desk.is_idle())
-            && self.errands.is_idle()
-            && self.directory.as_ref().is_none_or(|directory| !directory.is_busy())
+        self.desk.as_ref().is_none_or(|desk| desk.is_idle()) && self.errands.is_idle() && !self.is_recording()
+    }
+
+    /// True while the directory has something to make durable.
+    pub(crate) fn is_recording(&self) -> bool {
+        self.directory.as_ref().is_some_and(Directory::is_busy)
     }
 
     /// When to run again at the latest.

@@ -242,6 +242,7 @@ where
                     self.post.broadcast(io, || Message::DropQueues(association));
                 }
             }
+            DeskOutput::Flush { association } => self.flush_for_shutdown(association, io),
             DeskOutput::CheckTraffic { association } => {
                 if lead.traffic.ask(association, self.reactors) {
                     self.post.broadcast(io, || Message::CheckTraffic(association));

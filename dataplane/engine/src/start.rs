@@ -139,6 +139,8 @@ where
         }
         self.tell_space(io);
         self.attach_all(io);
+        #[cfg(feature = "planted")]
+        let orphans = if self.planted == Some(crate::Planted::KeepOrphans) { Vec::new() } else { orphans };
         self.resume_deletes(orphans, io);
         true
     }

@@ -39,7 +39,8 @@ where
         let complete = match step {
             StopStep::Drain => self.is_drained(),
             StopStep::Checkpoint => self.stopping.checkpointed,
-            StopStep::Close => true,
+            // Space that was being given back may have left a record behind that is being written.
+            StopStep::Close => self.lead.as_ref().is_none_or(|lead| !lead.is_recording()),
         };
         if !complete {
             return false;

@@ -22,8 +22,24 @@ const STATES_MAX: usize = 256;
 #[derive(Clone, Debug, Default)]
 pub struct Block {
     base: Sectors,
+    // The change that made the base.
+    base_version: u64,
+    // A crash left it open which of two changes without a difference was the last.
+    vague: bool,
     changes: Vec<Change>,
 }
+
+/// What a snapshot holds of a block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The contents.
+    pub sectors: Sectors,
+    /// The change that made them, 0 for none, [`VAGUE`] where it cannot be told.
+    pub version: u64,
+}
+
+/// The number of a change that cannot be told.
+pub const VAGUE: u64 = u64::MAX;
 
 /// One request's effect on the block.
 #[derive(Clone, Debug)]
@@ -96,6 +112,76 @@ struct State {
 }
 
 impl Block {
+    /// A block that certainly holds this.
+    #[must_use]
+    pub fn holding(held: Held) -> Self {
+        Self { base: held.sectors, base_version: held.version, vague: false, changes: Vec::new() }
+    }
+
+    /// The block after everything in it was replaced by `held` at some moment since `since`: what was not answered before
+    /// may have happened after that moment.
+    #[must_use]
+    pub fn replaced(&self, held: Held, since: u64) -> Self {
+        let open = self.changes.iter().filter(|change| change.answered_at.is_none_or(|at| at >= since));
+        let open = open.map(|change| Change {
+            optional: true,
+            certain_at: None,
+            answered_at: None,
+            fua: false,
+            ..change.clone()
+        });
+        Self { changes: open.collect(), ..Self::holding(held) }
+    }
+
+    /// How many changes were not answered before this time.
+    #[must_use]
+    pub fn changes_since(&self, since: u64) -> usize {
+        self.changes.iter().filter(|change| change.answered_at.is_none_or(|at| at >= since)).count()
+    }
+
+    /// What it holds, once nothing is open any more.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        let last = self.changes.last().map_or(self.base_version, |change| change.number);
+        Held { sectors: self.newest(), version: if self.vague { VAGUE } else { last } }
+    }
+
+    /// A snapshot that was asked for at `asked_at`, and whose block this was when it was answered, holds `found`: checks
+    /// that it may. Says which change made that, and what of the history is in it.
+    ///
+    /// # Errors
+    /// When the snapshot could not hold that.
+    pub fn cut(&self, found: &Sectors, asked_at: u64) -> Result<(Held, Left), Box<Mismatch>> {
+        let floor = self.floor(|change| change.answered_at.is_some_and(|at| at < asked_at));
+        let states: Vec<_> = self.search(floor, |state| agrees(&state.sectors, found, u8::MAX)).collect();
+        let Some((at, state)) = states.last() else { return Err(self.mismatch(floor, found, u8::MAX)) };
+        let mut left = Left::default();
+        for (index, change) in self.changes.iter().enumerate() {
+            if index >= *at || change.is_open_option() && state.taken >> index & 1 == 0 {
+                let lost = change.answered_at;
+                left.oldest_lost_certain_at = left.oldest_lost_certain_at.into_iter().chain(lost).min();
+            } else if !change.zeroes && found.contains(&change.number) {
+                left.newest_asked_at = left.newest_asked_at.max(Some(change.asked_at));
+            }
+        }
+        Ok((Held { sectors: *found, version: self.version_of(&states) }, left))
+    }
+
+    // The last change in all of these states, if it is the same.
+    fn version_of(&self, states: &[(usize, State)]) -> u64 {
+        let last = |(at, state): &(usize, State)| {
+            let mut applied = self.changes[..*at].iter().enumerate().rev();
+            let taken = |index: usize, change: &Change| {
+                !change.is_open_option() || state.taken >> index.min(127) & 1 == 1
+            };
+            let last = applied.find(|(index, change)| taken(*index, change));
+            last.map_or(self.base_version, |(_, change)| change.number)
+        };
+        let mut versions = states.iter().map(last);
+        let first = versions.next().unwrap_or(VAGUE);
+        if self.vague || versions.any(|other| other != first) { VAGUE } else { first }
+    }
+
     /// A change is asked for.
     pub fn begin(&mut self, change: Change) {
         self.changes.push(change);
@@ -106,6 +192,7 @@ impl Block {
         for change in self.changes.iter_mut().filter(|change| change.number == number) {
             change.answered_at = Some(now);
             change.certain_at.get_or_insert(now);
+            self.vague = false;
         }
     }
 
@@ -201,8 +288,11 @@ impl Block {
             Survives::Certain => change.certain_at.is_some(),
             Survives::FlushedBefore(time) => change.answered_at.is_some_and(|at| change.fua || at < time),
         });
-        let last = self.search(floor, |state| agrees(&state.sectors, found, u8::MAX)).last();
-        let Some((at, state)) = last else { return Err(self.mismatch(floor, found, u8::MAX)) };
+        let states: Vec<_> = self.search(floor, |state| agrees(&state.sectors, found, u8::MAX)).collect();
+        let Some((at, state)) = states.last().copied() else {
+            return Err(self.mismatch(floor, found, u8::MAX));
+        };
+        let version = self.version_of(&states);
         let mut left = Left::default();
         let mut kept = Vec::new();
         for (index, mut change) in std::mem::take(&mut self.changes).into_iter().enumerate() {
@@ -221,8 +311,11 @@ impl Block {
             kept.push(change);
         }
         match survives {
-            Survives::Certain => self.changes = kept,
-            Survives::FlushedBefore(_) => self.base = *found,
+            Survives::Certain => {
+                self.changes = kept;
+                self.vague = version == VAGUE;
+            }
+            Survives::FlushedBefore(_) => *self = Self::holding(Held { sectors: *found, version }),
         }
         Ok(left)
     }
@@ -240,6 +333,7 @@ impl Block {
         let count = self.changes.iter().take_while(|change| settled(change)).count();
         for change in self.changes.drain(..count) {
             change.apply(&mut self.base);
+            self.base_version = if self.vague { VAGUE } else { change.number };
         }
     }
 

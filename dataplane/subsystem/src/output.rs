@@ -67,6 +67,12 @@ pub enum DeskOutput<B: Buffer> {
         /// Whose queues.
         association: AssociationId,
     },
+    /// A host has announced that it shuts its controller down, and nothing of it runs any more: make everything that was
+    /// answered safe from a power cut, then call [`crate::Desk::on_flushed`]. Not at all where that fails.
+    Flush {
+        /// Whose controller.
+        association: AssociationId,
+    },
     /// Ask every reactor's [`crate::Ports::take_traffic`] and call [`crate::Desk::on_traffic`] with true if one said so.
     CheckTraffic {
         /// Whose.

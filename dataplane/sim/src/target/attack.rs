@@ -108,6 +108,9 @@ fn attack_plan(program: &[u8]) -> TargetPlan {
         digests: seed & 4 != 0,
         reconnect_one_in: 0,
         change_one_in: 0,
+        images_one_in: 0,
+        shutdown_one_in: 0,
+        ends_empty: false,
         bench: vec![BenchNamespace { memory: true, size_bytes: 4 << 20 }],
         ..TargetPlan::new(u64::from(seed))
     }

@@ -38,6 +38,10 @@ pub(crate) struct SimHost {
     pub(crate) lost: Vec<u64>,
     /// How often an association became ready.
     pub(crate) ready_count: u64,
+    /// When a shutdown under way was asked for.
+    shutting_since: Option<u64>,
+    /// When a shutdown that is complete was asked for.
+    pub(crate) shut_since: Option<u64>,
 }
 
 /// A command's end.
@@ -61,6 +65,7 @@ struct Association {
     queues: Vec<IoQueue>,
     opened: bool,
     failed: bool,
+    shut_down: bool,
 }
 
 #[derive(Debug)]
@@ -99,6 +104,8 @@ impl SimHost {
             ended: Vec::new(),
             lost: Vec::new(),
             ready_count: 0,
+            shutting_since: None,
+            shut_since: None,
         }
     }
 
@@ -127,6 +134,7 @@ impl SimHost {
                 queues: Vec::new(),
                 opened: false,
                 failed: false,
+                shut_down: false,
             }));
         }
         let State::Up(association) = &mut self.state else { return };
@@ -135,10 +143,15 @@ impl SimHost {
             self.ready_count += 1;
             association.open_queues(world, self.address, target, self.wanted);
         }
+        if std::mem::take(&mut association.shut_down) {
+            self.shut_since = self.shutting_since.take();
+        }
         let mut gone = association.failed;
         for queue in &mut association.queues {
             queue.run(&mut self.ended);
-            gone |= matches!(queue.queue.phase(), Phase::Closed(_) | Phase::Refused(_));
+            // A controller that shuts down ends its I/O queues first.
+            gone |= self.shutting_since.is_none()
+                && matches!(queue.queue.phase(), Phase::Closed(_) | Phase::Refused(_));
         }
         if gone {
             self.drop_connections(now, false);
@@ -147,6 +160,7 @@ impl SimHost {
 
     /// Lets all connections go. With `stall` a proxy keeps what was sent and delivers it later.
     pub(crate) fn drop_connections(&mut self, now: Time, stall: bool) {
+        self.shutting_since = None;
         let down = State::Down { until: now + RECONNECT };
         let State::Up(association) = std::mem::replace(&mut self.state, down) else { return };
         let Association { mut endpoint, queues, .. } = *association;
@@ -160,6 +174,16 @@ impl SimHost {
                 queue.endpoint.stall();
                 self.left.push(queue.endpoint);
             }
+        }
+    }
+
+    /// Shuts the controller down in order; `at` is the model's time.
+    pub(crate) fn shut_down(&mut self, now: Time, at: u64) {
+        if let (true, State::Up(association)) = (self.is_ready(), &mut self.state)
+            && self.shutting_since.is_none()
+        {
+            association.admin.shutdown(now);
+            self.shutting_since = Some(at);
         }
     }
 
@@ -256,7 +280,8 @@ impl Association {
         while let Some(event) = admin.poll_event() {
             match event {
                 ControllerEvent::Ready => self.opened = true,
-                ControllerEvent::Failed(_) | ControllerEvent::ShutDown => self.failed = true,
+                ControllerEvent::Failed(_) => self.failed = true,
+                ControllerEvent::ShutDown => (self.failed, self.shut_down) = (true, true),
                 ControllerEvent::AsyncEvent(_) | ControllerEvent::Completion(_) => {}
             }
         }

@@ -69,6 +69,9 @@ impl TargetTrial {
     /// Near the start of a volume or the end of a stripe, where commands are cut.
     fn choose_range(&mut self) -> Option<Range> {
         let volume = self.random.index(self.volumes.len());
+        if !self.is_usable(volume) {
+            return None;
+        }
         let blocks = self.volumes[volume].blocks.len();
         let near = [0, 250, 506][self.random.index(3)];
         let block = (near + self.random.index(10)).min(blocks.checked_sub(1)?);
@@ -77,6 +80,17 @@ impl TargetTrial {
         let longest = [8, 32, SECTORS_MAX][self.random.index(3)] / unit;
         let count = (self.random.index(longest) + 1) * unit;
         Some(Range { volume, first: first as u64, count: count.min(blocks * SECTORS - first) })
+    }
+
+    /// False while something of the volume is to be read before anything else.
+    fn is_usable(&self, volume: usize) -> bool {
+        let target = &self.volumes[volume];
+        !target.gone && target.first_read.is_none() && !self.is_unverified(volume)
+    }
+
+    /// What the bytes of a volume carry.
+    pub(super) fn stamp(&self, volume: usize) -> VolumeId {
+        id(self.volumes[volume].stamp)
     }
 
     fn is_large(&self, volume: usize) -> bool {
@@ -112,7 +126,7 @@ impl TargetTrial {
         }
         let mut data = vec![0; range.count * 512];
         for (sector, place) in (range.first..).zip(data.chunks_exact_mut(512)) {
-            fill(place, number, id(range.volume), sector);
+            fill(place, number, self.stamp(range.volume), sector);
         }
         let change = self.change(false, fua);
         self.submit_change(host, range, NvmCommand::Write(lbas), Payload::Write(data), change)
@@ -169,7 +183,7 @@ impl TargetTrial {
         }
         let mut data = vec![0; range.count * 512];
         for ((sector, number), place) in (range.first..).zip(&numbers).zip(data.chunks_exact_mut(512)) {
-            fill(place, *number, id(range.volume), sector);
+            fill(place, *number, self.stamp(range.volume), sector);
         }
         (Part::of_run(range.first, numbers), data)
     }
@@ -186,7 +200,7 @@ impl TargetTrial {
         let (compare_number, write_number) = (self.numbers + 1, self.numbers + 2);
         let mut data = vec![0; range.count * 512];
         for (sector, place) in (range.first..).zip(data.chunks_exact_mut(512)) {
-            fill(place, write_number, id(range.volume), sector);
+            fill(place, write_number, self.stamp(range.volume), sector);
         }
         let (lbas, nsid) = (self.lbas(range), self.volumes[range.volume].nsid);
         let half = |command: NvmCommand, fuse| Sqe { fuse, ..command.encode(nsid) };
@@ -264,7 +278,11 @@ impl TargetTrial {
         let parts = Part::of_run(range.first, std::iter::repeat_n(0, range.count));
         let volume = &self.volumes[range.volume];
         let busy = |part: &Part| {
-            volume.locks[part.block].is_some() || volume.blocks[part.block].history_len() >= HISTORY_MAX
+            let block = &volume.blocks[part.block];
+            volume.locks[part.block].is_some()
+                || block.history_len() >= HISTORY_MAX
+                // Which of these are lost with what is replaced is open.
+                || volume.rolling.is_some_and(|rolling| block.changes_since(rolling.asked_at) > 1)
         };
         (!parts.iter().any(busy)).then_some(parts)
     }
@@ -337,13 +355,26 @@ impl TargetTrial {
         }
         match &open.kind {
             Kind::Read { first } if status.is_success() => self.check_read(&open, *first, &data, now),
-            Kind::Peek { first, .. } if status.is_success() => self.settle(open.volume, *first, &data),
+            Kind::Peek { first, count } if status.is_success() => {
+                let volume = &self.volumes[open.volume];
+                if volume.is_rolling() || volume.may_be_either(open.asked_at) {
+                    self.doubt_again(host, open.volume, *first, *count);
+                    return Ok(());
+                }
+                self.settle(open.volume, *first, &data)
+            }
             Kind::Read { .. } => self.check_status(&open, tag, status),
             Kind::Peek { first, count } => {
                 self.doubt_again(host, open.volume, *first, *count);
                 self.check_status(&open, tag, status)
             }
-            Kind::Change { blocks } => self.end_change(&open, tag, blocks, status, now),
+            Kind::Change { blocks } => {
+                self.end_change(&open, tag, blocks, status, now)?;
+                if status.is_success() && self.volumes[open.volume].may_be_either(open.asked_at) {
+                    self.doubt_rolled(host, open.volume, tag, blocks.clone());
+                }
+                Ok(())
+            }
             Kind::Compare { expected, write } => {
                 if !status.is_success() {
                     self.failed_pairs.extend(*write);
@@ -386,7 +417,13 @@ impl TargetTrial {
         if !status.is_success() {
             self.check_status(open, number, status)?;
         }
+        if !status.is_success() {
+            self.revoke_in_snapshots(open.volume, number, blocks);
+        }
         let volume = &mut self.volumes[open.volume];
+        if status.is_success() && volume.may_be_either(open.asked_at) {
+            return Ok(());
+        }
         let size = volume.blocks.len();
         for block in blocks.iter().filter(|block| **block < size) {
             if volume.locks[*block] == Some(number) {
@@ -402,15 +439,24 @@ impl TargetTrial {
     }
 
     fn check_read(&mut self, open: &Open, first: u64, data: &[u8], now: u64) -> Result<(), Violation> {
-        let volume = id(open.volume);
-        let place = |block| Place { shard: 0, volume, block };
-        let parts = writers(data, volume, first)
+        let place = |block| Place { shard: 0, volume: id(open.volume), block };
+        let parts = writers(data, self.stamp(open.volume), first)
             .map_err(|sector| Violation::Garbage { place: place(split(sector).0), sector })?;
-        let blocks = &mut self.volumes[open.volume].blocks;
-        let size = blocks.len();
+        let volume = &mut self.volumes[open.volume];
+        if volume.may_be_either(open.asked_at) {
+            return Ok(());
+        }
+        let size = volume.blocks.len();
         for part in parts.iter().filter(|part| part.block < size) {
-            let checked = blocks[part.block].check_read(&part.sectors, part.mask, open.asked_at, now);
-            checked.map_err(|mismatch| Violation::WrongRead(place(part.block), mismatch))?;
+            let block = &mut volume.blocks[part.block];
+            match block.check_read(&part.sectors, part.mask, open.asked_at, now) {
+                Ok(()) => {}
+                Err(_) if volume.is_rolling() => {
+                    self.roll_over(open.volume);
+                    return Ok(());
+                }
+                Err(mismatch) => return Err(Violation::WrongRead(place(part.block), mismatch)),
+            }
         }
         Ok(())
     }
@@ -422,7 +468,13 @@ impl TargetTrial {
         number: u64,
         status: Status,
     ) -> Result<(), Violation> {
-        let blocks = &self.volumes[open.volume].blocks;
+        let volume = &self.volumes[open.volume];
+        if (volume.is_rolling() || volume.may_be_either(open.asked_at))
+            && (status.is_success() || status.is(Status::COMPARE_FAILURE))
+        {
+            return Ok(());
+        }
+        let blocks = &volume.blocks;
         let write = if let Kind::Compare { write, .. } = open.kind { write } else { None };
         let may = |part: &Part| {
             let block = blocks.get(part.block);
@@ -447,8 +499,24 @@ impl TargetTrial {
         let oldest = self.open.values().map(|open| open.asked_at).min().unwrap_or(u64::MAX);
         let volume = &mut self.volumes[volume];
         volume.flushed_before = volume.flushed_before.max(asked_at);
+        // A snapshot or a rollback that is under way asks what was before it.
+        let rolling = volume.rolling.map_or(u64::MAX, |rolling| rolling.asked_at);
+        let oldest = oldest.min(volume.cut_at.unwrap_or(u64::MAX)).min(rolling);
         for block in &mut volume.blocks {
             block.trim(volume.flushed_before, oldest);
+        }
+    }
+
+    /// What was answered before a controller shut down is safe.
+    pub(super) fn take_shutdowns(&mut self) {
+        for host in 0..self.hosts.len() {
+            if let Some(asked_at) = self.hosts[host].shut_since.take() {
+                self.trace(|_| format!("host {host} has shut its controller down"));
+                self.report.shutdowns += 1;
+                for volume in 0..self.volumes.len() {
+                    self.note_flush(volume, asked_at);
+                }
+            }
         }
     }
 
@@ -472,6 +540,14 @@ impl TargetTrial {
         }
     }
 
+    /// A command has ended that may have met its volume before it was rolled back or after.
+    fn doubt_rolled(&mut self, host: usize, volume: usize, tag: u64, blocks: Vec<usize>) {
+        for block in &blocks {
+            self.volumes[volume].blocks[*block].doubt(tag);
+        }
+        self.doubts.push(Doubt { volume, blocks, host, over_at: 0 });
+    }
+
     /// A read for the model came to nothing: what it was to find out is still open.
     fn doubt_again(&mut self, host: usize, volume: usize, first: u64, count: usize) {
         if !self.unverified.iter().any(|chunk| (chunk.volume, chunk.first) == (volume, first)) {
@@ -492,7 +568,7 @@ impl TargetTrial {
         };
         // Made anew since, by a volume that shrank and grew, it has no doubts any more.
         let lock = self.volumes[volume].locks.get(block).copied().flatten();
-        let gone = lock.is_none_or(|tag| self.open.contains_key(&tag));
+        let gone = self.volumes[volume].gone || lock.is_none_or(|tag| self.open.contains_key(&tag));
         let hidden = self.volumes[volume].allowed_since[host] == u64::MAX || self.volumes[volume].changing;
         let asked = !gone && !hidden && self.ask_peek(host, volume, (block * SECTORS) as u64, SECTORS);
         if gone || asked {

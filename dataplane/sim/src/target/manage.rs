@@ -3,11 +3,13 @@
 use std::sync::PoisonError;
 
 use engine::{
-    Action, HostAcl, IpAcl, Limits, Message, Outcome, SectorSize, VolumeChange, VolumeSpec, VolumeUuid,
+    Action, ActionError, HostAcl, IpAcl, Limits, Message, Outcome, SectorSize, VolumeChange, VolumeSpec,
+    VolumeUuid,
 };
 use io::ReactorId;
 
 use super::host::SimHost;
+use super::images::{Comparison, Snapshot};
 use super::{TargetTrial, Volume};
 use crate::model::{Block, SECTORS};
 use crate::trial::Violation;
@@ -15,11 +17,61 @@ use crate::trial::Violation;
 /// A question to management that was not answered.
 #[derive(Debug)]
 pub(crate) enum Change {
-    Create { volume: usize },
-    Acl { volume: usize, allowed: Vec<bool> },
-    Size { volume: usize, blocks: usize },
-    Limits { volume: usize },
+    Create {
+        volume: usize,
+    },
+    Acl {
+        volume: usize,
+        allowed: Vec<bool>,
+    },
+    Size {
+        volume: usize,
+        blocks: usize,
+    },
+    Limits {
+        volume: usize,
+    },
+    Compression {
+        volume: usize,
+    },
+    Snapshot {
+        volume: usize,
+        snapshot: Box<Snapshot>,
+    },
+    DeleteSnapshot {
+        snapshot: usize,
+    },
+    Clone {
+        spec: Box<VolumeSpec>,
+        snapshot: usize,
+    },
+    RollBack {
+        volume: usize,
+        snapshot: usize,
+    },
+    Delete {
+        volume: usize,
+    },
+    /// With the block at which the part that was asked for begins.
+    Diff(Comparison, u64),
+    /// A question whose answer somebody waits for.
+    Told,
     Stop,
+}
+
+impl Change {
+    /// The volume that it changes.
+    fn volume(&self) -> Option<usize> {
+        match self {
+            Self::Create { volume }
+            | Self::Acl { volume, .. }
+            | Self::Size { volume, .. }
+            | Self::Limits { volume }
+            | Self::Compression { volume }
+            | Self::RollBack { volume, .. } => Some(*volume),
+            _ => None,
+        }
+    }
 }
 
 impl TargetTrial {
@@ -34,21 +86,12 @@ impl TargetTrial {
                 sector: if large { SectorSize::B4096 } else { SectorSize::B512 },
                 acl: HostAcl::Any,
                 ip_acl: IpAcl::Any,
-                compression: false,
+                compression: number % 2 == 1,
                 limits: Limits::default(),
                 attributes: String::new(),
             };
-            self.volumes.push(Volume {
-                spec: spec.clone(),
-                nsid: 0,
-                blocks: vec![Block::default(); blocks],
-                locks: vec![None; blocks],
-                flushed_before: 0,
-                changing: true,
-                fenced: vec![None; self.plan.hosts],
-                allowed_since: vec![0; self.plan.hosts],
-                resized_at: 0,
-            });
+            let volume = Volume::new(spec.clone(), number, blocks, self.plan.hosts);
+            self.volumes.push(Volume { changing: true, ..volume });
             let question = self.post(Action::CreateVolume(spec));
             self.changes.insert(question, Change::Create { volume: number });
         }
@@ -58,7 +101,7 @@ impl TargetTrial {
     /// Begins a change of some volume.
     pub(super) fn ask_change(&mut self) {
         let volume = self.random.index(self.volumes.len());
-        if self.volumes[volume].changing {
+        if self.volumes[volume].changing || self.volumes[volume].gone || self.is_unverified(volume) {
             return;
         }
         if self.random.one_in(5) {
@@ -67,6 +110,8 @@ impl TargetTrial {
             let (ios, megabytes) = (rate(&mut self.random), rate(&mut self.random));
             let limits = Limits { read_ios: ios, write_bytes: megabytes * 100_000, ..Limits::default() };
             self.ask_limits(volume, limits);
+        } else if self.random.one_in(5) {
+            self.ask_compression(volume);
         } else if self.random.one_in(2) {
             let allowed = (0..self.plan.hosts).map(|_| self.random.one_in(2)).collect();
             self.ask_acl(volume, allowed);
@@ -80,12 +125,33 @@ impl TargetTrial {
     pub(super) fn ask_again(&mut self) {
         for change in std::mem::take(&mut self.unanswered) {
             match change {
-                Change::Acl { volume, allowed } => self.ask_acl(volume, allowed),
-                Change::Size { volume, blocks } => self.ask_size(volume, blocks),
-                Change::Limits { volume } => self.ask_limits(volume, Limits::default()),
-                Change::Create { .. } | Change::Stop => {}
+                Change::Diff(comparison, _) => self.forget_diff(&comparison),
+                other => self.ask_once_more(other),
             }
         }
+    }
+
+    fn ask_once_more(&mut self, change: Change) {
+        match change {
+            Change::Acl { volume, allowed } => self.ask_acl(volume, allowed),
+            Change::Size { volume, blocks } => self.ask_size(volume, blocks),
+            Change::Limits { volume } => self.ask_limits(volume, Limits::default()),
+            Change::Compression { volume } => self.ask_compression(volume),
+            Change::Snapshot { volume, .. } => self.ask_snapshot(volume),
+            Change::DeleteSnapshot { snapshot } => self.ask_snapshot_delete(snapshot),
+            Change::Clone { spec, snapshot } => self.post_clone(spec, snapshot),
+            Change::RollBack { volume, snapshot } => self.ask_rollback(volume, snapshot),
+            Change::Delete { volume } => self.ask_delete(volume),
+            Change::Diff(comparison, from) => self.post_diff(comparison, from),
+            Change::Create { .. } | Change::Told | Change::Stop => {}
+        }
+    }
+
+    /// Compresses what is written from now on, or does so no longer.
+    fn ask_compression(&mut self, volume: usize) {
+        let compression = Some(self.random.one_in(2));
+        let change = VolumeChange { compression, ..VolumeChange::default() };
+        self.ask_update(volume, change, Change::Compression { volume });
     }
 
     /// Limits a volume.
@@ -149,30 +215,53 @@ impl TargetTrial {
             let now = self.tick();
             self.trace(|_| format!("management is told at {now}: {answer:?}"));
             let change = self.changes.remove(&question).ok_or(Violation::StrayAnswer(question))?;
-            let outcome = answer.map_err(|error| Violation::Panicked(format!("{change:?}: {error}")))?;
-            self.report.changes += 1;
-            match (change, outcome) {
-                (Change::Create { volume }, Outcome::Volume(made)) => {
-                    self.volumes[volume].nsid = made.nsid;
-                    self.volumes[volume].changing = false;
-                }
-                (Change::Acl { volume, allowed }, _) => {
-                    self.volumes[volume].changing = false;
-                    for (host, allowed) in allowed.into_iter().enumerate() {
-                        let volume = &mut self.volumes[volume];
-                        if !allowed {
-                            volume.fenced[host].get_or_insert(now);
-                        } else if volume.allowed_since[host] == u64::MAX {
-                            volume.allowed_since[host] = now;
-                        }
+            match answer {
+                Ok(outcome) => self.take_answer(change, outcome, now)?,
+                // The space of what was there before is still being given back.
+                Err(ActionError::Busy) => self.ask_once_more(change),
+                Err(error) => return Err(Violation::Panicked(format!("{change:?}: {error}"))),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_answer(&mut self, change: Change, outcome: Outcome, now: u64) -> Result<(), Violation> {
+        self.report.changes += 1;
+        if let (Some(volume), Outcome::Volume(made)) = (change.volume(), &outcome) {
+            self.volumes[volume].revision = made.revision;
+        }
+        match (change, outcome) {
+            (Change::Create { volume }, Outcome::Volume(made)) => {
+                self.volumes[volume].nsid = made.nsid;
+                self.volumes[volume].changing = false;
+            }
+            (Change::Acl { volume, allowed }, _) => {
+                self.volumes[volume].changing = false;
+                for (host, allowed) in allowed.into_iter().enumerate() {
+                    let volume = &mut self.volumes[volume];
+                    if !allowed {
+                        volume.fenced[host].get_or_insert(now);
+                    } else if volume.allowed_since[host] == u64::MAX {
+                        volume.allowed_since[host] = now;
                     }
                 }
-                (Change::Size { volume, blocks }, _) => self.resized(volume, blocks, now),
-                (Change::Limits { volume }, _) => self.volumes[volume].changing = false,
-                (Change::Stop, Outcome::Done) => {}
-                (change, outcome) => {
-                    return Err(Violation::Panicked(format!("{change:?}: {outcome:?}")));
-                }
+            }
+            (Change::Size { volume, blocks }, _) => self.resized(volume, blocks, now),
+            (Change::Limits { volume } | Change::Compression { volume }, _) => {
+                self.volumes[volume].changing = false;
+            }
+            (Change::Snapshot { volume, snapshot }, Outcome::Snapshot(made)) => {
+                self.snapshot_made(volume, *snapshot, &made);
+            }
+            (Change::DeleteSnapshot { snapshot }, Outcome::Done) => self.snapshots[snapshot].gone = true,
+            (Change::Clone { snapshot, .. }, Outcome::Volume(made)) => self.clone_made(&made, snapshot),
+            (Change::RollBack { volume, snapshot }, Outcome::Volume(_)) => self.rolled_back(volume, snapshot),
+            (Change::Delete { volume }, Outcome::Done) => self.deleted(volume),
+            (Change::Diff(comparison, _), Outcome::Diff(diff)) => self.diff_told(comparison, diff)?,
+            (Change::Told, outcome) => self.told = Some(outcome),
+            (Change::Stop, Outcome::Done) => {}
+            (change, outcome) => {
+                return Err(Violation::Panicked(format!("{change:?}: {outcome:?}")));
             }
         }
         Ok(())

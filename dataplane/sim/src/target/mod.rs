@@ -3,18 +3,24 @@
 //!
 //! What it holds: a completed command has had its effect, at once and for ever (a kill) or since the last flush (a
 //! power cut); a command that was lost with its connection takes effect before the host's next association is ready or
-//! never; a host that was taken off a volume's list changes nothing after that was answered; sizes change at once.
+//! never; a host that was taken off a volume's list changes nothing after that was answered; sizes change at once;
+//! snapshots are cuts through the history of their volume, and clones, rollbacks and diffs show what they hold; changes
+//! of volumes and snapshots happen whole or not at all; what is deleted leaves nothing behind.
 
 mod attack;
+mod ending;
 mod host;
+mod images;
 #[cfg(test)]
 mod limits;
 mod load;
 mod manage;
 mod plan;
+mod report;
 #[cfg(test)]
 mod snapshots;
 mod verify;
+mod volume;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -26,7 +32,6 @@ use engine::{ActionError, Engine, EngineConfig, LeadConfig, Message, Notice, Out
 use io::{Clock, Io, ReactorId, Time};
 use nvme::Nqn;
 
-use crate::model::Block;
 use crate::trial::Violation;
 use crate::{Crash, CutStyle, Random, SimBuffer, SimIo, SimSocket, Wake, World, WorldOptions};
 
@@ -35,10 +40,13 @@ pub use engine::Planted as EngineFault;
 
 pub use attack::{attack_of, run_attack};
 pub use plan::TargetPlan;
+pub use report::TargetReport;
 
 use host::SimHost;
+use images::Snapshot;
 use load::Open;
 use manage::Change;
+use volume::Volume;
 
 /// Messages of simulated engines.
 pub(crate) type TargetMessage = Message<SimBuffer, SimSocket>;
@@ -64,10 +72,12 @@ pub struct TargetTrial {
     engines: Vec<Seat>,
     hosts: Vec<SimHost>,
     volumes: Vec<Volume>,
+    snapshots: Vec<Snapshot>,
+    uuids: u16,
     open: BTreeMap<u64, Open>,
     // Commands whose effect is not known, until somebody reads.
     doubts: Vec<Doubt>,
-    // After a crash: what was not read yet.
+    // What is to be read before its volume is used: all after a crash, clones, volumes that were rolled back.
     unverified: Vec<Chunk>,
     // Writes of fused pairs whose comparison did not succeed, and commands that were to be aborted.
     failed_pairs: BTreeSet<u64>,
@@ -76,6 +86,10 @@ pub struct TargetTrial {
     // Changes that a crash left unanswered: they are asked for again.
     unanswered: Vec<Change>,
     answers: Answers,
+    // The answer to a question whose change is [`Change::Told`].
+    told: Option<Outcome>,
+    // The crash comes after so many turns, in the middle of a change.
+    crash_after: Option<u64>,
     started: bool,
     subsystem_nqn: Option<Nqn>,
     clock: u64,
@@ -98,25 +112,6 @@ struct Seat {
     stopped: bool,
 }
 
-/// A volume of the model.
-#[derive(Debug)]
-struct Volume {
-    spec: engine::VolumeSpec,
-    nsid: u32,
-    blocks: Vec<Block>,
-    // The command that changes a block; no two do at a time, because hosts promise no order between them.
-    locks: Vec<Option<u64>>,
-    flushed_before: u64,
-    // A change by management is under way.
-    changing: bool,
-    // By host: it must not get through since then.
-    fenced: Vec<Option<u64>>,
-    // By host: it may see the volume since then, as far as it may be sure; `u64::MAX` while it may not.
-    allowed_since: Vec<u64>,
-    // When its size was changed last; `u64::MAX` while it is being changed.
-    resized_at: u64,
-}
-
 /// Sectors to read in one go.
 #[derive(Clone, Copy, Debug)]
 struct Chunk {
@@ -133,27 +128,6 @@ struct Doubt {
     host: usize,
     // It is over once the host has been ready so often.
     over_at: u64,
-}
-
-/// What a run went through.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TargetReport {
-    /// Commands that completed.
-    pub completed: u64,
-    /// Of these without success.
-    pub refused: u64,
-    /// Commands that were aborted.
-    pub aborted: u64,
-    /// Halves of fused pairs that succeeded.
-    pub fused: u64,
-    /// Commands that were lost with their connection.
-    pub lost: u64,
-    /// Associations that became ready.
-    pub associations: u64,
-    /// Changes by management that were answered.
-    pub changes: u64,
-    /// Crashes.
-    pub crashes: u64,
 }
 
 impl TargetTrial {
@@ -178,6 +152,8 @@ impl TargetTrial {
             engines: Vec::new(),
             hosts: Vec::new(),
             volumes: Vec::new(),
+            snapshots: Vec::new(),
+            uuids: 100,
             open: BTreeMap::new(),
             doubts: Vec::new(),
             unverified: Vec::new(),
@@ -186,6 +162,8 @@ impl TargetTrial {
             changes: BTreeMap::new(),
             unanswered: Vec::new(),
             answers: Arc::default(),
+            told: None,
+            crash_after: None,
             started: false,
             subsystem_nqn: None,
             clock: 1,
@@ -216,6 +194,8 @@ impl TargetTrial {
             self.begin_life(self.plan.reactors[life])?;
             if life == 0 {
                 self.make_volumes()?;
+            } else {
+                self.meet_what_is_there()?;
             }
             self.ask_again();
             self.meet_hosts()?;
@@ -227,19 +207,6 @@ impl TargetTrial {
         }
         self.load()?;
         self.finish()
-    }
-
-    /// Stops in order, and counts the buffers.
-    fn finish(mut self) -> Result<TargetReport, Violation> {
-        self.stop()?;
-        self.engines.clear();
-        for reactor in 0..self.plan.reactors.last().copied().unwrap_or(1) {
-            match self.world.buffers_out(ReactorId(reactor)) {
-                0 => {}
-                count => return Err(Violation::BuffersLost(count)),
-            }
-        }
-        Ok(self.report)
     }
 
     /// Starts the process and waits until it serves.
@@ -310,9 +277,13 @@ impl TargetTrial {
             for _ in 0..batch {
                 self.ask(host);
             }
+            self.ask_unverified();
             self.turn()?;
+            if self.crash_after.is_some() {
+                break;
+            }
         }
-        let more = self.random.below(300);
+        let more = self.crash_after.take().unwrap_or_else(|| self.random.below(300));
         for _ in 0..more {
             self.turn()?;
         }
@@ -327,6 +298,12 @@ impl TargetTrial {
             self.trace(|_| format!("host {host} loses its connections (stall: {stall})"));
             self.hosts[host].drop_connections(self.world.now(), stall);
         }
+        if self.random.one_in(self.plan.shutdown_one_in) {
+            let (host, at) = (self.random.index(self.hosts.len()), self.tick());
+            self.trace(|_| format!("host {host} shuts its controller down at {at}"));
+            self.hosts[host].shut_down(self.world.now(), at);
+            self.run_host(host);
+        }
         if self.random.one_in(200) {
             for host in &mut self.hosts {
                 host.release_left();
@@ -338,6 +315,9 @@ impl TargetTrial {
         }
         if self.random.one_in(self.plan.change_one_in) {
             self.ask_change();
+        }
+        if self.random.one_in(self.plan.images_one_in) {
+            self.ask_image_change();
         }
     }
 
@@ -358,8 +338,14 @@ impl TargetTrial {
             host.ended.clear();
         }
         self.open.clear();
-        self.unanswered.extend(std::mem::take(&mut self.changes).into_values());
+        for mut change in std::mem::take(&mut self.changes).into_values() {
+            if let Change::Snapshot { volume, snapshot } = &mut change {
+                self.snapshot_interrupted(*volume, snapshot);
+            }
+            self.unanswered.push(change);
+        }
         self.doubts.clear();
+        self.unverified.clear();
         for volume in &mut self.volumes {
             volume.locks.fill(None);
         }
@@ -390,6 +376,7 @@ impl TargetTrial {
         }
         self.take_answers()?;
         self.take_ends()?;
+        self.take_shutdowns();
         let oldest = self.open.values().map(|open| open.began).min();
         if oldest.is_some_and(|began| self.world.now().since(began) > COMMAND_TIME_MAX) {
             return Err(Violation::Slow { open: self.open.len() });

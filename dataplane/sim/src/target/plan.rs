@@ -6,7 +6,7 @@ use engine::BenchNamespace;
 use io::DriveShape;
 use store::ShardOptions;
 
-use crate::{Faults, MemoryLimits, Random};
+use crate::{Faults, Latency, MemoryLimits, Random};
 
 /// A run of the whole target as its seed has it.
 #[derive(Clone, Debug)]
@@ -43,10 +43,18 @@ pub struct TargetPlan {
     pub digests: bool,
     /// One in how many turns a host loses its connections.
     pub reconnect_one_in: u32,
+    /// One in how many turns a host shuts its controller down in order.
+    pub shutdown_one_in: u32,
     /// One in how many turns management changes a volume.
     pub change_one_in: u32,
+    /// One in how many turns management takes a snapshot, makes a clone, rolls back, deletes or compares.
+    pub images_one_in: u32,
+    /// One in how many of these the process ends while it is under way.
+    pub aim_one_in: u32,
     /// One in how many turns a host asks for a command to be aborted.
     pub abort_one_in: u32,
+    /// Whether everything is looked at and deleted at the end.
+    pub ends_empty: bool,
     /// Namespaces without a store.
     pub bench: Vec<BenchNamespace>,
     /// What the engines do wrong on purpose.
@@ -59,6 +67,7 @@ impl TargetPlan {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let random = &mut Random::new(seed ^ 0x7A26);
+        let of_images = &mut Random::new(seed ^ 0x1AA6E);
         let small = |random: &mut Random, low, high| u16::try_from(random.between(low, high)).unwrap_or(1);
         let lives = random.between(1, 3);
         let block_bytes = if random.one_in(3) { 4096 } else { 512 };
@@ -68,7 +77,7 @@ impl TargetPlan {
             let blocks = [8, 64, 300, 520][random.index(4)];
             (blocks, random.one_in(2))
         };
-        Self {
+        let plan = Self {
             seed,
             reactors: (0..=lives).map(|_| small(random, 1, 3)).collect(),
             drives: vec![shape; random.index(2) + 1],
@@ -92,10 +101,33 @@ impl TargetPlan {
             digests: random.one_in(3),
             reconnect_one_in: [0, 0, 300, 1000][random.index(4)],
             change_one_in: [0, 300, 1000][random.index(3)],
+            shutdown_one_in: [0, 0, 300][of_images.index(3)],
+            images_one_in: [0, 10, 25, 60][of_images.index(4)],
+            aim_one_in: [0, 3, 10][of_images.index(3)],
             abort_one_in: [0, 20, 200][random.index(3)],
+            ends_empty: true,
             bench: Vec::new(),
             #[cfg(feature = "planted")]
             planted: None,
-        }
+        };
+        if of_images.one_in(4) { plan.with_slow_mail(of_images) } else { plan }
+    }
+
+    /// Drives and connections are quick, mail between reactors is slow: a host can do much in other shards while a change
+    /// is on its way to the last of them.
+    #[must_use]
+    pub fn with_slow_mail(mut self, random: &mut Random) -> Self {
+        self.faults = Faults {
+            disk_latency: Latency { min_ns: 1_000, max_ns: 5_000, ..Latency::fixed(0) },
+            net_latency: Latency { min_ns: 1_000, max_ns: 5_000, ..Latency::fixed(0) },
+            mail_latency: Latency { min_ns: 1_000, max_ns: 500_000, ..Latency::fixed(0) },
+            ..Faults::none()
+        };
+        let some = |random: &mut Random| u16::try_from(random.between(2, 4)).unwrap_or(2);
+        self.reactors.iter_mut().for_each(|reactors| *reactors = some(random));
+        self.shards = self.shards.max(some(random));
+        self.volumes.iter_mut().for_each(|(blocks, _)| *blocks = 520);
+        self.images_one_in = 10;
+        self
     }
 }

@@ -93,6 +93,37 @@ pub enum Violation {
         /// Its status, 15 bits.
         status: u16,
     },
+    /// A snapshot holds a change and not one that had been answered before that was asked for.
+    NoCut {
+        /// The snapshot.
+        snapshot: u8,
+        /// When the change that is missing was answered.
+        certain_at: u64,
+        /// When the change that is there was asked for.
+        asked_at: u64,
+    },
+    /// A diff says of a block that it changed, or that it did not, and is wrong.
+    WrongDiff {
+        /// The earlier snapshot.
+        base: Option<u8>,
+        /// The later one.
+        snapshot: u8,
+        /// The block.
+        block: usize,
+        /// What the diff says.
+        changed: bool,
+    },
+    /// A volume or snapshot is said to use what it does not.
+    WrongUsage {
+        /// Its name.
+        name: String,
+        /// Bytes that it is said to map.
+        told: u64,
+        /// Bytes that it maps.
+        expected: u64,
+    },
+    /// A change of volumes or snapshots happened in part, or not although it was answered.
+    HalfDone(&'static str),
     /// The code itself gave up.
     Panicked(String),
 }
@@ -154,6 +185,18 @@ impl fmt::Display for Violation {
             Self::UnfairStatus { number, status } => {
                 write!(f, "command {number} ended with status {:?}", nvme::Status::from_bits(*status))
             }
+            Self::NoCut { snapshot, certain_at, asked_at } => write!(
+                f,
+                "snapshot {snapshot} is no cut: it has a change asked for at {asked_at}, but not one answered at \
+                 {certain_at}"
+            ),
+            Self::WrongDiff { base, snapshot, block, changed } => {
+                write!(f, "wrong diff of snapshots {base:?} and {snapshot}: block {block} changed: {changed}")
+            }
+            Self::WrongUsage { name, told, expected } => {
+                write!(f, "{name} is said to map {told} bytes, not {expected}")
+            }
+            Self::HalfDone(what) => write!(f, "half done: {what}"),
             Self::Panicked(message) => write!(f, "panic: {message}"),
         }
     }

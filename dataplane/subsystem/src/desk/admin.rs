@@ -212,7 +212,7 @@ impl<B: Buffer> Desk<B> {
                         Reply::Pending
                     }
                     Ok(Change::Shutdown) => {
-                        controller.after_drop.push(AfterDrop::CompleteShutdown);
+                        controller.after_drop.push(AfterDrop::FlushForShutdown);
                         self.drop_queues(association);
                         Reply::Result(0)
                     }

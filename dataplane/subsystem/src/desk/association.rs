@@ -5,7 +5,7 @@ use nvme::Status;
 use nvme::command::{Abort, AdminOpcode};
 use nvme::fabrics::ShutdownStatus;
 
-use super::controller::AfterDrop;
+use super::controller::{AfterDrop, Kind};
 use super::feature::Features;
 use super::{Desk, Role};
 use crate::connection::Slot;
@@ -89,7 +89,13 @@ impl<B: Buffer> Desk<B> {
                         socket.connection.respond(slot, Status::SUCCESS, 0, Pieces::none());
                     }
                 }
-                AfterDrop::CompleteShutdown => controller.csts.shutdown = ShutdownStatus::Complete,
+                // Base spec 2.0, section 3.6: once it is complete the power may go, and nothing that was answered with it.
+                AfterDrop::FlushForShutdown if controller.kind == Kind::Discovery => {
+                    controller.csts.shutdown = ShutdownStatus::Complete;
+                }
+                AfterDrop::FlushForShutdown => {
+                    self.outputs.push_back(DeskOutput::Flush { association });
+                }
                 AfterDrop::Remove => remove = true,
             }
         }
@@ -98,6 +104,15 @@ impl<B: Buffer> Desk<B> {
         }
         if remove {
             self.forget(association);
+        }
+    }
+
+    /// What the controller's host was told is safe: its shutdown is complete, unless a reset has ended it meanwhile.
+    pub(super) fn complete_shutdown(&mut self, association: AssociationId) {
+        if let Some(controller) = self.controllers.get_mut(&association)
+            && controller.csts.shutdown == ShutdownStatus::Occurring
+        {
+            controller.csts.shutdown = ShutdownStatus::Complete;
         }
     }
 

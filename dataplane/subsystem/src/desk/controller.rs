@@ -66,8 +66,8 @@ pub(crate) struct Controller {
 pub(crate) enum AfterDrop {
     /// Answer the Property Set that cleared CC.EN.
     AnswerReset(Slot),
-    /// Say that shutdown processing is complete.
-    CompleteShutdown,
+    /// Flush, then say that shutdown processing is complete.
+    FlushForShutdown,
     /// Forget the controller.
     Remove,
 }

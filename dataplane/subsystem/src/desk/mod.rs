@@ -278,6 +278,11 @@ impl<B: Buffer> Desk<B> {
         }
     }
 
+    /// Answers [`DeskOutput::Flush`].
+    pub fn on_flushed(&mut self, association: AssociationId) {
+        self.complete_shutdown(association);
+    }
+
     /// Answers [`DeskOutput::CheckTraffic`]: `seen` where a capsule came on an I/O queue since the last question.
     pub fn on_traffic(&mut self, association: AssociationId, seen: bool, now: Time) {
         self.hear_traffic(association, seen, now);

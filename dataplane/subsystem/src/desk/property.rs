@@ -18,7 +18,7 @@ pub(crate) enum Change {
     None,
     /// CC.EN was cleared: a controller reset. The answer waits until no command of the I/O queues runs.
     Reset,
-    /// CC.SHN was set: no I/O queue may live on, then CSTS.SHST says complete.
+    /// CC.SHN was set: no I/O queue may live on, and the drives are flushed; then CSTS.SHST says complete.
     Shutdown,
 }
 

@@ -71,6 +71,7 @@ fn a_linux_host_comes_up() {
     assert_eq!(admin.command(&mut world, set_cc(cc)).status, Status::SUCCESS);
     let csts = Csts::parse(property(&mut admin, &mut world, Property::Csts) as u32);
     assert_eq!(csts.shutdown, ShutdownStatus::Complete);
+    assert_eq!(world.flushes, 1, "what was answered is safe before the shutdown is complete");
     world.hang_up(admin.line);
     assert_eq!(world.desk.controllers(), 0);
     assert_eq!(world.ports[0].queues() + world.ports[1].queues(), 0);

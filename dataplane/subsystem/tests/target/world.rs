@@ -81,6 +81,8 @@ pub(crate) struct World {
     pub(crate) dropped: Vec<AssociationId>,
     pub(crate) persisted: Vec<u16>,
     pub(crate) traffic_checks: usize,
+    /// Flushes that the desk asked for.
+    pub(crate) flushes: usize,
     /// Where the next I/O queue goes.
     pub(crate) next_port: usize,
 }
@@ -143,6 +145,7 @@ impl World {
             dropped: Vec::new(),
             persisted: Vec::new(),
             traffic_checks: 0,
+            flushes: 0,
             next_port: 0,
         }
     }
@@ -347,6 +350,10 @@ impl World {
                 for ports in &mut self.ports {
                     ports.drop_queues(association);
                 }
+            }
+            DeskOutput::Flush { association } => {
+                self.flushes += 1;
+                self.desk.on_flushed(association);
             }
             DeskOutput::CheckTraffic { association } => {
                 self.traffic_checks += 1;
