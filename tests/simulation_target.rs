@@ -11,7 +11,7 @@ use store::shard::Planted;
 use tests::seeds::{self, Outcomes, number};
 
 /// Seeds of one run.
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 300;
 
 /// Seeds within which a planted fault must show.
 const PLANTED_SEEDS: u64 = 400;
