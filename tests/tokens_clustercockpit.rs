@@ -5,6 +5,7 @@
 use std::process::Command;
 
 use serde_json::json;
+use tests::forge::{Other, Signer, Way};
 use tests::person::{Person, run};
 use tests::rest::Client;
 use tests::server::{Server, Setup};
@@ -38,6 +39,18 @@ fn a_users_token_is_signed_with_the_key_pair_of_the_environment_file() {
 
     // Another service verifies with the public key alone.
     verify_with_openssl(&person, &keys, script.token());
+
+    // What is made without the private key, or beside the rules, is refused.
+    let private = private_key(&person, &keys);
+    Way {
+        person: &person,
+        endpoint: server.endpoint(),
+        kid: None,
+        claims: json!({"sub": "script", "iss": "ferrule", "exp": 4_000_000_000_u64, "roles": ["api"]}),
+        signer: Signer::Key(&private, "EdDSA"),
+        other_issuer: Other::Issuer("elsewhere"),
+    }
+    .expect_forgeries_refused();
 
     // Whoever is removed is out at once; a user made anew under the name does not bring old tokens back.
     person.ferrule(&["delete", "user", "--name", "script"]);
@@ -79,6 +92,45 @@ fn a_browser_logs_in_by_password_and_keeps_a_cookie() {
     // No key pair: tokens for users are not to be had, and the answer says how.
     let (said, code) = person.refused(&["jwt", "ann"]);
     assert!(code == 1 && said.contains("gen-keypair"), "{said}");
+}
+
+/// The private key of an environment file, as a file in PEM form.
+fn private_key(person: &Person, keys: &str) -> String {
+    let private =
+        keys.lines().find_map(|line| line.strip_prefix("JWT_PRIVATE_KEY=")).unwrap().trim_matches('"');
+    // RFC 8410: the DER head of an Ed25519 private key, which is its first 32 bytes.
+    let script = format!(
+        "set -e\n(printf '\\060\\056\\002\\001\\000\\060\\005\\006\\003\\053\\145\\160\\004\\042\\004\\040'; \
+         printf %s '{private}' | base64 -d | head -c 32) > private.der\n\
+         openssl pkey -inform DER -in private.der -out private.pem\n",
+    );
+    run(person.command("sh").args(["-c", &script]));
+    person.path("private.pem")
+}
+
+#[test]
+fn a_password_that_is_typed_is_not_shown() {
+    let server = Server::start(&Setup::small());
+    let person = Person::of(&server).with("FERRULE_JWT", &server.token("system.jwt"));
+    let program = tests::server::binary().display().to_string();
+    // `script` gives the program a terminal; the words come when it asks.
+    let typed = |again: &str| {
+        let line = format!(
+            "(sleep 1; echo typed-password; sleep 1; echo {again}; sleep 1) | script -qefc '{program} add-user ann:user' said"
+        );
+        person.command("sh").args(["-c", &line]).output().expect("script runs")
+    };
+    let output = typed("typed-password");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("Password") && !said.contains("typed-password"), "{said}");
+    assert!(person.ferrule(&["list", "users"]).contains("ann"), "{said}");
+    let jar = person.path("cookies");
+    let form = "username=ann&password=typed-password";
+    let url = format!("{}/login", server.endpoint());
+    let curl = ["--silent", "--insecure", "--cookie-jar", &jar, "--fail", "--data", form, &url];
+    run(Command::new("curl").args(curl));
+    let said = String::from_utf8_lossy(&typed("another-password").stdout).into_owned();
+    assert!(said.contains("not the same"), "{said}");
 }
 
 /// Verifies an EdDSA token with the public key of an environment file, without this project's code.

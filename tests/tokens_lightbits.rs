@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use serde_json::{Value, json};
+use tests::forge::{Other, Signer, Way};
 use tests::person::{Person, run};
 use tests::rest::Client;
 use tests::server::{Server, Setup};
@@ -99,6 +100,35 @@ fn a_credential_with_a_public_key_lets_tokens_of_its_private_half_in() {
         person.ferrule(&["delete", "credential", "--project-name", "system", "--id", &id]);
         admin.send("GET", "/api/v2/cluster", &[], None).expect_error(401, 16);
     }
+}
+
+#[test]
+fn forged_tokens_of_a_credential_are_refused() {
+    let server = Server::start(&Setup::small());
+    let person = Person::of(&server).with("LIGHTOS_JWT", &server.token("system.jwt"));
+    let (private, public) = (person.path("key.pem"), person.path("key.pub"));
+    run(Command::new("openssl").args(["genpkey", "-algorithm", "rsa", "-out", &private]));
+    run(Command::new("openssl").args(["pkey", "-in", &private, "-pubout", "-out", &public]));
+    let create =
+        ["create", "credential", "--project-name", "default", "--id", "ops", "--issuer", "us", &public];
+    person.ferrule(&create);
+    let claims = json!({"sub": "ops", "iss": "us", "exp": 4_000_000_000_u64, "roles": ["default:viewer"]});
+    let way = Way {
+        person: &person,
+        endpoint: server.endpoint(),
+        kid: Some("default:ops".to_owned()),
+        claims: claims.clone(),
+        signer: Signer::Key(&private, "RS256"),
+        other_issuer: Other::Issuer("them"),
+    };
+    way.expect_forgeries_refused();
+    // The credential's own name in another project, and a project's credential for the cluster.
+    let way = Way { other_issuer: Other::Key("system:ops"), ..way };
+    way.expect_forgeries_refused();
+    let mut raised = claims;
+    raised["roles"] = json!(["system:cluster-admin"]);
+    let raised = Client::new(&server.endpoint(), &way.token(&raised));
+    raised.send("GET", "/api/v2/cluster", &[], None).expect_error(403, 7);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use serde_json::json;
+use tests::forge::{Other, Signer, Way};
 use tests::person::{Person, run};
 use tests::rest::Client;
 use tests::server::{Server, Setup, volume_path};
@@ -36,6 +37,32 @@ fn persons_get_tokens_from_a_shared_secret_and_own_what_they_make() {
     let shown =
         person.ferrule(&["get", "credential", "--project-name", "system", "--id", "shared", "-o", "json"]);
     assert!(shown.contains("\"payload\": \"\"") && !shown.contains("YS1zaGFyZWQ"), "{shown}");
+
+    let claims = json!({
+        "sub": "kube", "name": "Kubernetes", "email": "kube@example.com", "iss": "example.com",
+        "exp": 4_000_000_000_u64, "roles": ["system.view"], "groups": ["*"],
+    });
+    let way = Way {
+        person: &person,
+        endpoint: server.endpoint(),
+        kid: None,
+        claims: claims.clone(),
+        signer: Signer::Secret(SECRET.as_bytes()),
+        other_issuer: Other::Issuer("elsewhere"),
+    };
+    way.expect_forgeries_refused();
+    let private = person.path("issuer.pem");
+    run(Command::new("openssl").args(["genpkey", "-algorithm", "rsa", "-out", &private]));
+    let public = person.path("issuer.pub");
+    run(Command::new("openssl").args(["pkey", "-in", &private, "-pubout", "-out", &public]));
+    let create =
+        ["create", "credential", "--project-name", "system", "--id", "rsa", "--issuer", "rsa.example"];
+    person.ferrule(&[&create[..], &[public.as_str()]].concat());
+    let mut claims = claims;
+    claims["iss"] = json!("rsa.example");
+    // The one issuer's key signs nothing for the other.
+    Way { claims, signer: Signer::Key(&private, "RS256"), other_issuer: Other::Issuer("example.com"), ..way }
+        .expect_forgeries_refused();
 
     let generate = |name: &str, text: &str| {
         let config = person.write(&format!("{name}.yaml"), text);

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use serde_json::{Value, json};
+use tests::forge::{Other, Signer, Way};
 use tests::person::{Person, run};
 use tests::rest::{Answer, Client};
 use tests::server::{Server, Setup};
@@ -13,6 +14,7 @@ fn a_role_issues_tokens_and_its_key_stays_inside() {
     let person = Person::of(&server);
     let key = person.path("private.key");
     run(Command::new("openssl").args(["genpkey", "-algorithm", "rsa", "-out", &key]));
+    let path = key.clone();
     let key = std::fs::read_to_string(key).unwrap();
     let system = server.token("system.jwt");
     // Without a token of its own: the caller's goes in X-Vault-Token, as Vault's clients send it.
@@ -35,6 +37,20 @@ fn a_role_issues_tokens_and_its_key_stays_inside() {
     assert_eq!(parsed["claims"]["jti"], issued["data"]["jti"]);
     assert_eq!(parsed["claims"]["iss"], "Vault");
     let _ = Client::new(&server.endpoint(), token).get("/api/v2/cluster");
+
+    // Whoever has the key may sign with it, by the rules; another role's name is another issuer.
+    let other = json!({"algorithm": "HS256", "key": "0123456789".repeat(4)});
+    expect_done(&vault("POST", "/v1/jwt/roles/other", Some(&other)));
+    let header: Value = serde_json::from_str(&person.ferrule(&["parse", "jwt", "--json", token])).unwrap();
+    Way {
+        person: &person,
+        endpoint: server.endpoint(),
+        kid: header["header"]["kid"].as_str().map(str::to_owned),
+        claims: json!({"sub": "s", "iss": "Vault", "exp": 4_000_000_000_u64, "roles": ["default:viewer"]}),
+        signer: Signer::Key(&path, "RS256"),
+        other_issuer: Other::Key("jwt/other"),
+    }
+    .expect_forgeries_refused();
 
     // Claims of the request win over the role's; a token for another audience is not for this server.
     let body = json!({"claims": "{\"roles\": [\"default:viewer\"]}", "expiration": "4102444800"});
