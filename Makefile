@@ -50,6 +50,7 @@ bench: packages bench-packages cargo
 	cargo build --release --package benches
 	cargo bench --package benches --bench transport --bench store --bench reactor
 	"$(TARGET)/release/compare" --out "$(TARGET)/compare.md" --plot "$(TARGET)/compare.svg" $(BENCH_ARGS)
+	"$(TARGET)/release/manage"
 
 check: packages cargo
 	cargo fmt --all --check

@@ -45,6 +45,9 @@ pub(crate) fn limit_and_neighbour(options: &Options) -> Result<Vec<Figure>, Stri
             let flood = LoadOptions {
                 time: options.time + Duration::from_millis(600),
                 ramp: Duration::ZERO,
+                // A host of its own: another association of the same would take this one's place.
+                host_nqn: "nqn.2014-08.org.nvmexpress:uuid:6c6f6164-0000-4000-8000-000000000002".to_owned(),
+                host_id: [2; 16],
                 ..site.reads(limited, None, options)
             };
             let flood = scope.spawn(move || run(&flood));

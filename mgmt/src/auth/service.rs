@@ -387,6 +387,11 @@ impl Keys for All<'_> {
         self.directory.trusted(project, id)
     }
 
+    fn is_own(&self, kid: &str) -> bool {
+        let scope = kid.split_once(':').is_some_and(|(project, _)| self.directory.has_scope(project));
+        scope || issuing::role_of(kid).is_some()
+    }
+
     fn by_issuer(&self, issuer: &str) -> Vec<Trusted> {
         let mut found = self.directory.trusted_by_issuer(issuer);
         if let Some(keys) = self.tokens.environment.as_ref().filter(|keys| keys.issuer == issuer) {

@@ -2,7 +2,8 @@
 //!
 //! Every rule is set here explicitly, none is left to a library's defaults. A token is accepted if
 //! - it has three parts, its header names one of ten algorithms and no critical extension;
-//! - a key is found: by `kid`, else by its registered issuer; and the algorithm is the one that the key is for;
+//! - a key is found: by `kid`, or where that is none of this server's names, by its registered issuer; and the algorithm
+//!   is the one that the key is for;
 //! - the signature is right, `exp` is in the future, `nbf`, if there is one, is not, each with [`LEEWAY_S`] for clocks
 //!   that differ;
 //! - it has `sub` and `roles`; `aud` is what the key's owner registered, or absent: a token meant for another service is
@@ -56,6 +57,9 @@ pub(crate) struct Trusted {
 pub(crate) trait Keys {
     /// The key that a `kid` names.
     fn by_id(&self, kid: &str) -> Option<Trusted>;
+
+    /// Whether a `kid` is a name of this server's own, so that a token with it is of no other issuer.
+    fn is_own(&self, kid: &str) -> bool;
 
     /// The keys of a registered issuer.
     fn by_issuer(&self, issuer: &str) -> Vec<Trusted>;
@@ -266,6 +270,7 @@ pub(crate) fn verify_with(token: &str, keys: &dyn Keys, now: f64) -> Result<(Cal
     let named = parsed.header.kid.as_deref();
     let candidates = match named.and_then(|kid| keys.by_id(kid)) {
         Some(trusted) => vec![trusted],
+        None if named.is_some_and(|kid| keys.is_own(kid)) => Vec::new(),
         None => parsed.text("iss").map(|issuer| keys.by_issuer(issuer)).unwrap_or_default(),
     };
     let mut outcome = Err(match named {
@@ -293,6 +298,9 @@ pub(crate) fn verify(
             let (project, id) = kid.split_once(':')?;
             let key = (self.0)(project, id)?;
             Some(Trusted { key, scope: project.to_owned(), issuer: None, audience: None })
+        }
+        fn is_own(&self, _: &str) -> bool {
+            true
         }
         fn by_issuer(&self, _: &str) -> Vec<Trusted> {
             Vec::new()

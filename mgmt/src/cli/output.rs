@@ -11,6 +11,8 @@ use crate::size::format_size;
 pub(super) enum Shape {
     /// A line for each element of the list in this field.
     List(&'static str, &'static [Column]),
+    /// A line for each value of the object in this field.
+    Map(&'static str, &'static [Column]),
     /// One line.
     One(&'static [Column]),
     /// A line for each field.
@@ -38,6 +40,10 @@ pub(super) fn render(answer: &Value, output: Output, shape: Shape) -> Result<Str
         (Output::HumanReadable, Shape::List(field, columns)) => {
             let empty = Vec::new();
             Ok(table(columns, answer[field].as_array().unwrap_or(&empty)))
+        }
+        (Output::HumanReadable, Shape::Map(field, columns)) => {
+            let values = answer[field].as_object().map(|object| object.values().cloned().collect::<Vec<_>>());
+            Ok(table(columns, &values.unwrap_or_default()))
         }
         (Output::HumanReadable, Shape::One(columns)) => Ok(table(columns, std::slice::from_ref(answer))),
         (Output::HumanReadable, Shape::Fields) => Ok(fields(answer)),
@@ -134,6 +140,12 @@ pub(super) const POLICIES: &[Column] = &[
 pub(super) const FEATURE_FLAG: &[Column] = &[
     Column { head: "Feature Flag", cell: |one| text(&one["name"]) },
     Column { head: "Enabled", cell: |one| text(&one["enabled"]) },
+];
+
+/// Columns of parameters of the cluster.
+pub(super) const CLUSTER_CONFIG: &[Column] = &[
+    Column { head: "Name", cell: |one| text(&one["name"]) },
+    Column { head: "Value", cell: |one| text(&one["value"]) },
 ];
 
 /// Columns of events.

@@ -18,8 +18,8 @@ use super::settings::ClientArgs;
 use super::snapshots;
 use super::transfer::{self, Export, Import};
 use super::verbs::{
-    Create, CreateCredential, CreateVolume, Delete, DeleteVolume, Get, GetLogs, List, ListVolumes, Rollback,
-    SectorSize, Update, UpdateVolume, Verb, WhichNode, WhichVolume,
+    Affinity, Create, CreateCredential, CreateVolume, Delete, DeleteVolume, Get, GetLogs, List, ListVolumes,
+    Rollback, SectorSize, Update, UpdateVolume, Verb, WhichNode, WhichVolume,
 };
 use crate::size::format_size;
 
@@ -187,6 +187,10 @@ async fn create_volume(client: &Client, volume: CreateVolume) -> Result<String, 
     });
     if !volume.ip_acl.is_empty() {
         body["IPAcl"] = json!({"values": volume.ip_acl});
+    }
+    if let Some(Affinity(domains)) = volume.placement_affinity {
+        let pairs: Vec<Value> = domains.iter().map(|name| json!({"key": "FD", "value": name})).collect();
+        body["placementRestrictions"] = json!([{"operator": "In", "labelValueKeyPairs": pairs}]);
     }
     for (key, value) in [
         ("sourceSnapshotName", volume.source_snapshot_name),

@@ -74,6 +74,8 @@ pub(super) enum Place {
     Query,
     /// In the body.
     Body,
+    /// In the body, in the limit that `--type` names.
+    Limit,
 }
 
 /// What an option is.
@@ -169,6 +171,12 @@ impl Row {
                     value => query.push(pair(option.field, &text_of(value))),
                 },
                 Place::Body => set(&mut body, option.field, value),
+                Place::Limit => {
+                    let kind = matches.get_one::<String>("type").map_or("", String::as_str);
+                    if let Some(field) = limit_field(kind, option.field) {
+                        set(&mut body, &field, value);
+                    }
+                }
             }
         }
         path = drop_variables(&path);
@@ -195,6 +203,7 @@ impl Opt {
     fn arg(&self) -> clap::Arg {
         let positional = self.flag.chars().all(|letter| letter.is_ascii_uppercase());
         let arg = clap::Arg::new(self.flag).help(self.help).required(self.required);
+        let arg = if self.place == Place::Limit && self.flag != "type" { arg.requires("type") } else { arg };
         let arg = if positional { arg.value_name(self.flag) } else { arg.long(self.flag) };
         match self.kind {
             Kind::Flag => arg.action(ArgAction::SetTrue),
@@ -203,6 +212,7 @@ impl Opt {
             Kind::Labels => arg.action(ArgAction::Append).value_name("KEY=VALUE"),
             Kind::File => arg.value_name("FILE"),
             Kind::Json => arg.value_name("JSON"),
+            Kind::Name(names) if self.place == Place::Limit => arg.value_parser(names.to_vec()),
             Kind::Text | Kind::Name(_) => arg,
         }
     }
@@ -242,6 +252,17 @@ impl Opt {
             Kind::Text | Kind::Flag | Kind::Number => one.into(),
         }))
     }
+}
+
+/// The field of a limit by its type, for `read` or `write`.
+fn limit_field(kind: &str, which: &str) -> Option<String> {
+    let (limit, suffix) = match kind {
+        "iops" => ("limitIOPS", "IOPSLimit"),
+        "bw" => ("limitBw", "BWLimit"),
+        "iops-per-gb" => ("limitIOPSPerGB", "IOPSPerGBLimit"),
+        _ => return None,
+    };
+    (!which.is_empty()).then(|| format!("qoSRateLimitPolicy.{limit}.{which}{suffix}"))
 }
 
 fn pair(name: &str, value: &str) -> String {

@@ -132,6 +132,9 @@ pub(super) struct CreateVolume {
     /// A label; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     pub(super) labels: Vec<(String, String)>,
+    /// Failure domains of which one shall have it, as fd:A|fd:B
+    #[arg(long, value_name = "fd:NAME", value_parser = parse_affinity)]
+    pub(super) placement_affinity: Option<Affinity>,
     /// Begin as this snapshot is
     #[arg(long, alias = "source-snapshot", value_name = "NAME")]
     pub(super) source_snapshot_name: Option<String>,
@@ -399,6 +402,19 @@ fn parse_credential_type(text: &str) -> Result<CredentialKind, String> {
             CredentialKind::ALL.iter().map(|(kind, _)| kind.name().to_ascii_lowercase()).collect();
         format!("expected one of {}", names.join(", "))
     })
+}
+
+/// Names of failure domains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Affinity(pub(super) Vec<String>);
+
+fn parse_affinity(text: &str) -> Result<Affinity, String> {
+    let domain = |part: &str| {
+        let name = part.strip_prefix("fd:").filter(|name| !name.is_empty());
+        name.map(str::to_owned)
+            .ok_or_else(|| "expected failure domains, such as fd:rack1|fd:rack2".to_owned())
+    };
+    text.split('|').map(domain).collect::<Result<_, _>>().map(Affinity)
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {

@@ -234,6 +234,10 @@ impl Keys for Table {
         self.0.iter().find(|(known, _)| *known == Some(kid)).map(|(_, trusted)| trusted.clone())
     }
 
+    fn is_own(&self, kid: &str) -> bool {
+        kid.starts_with("ours:")
+    }
+
     fn by_issuer(&self, issuer: &str) -> Vec<Trusted> {
         let named = |trusted: &Trusted| trusted.issuer.as_deref() == Some(issuer);
         self.0.iter().filter(|(_, trusted)| named(trusted)).map(|(_, trusted)| trusted.clone()).collect()
@@ -268,6 +272,8 @@ fn a_token_without_kid_is_found_by_its_registered_issuer() {
         claims["iss"] = json!("them");
         assert!(accepted(&keys, &mint(&key, "", &claims).unwrap()).unwrap().is_cluster_admin());
         assert!(accepted(&keys, &mint(&key, "their-own-name", &claims).unwrap()).is_ok());
+        let ours = accepted(&keys, &mint(&key, "ours:gone", &claims).unwrap()).unwrap_err();
+        assert_eq!(ours, TokenError::UnknownKey("ours:gone".to_owned()));
         claims["iss"] = json!("others");
         assert_eq!(accepted(&keys, &mint(&key, "", &claims).unwrap()).unwrap_err(), TokenError::KeyId);
         // A key that a kid names is for its registered issuer alone, too.

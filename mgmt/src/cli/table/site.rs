@@ -84,7 +84,7 @@ pub(super) const ROWS: &[Row] = &[
         path: "/api/v2/featureFlags",
         everywhere: None,
         options: &[],
-        shape: Shape::Fields,
+        shape: Shape::Map("featureFlags", output::FEATURE_FLAG),
     },
     Row {
         verb: "get",
@@ -132,7 +132,7 @@ pub(super) const ROWS: &[Row] = &[
         path: "/api/v2/clusterConfig",
         everywhere: None,
         options: &[],
-        shape: Shape::Fields,
+        shape: Shape::List("values", output::CLUSTER_CONFIG),
     },
     Row {
         verb: "get",
@@ -144,7 +144,7 @@ pub(super) const ROWS: &[Row] = &[
         path: "/api/v2/clusterConfig/{name}",
         everywhere: None,
         options: &[must("parameter", "name", Place::Path, Kind::Text, "Its name")],
-        shape: Shape::Fields,
+        shape: Shape::One(output::CLUSTER_CONFIG),
     },
     Row {
         verb: "update",

@@ -269,13 +269,22 @@ pub(super) const ROWS: &[Row] = &[
         noun: "qos-policy",
         aliases: &[],
         about: "Limit volumes by a policy",
-        example: "--name gold --read-iops-limit 10240 --write-iops-limit 5120",
+        example: "--name gold --type iops --read-limit 10240 --write-limit 5120",
         method: Method::POST,
         path: "/api/v2/policies",
         everywhere: None,
         options: &[
             must("name", "name", Place::Body, Kind::Text, "Its name"),
             may("description", "description", Place::Body, Kind::Text, "What people say of it"),
+            may(
+                "type",
+                "",
+                Place::Limit,
+                Kind::Name(&["iops", "bw", "iops-per-gb"]),
+                "What --read-limit and --write-limit are",
+            ),
+            may("read-limit", "read", Place::Limit, Kind::Number, "Reads, by the type; bw is in MB a second"),
+            may("write-limit", "write", Place::Limit, Kind::Number, "Writes, by the type"),
             may(
                 "read-iops-limit",
                 "qoSRateLimitPolicy.limitIOPS.readIOPSLimit",
@@ -319,7 +328,7 @@ pub(super) const ROWS: &[Row] = &[
                 "Writes a second for each GB",
             ),
             may(
-                "project",
+                "projects",
                 "qoSRateLimitPolicy.projectsNamesScope",
                 Place::Body,
                 Kind::List,
@@ -341,6 +350,15 @@ pub(super) const ROWS: &[Row] = &[
             must("uuid", "UUID", Place::Path, Kind::Text, "The policy's UUID"),
             may("description", "description", Place::Body, Kind::Text, "What people say of it"),
             may(
+                "type",
+                "",
+                Place::Limit,
+                Kind::Name(&["iops", "bw", "iops-per-gb"]),
+                "What --read-limit and --write-limit are",
+            ),
+            may("read-limit", "read", Place::Limit, Kind::Number, "Reads, by the type; bw is in MB a second"),
+            may("write-limit", "write", Place::Limit, Kind::Number, "Writes, by the type"),
+            may(
                 "read-iops-limit",
                 "qoSRateLimitPolicy.limitIOPS.readIOPSLimit",
                 Place::Body,
@@ -383,7 +401,7 @@ pub(super) const ROWS: &[Row] = &[
                 "Writes a second for each GB",
             ),
             may(
-                "project",
+                "projects",
                 "qoSRateLimitPolicy.projectsNamesScope",
                 Place::Body,
                 Kind::List,
