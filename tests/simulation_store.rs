@@ -121,6 +121,9 @@ planted! {
     a_compressed_block_moved_as_a_raw_one_is_caught: MovePackedAsRaw,
     a_torn_compressed_block_is_caught: IgnoreTornPacked,
     trust_in_what_decompresses_is_caught: TrustPacked,
+    a_changed_leaf_that_leaves_memory_is_caught: EvictDirty,
+    a_leaf_read_in_as_nobody_elses_is_caught: LoadAsOwn,
+    a_shared_leaf_read_in_twice_is_caught: LoadTwice,
 }
 
 #[test]

@@ -71,7 +71,7 @@ pub(crate) fn of_reactor<B: Buffer>(
         );
         gauge(series, "store_mapped_bytes", "Bytes of mapped blocks", stats.mapped_bytes);
         gauge(series, "store_live_bytes", "Bytes of live blocks and map pages in the logs", stats.live_bytes);
-        gauge(series, "store_map_bytes", "Bytes of the maps in memory", stats.map_bytes);
+        count_map(series, &stats);
         for image in images {
             let usage = VolumeUsage {
                 logical_used_bytes: shard.mapped_bytes(*image),
@@ -82,6 +82,21 @@ pub(crate) fn of_reactor<B: Buffer>(
         }
     }
     counters
+}
+
+/// What the map as a cache has come to.
+fn count_map(series: &mut Vec<Series>, stats: &store::ShardStats) {
+    gauge(series, "store_map_bytes", "Bytes of the maps in memory", stats.map_bytes);
+    count(series, "store_map_hits_total", "Leaves of the maps that were found in memory", stats.map_hits);
+    count(
+        series,
+        "store_map_misses_total",
+        "Leaves of the maps that had to come from the drives",
+        stats.map_misses,
+    );
+    count(series, "store_map_reads_total", "Reads of leaves of the maps", stats.map_reads);
+    count(series, "store_map_evictions_total", "Leaves of the maps that left memory", stats.map_evictions);
+    count(series, "store_map_errors_total", "Leaves of the maps that could not be read", stats.map_errors);
 }
 
 /// Adds `more` to `sum`.

@@ -6,7 +6,7 @@ use std::fmt;
 
 use io::{Io, Memory, Net};
 use store::directory::SnapshotRecord;
-use store::{ChangedLeaf, VolumeId};
+use store::{ChangedLeaf, UnreadableMap, VolumeId};
 
 use crate::action::{ActionError, Diff, DiffQuery, DiffWord, Outcome, VolumeUuid};
 use crate::engine::Engine;
@@ -111,11 +111,17 @@ where
         token: u64,
         shard: u16,
         changed: &[ChangedLeaf],
-        next: Option<u64>,
+        next: Result<Option<u64>, UnreadableMap>,
         io: &mut I,
     ) {
         let Some(lead) = &mut self.lead else { return };
         let Some(walk) = lead.diffs.open.get_mut(&token) else { return };
+        let Ok(next) = next else {
+            if let Some(reply) = lead.diffs.open.remove(&token).and_then(|walk| walk.reply) {
+                reply(Err(ActionError::Device));
+            }
+            return;
+        };
         for leaf in changed {
             walk.found.insert(walk.dealing.word_of(u64::from(shard), leaf.leaf), leaf.blocks);
         }

@@ -34,7 +34,7 @@ pub type MessageOf<I> = Message<<I as Memory>::Buffer, <I as Net>::Socket>;
 pub struct EngineConfig {
     /// On reactor 0: what it leads with.
     pub lead: Option<LeadConfig>,
-    /// How shards behave.
+    /// What every shard is told; its memory for the map is that of all shards together.
     pub shard: ShardOptions,
     /// How much host data may wait for R2T at once, in bytes: at most half of what the arena has for data.
     pub r2t_bytes_max: usize,
@@ -366,6 +366,10 @@ where
                 self.notices.push(Notice::ShardFailed(shard, failure));
                 self.post.request(io, LEAD, Message::ShardFailed(shard, failure));
             }
+            RackOutput::Differs(answer) => {
+                let to = answer.to;
+                self.post.reply(io, to, answer.into_message());
+            }
             RackOutput::Stopped => self.stopping.on_checkpointed(),
             RackOutput::FlushRefused(token, error) => self.leading().handle_flushed(token, Err(error)),
             RackOutput::DriveFailed(error) => self.post.broadcast(io, || Message::DriveFailed(error)),
@@ -434,9 +438,8 @@ where
                 }
             }
             Message::ReadDiff(question) => {
-                for (shard, changed, next) in self.rack.diff(&question) {
-                    let token = question.token;
-                    self.post.reply(io, from, Message::Differs { token, shard, changed, next });
+                for answer in self.rack.diff(from, &question) {
+                    self.post.reply(io, from, answer.into_message());
                 }
             }
             Message::Draw(draw) => self.buckets.draw(from, draw),

@@ -147,7 +147,7 @@ pub enum Message<B: Buffer, S> {
         /// Leaves that differ, in order.
         changed: Vec<store::ChangedLeaf>,
         /// The leaf at which the shard goes on, `None` at the end.
-        next: Option<u64>,
+        next: Result<Option<u64>, store::UnreadableMap>,
     },
     /// Commands of a limited volume wait for this much of its rate; answered by [`Message::Drawn`].
     Draw(Draw),

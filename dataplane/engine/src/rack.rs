@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use io::{Buffer, Disk, DiskError, Memory, Purpose, ReactorId, Time, Token};
 use store::{
-    ChangedLeaf, DiffLimits, Layout, Op, Outcome, Payload, Request, SegmentId, Shard, ShardId, ShardOptions,
+    ChangedLeaf, DiffEnd, DiffLimits, Layout, Op, Outcome, Payload, Request, SegmentId, Shard, ShardId,
+    ShardOptions, UnreadableMap, VolumeId,
 };
 
 use crate::bench::RamParts;
 use crate::gate::{FlushGate, GatedDisk};
-use crate::message::{DiffQuestion, Origin, Piece, PieceDone, Target, Work};
+use crate::message::{DiffQuestion, Message, Origin, Piece, PieceDone, Target, Work};
 use crate::owner;
 
 /// How long to wait before asking again for a buffer that a read needs.
@@ -34,6 +35,38 @@ pub(crate) struct Rack<B: Buffer> {
     /// Failures of flushes that the other reactors have not been told.
     drives_failed: Vec<DiskError>,
     stopped: usize,
+    /// Questions about images for which shards read their maps.
+    diffs: Vec<PartOfDiff>,
+}
+
+/// What one shard is asked about two images.
+#[derive(Clone, Copy, Debug)]
+struct PartOfDiff {
+    to: ReactorId,
+    token: u64,
+    /// The shard's place here.
+    place: usize,
+    base: Option<VolumeId>,
+    image: VolumeId,
+    from: u64,
+    leaves: usize,
+}
+
+/// What one shard says about two images.
+#[derive(Debug)]
+pub(crate) struct DiffAnswer {
+    pub(crate) to: ReactorId,
+    token: u64,
+    shard: u16,
+    changed: Vec<ChangedLeaf>,
+    next: Result<Option<u64>, UnreadableMap>,
+}
+
+impl DiffAnswer {
+    pub(crate) fn into_message<B: Buffer, S>(self) -> Message<B, S> {
+        let Self { token, shard, changed, next, .. } = self;
+        Message::Differs { token, shard, changed, next }
+    }
 }
 
 /// Work that cannot begin yet.
@@ -56,8 +89,10 @@ pub(crate) enum RackOutput<B: Buffer> {
     WantSegment { shard: ShardId, cleaning: bool },
     /// Segments are free.
     Release(ShardId, Vec<SegmentId>),
+    /// The rest of an answer about two images.
+    Differs(DiffAnswer),
     /// A shard has recovered.
-    Ready { shard: ShardId, segments: Vec<SegmentId>, volumes: Vec<store::VolumeId> },
+    Ready { shard: ShardId, segments: Vec<SegmentId>, volumes: Vec<VolumeId> },
     /// A shard has failed.
     Failed(ShardId, store::Failure),
     /// Every shard has made its checkpoint and stopped.
@@ -81,11 +116,14 @@ impl<B: Buffer> Rack<B> {
             answered: Vec::new(),
             drives_failed: Vec::new(),
             stopped: 0,
+            diffs: Vec::new(),
         }
     }
 
     /// Makes the shards of `layout` that belong to `reactor`; they begin to recover.
     pub(crate) fn attach(&mut self, layout: &Arc<Layout>, reactor: ReactorId, options: &ShardOptions) {
+        let map_bytes_max = options.map_bytes_max / u64::from(layout.shards());
+        let options = &ShardOptions { map_bytes_max, ..options.clone() };
         for number in (reactor.0..layout.shards()).step_by(usize::from(self.reactors)) {
             let owner = owner::SHARDS + number;
             self.shards.push(Shard::recover(Arc::clone(layout), ShardId(number), owner, options.clone()));
@@ -185,6 +223,10 @@ impl<B: Buffer> Rack<B> {
                 out.push(RackOutput::FlushRefused(token, error));
             }
         }
+        if !self.diffs.is_empty() {
+            // Before the shards run: what they have read may leave memory again at the end.
+            self.ask_again(out);
+        }
         let count = self.shards.len();
         for (number, shard) in self.shards.iter_mut().enumerate() {
             shard.run(&mut GatedDisk { disk, gate: &mut self.gate }, now);
@@ -240,18 +282,49 @@ impl<B: Buffer> Rack<B> {
         self.shards.iter().filter_map(Shard::poll_timeout).chain(starved).min()
     }
 
-    /// What differs between two images in each shard here, as (shard, leaves, where to go on).
-    pub(crate) fn diff(&mut self, question: &DiffQuestion) -> Vec<(u16, Vec<ChangedLeaf>, Option<u64>)> {
-        let limits = DiffLimits { pages: DIFF_PAGES, leaves: question.leaves };
+    /// What differs between two images in each shard here. Where a shard must read its map first, the answer comes by
+    /// [`RackOutput::Differs`].
+    pub(crate) fn diff(&mut self, to: ReactorId, question: &DiffQuestion) -> Vec<DiffAnswer> {
         let mut answers = Vec::new();
-        for shard in &mut self.shards {
-            let number = shard.id().0;
-            let Some(from) = question.from.get(usize::from(number)).copied().flatten() else { continue };
-            let mut changed = Vec::new();
-            let next = shard.diff(question.base, question.image, from, limits, &mut changed);
-            answers.push((number, changed, next));
+        for place in 0..self.shards.len() {
+            let number = usize::from(self.shards[place].id().0);
+            let Some(from) = question.from.get(number).copied().flatten() else { continue };
+            let (token, leaves) = (question.token, question.leaves);
+            let (base, image) = (question.base, question.image);
+            let part = PartOfDiff { to, token, place, base, image, from, leaves };
+            match self.ask(part) {
+                Some(answer) => answers.push(answer),
+                None => self.diffs.push(part),
+            }
         }
         answers
+    }
+
+    /// Asks a shard; `None` while it has nothing to say.
+    fn ask(&mut self, part: PartOfDiff) -> Option<DiffAnswer> {
+        let PartOfDiff { to, token, place, base, image, from, leaves } = part;
+        let limits = DiffLimits { pages: DIFF_PAGES, leaves };
+        let mut changed = Vec::new();
+        let end = self.shards[place].diff(base, image, from, limits, &mut changed);
+        let next = match end {
+            // A shard that has stopped reads no more.
+            Ok(DiffEnd::Missing(_)) if self.failed[place] => Err(UnreadableMap),
+            Ok(DiffEnd::Missing(leaf)) if leaf == from && changed.is_empty() => return None,
+            Ok(DiffEnd::Missing(leaf) | DiffEnd::Leaf(leaf)) => Ok(Some(leaf)),
+            Ok(DiffEnd::Nothing) => Ok(None),
+            Err(unreadable) => Err(unreadable),
+        };
+        Some(DiffAnswer { to, token, shard: self.shards[place].id().0, changed, next })
+    }
+
+    /// Asks again what shards could not say because they were reading.
+    fn ask_again(&mut self, out: &mut Vec<RackOutput<B>>) {
+        for part in std::mem::take(&mut self.diffs) {
+            match self.ask(part) {
+                Some(answer) => out.push(RackOutput::Differs(answer)),
+                None => self.diffs.push(part),
+            }
+        }
     }
 
     /// The shards here.

@@ -3,7 +3,7 @@
 
 use crate::VolumeId;
 use crate::codec::Form;
-use crate::map::{ChangedLeaf, Entry, Location, Map};
+use crate::map::{ChangedLeaf, Entry, Location, Map, Needs};
 
 /// A map with one volume and its snapshots.
 #[derive(Debug)]
@@ -53,7 +53,9 @@ impl InjectedMap {
         let mut from = Some(0);
         while let Some(first) = from {
             part.clear();
-            let (next, pages) = self.map.diff(Some(base), image, first, (u32::MAX, leaves), &mut part);
+            let limits = (u32::MAX, leaves);
+            let mut needs = Needs::default();
+            let (next, pages) = self.map.diff(Some(base), image, first, limits, &mut part, &mut needs);
             changed.leaves += part.len() as u64;
             changed.blocks += part.iter().map(|leaf| u64::from(leaf.blocks.count_ones())).sum::<u64>();
             changed.pages += u64::from(pages);

@@ -88,6 +88,8 @@ impl TargetPlan {
                 checkpoint_bytes: random.between(256, 2048) << 10,
                 flush_bytes: 256 << 10,
                 retry: Duration::from_millis(1),
+                // Of its own stream, so that seeds are otherwise what they were.
+                map_bytes_max: [u64::MAX, 0, 100_000][Random::new(seed ^ 0x3A90).index(3)],
                 ..ShardOptions::default()
             },
             memory: MemoryLimits::default(),

@@ -132,6 +132,10 @@ pub struct Report {
     pub batches: u64,
     /// Snapshots and clones.
     pub forks: u64,
+    /// Leaves of the map that left memory, and reads that brought some back.
+    pub map_evictions: u64,
+    /// As above.
+    pub map_reads: u64,
 }
 
 impl Trial {
@@ -266,6 +270,8 @@ impl Trial {
             self.report.moved_blocks += stats.moved_blocks;
             self.report.summarized_batches += stats.summarized_batches;
             self.report.checkpoints += stats.checkpoints;
+            self.report.map_evictions += stats.map_evictions;
+            self.report.map_reads += stats.map_reads;
             self.report.batches += stats.batches;
         }
         self.seats.clear();

@@ -112,7 +112,10 @@ impl Plan {
         Self {
             seed,
             drives,
-            shard_options: shard_options(random, segment_bytes),
+            shard_options: ShardOptions {
+                map_bytes_max: map_bytes_max(&mut Random::new(seed ^ 0x3A90)),
+                ..shard_options(random, segment_bytes)
+            },
             geometry,
             faults: faults(random, shards),
             calm: Faults::none(),
@@ -172,6 +175,15 @@ impl Mix {
             hot: [0, 50, 90][random.index(3)],
             fua: [0, 0, 10, 50][random.index(4)],
         }
+    }
+}
+
+/// Memory for the map: all that it wants, or so little that a few leaves fit at most.
+fn map_bytes_max(random: &mut Random) -> u64 {
+    match random.below(4) {
+        0..2 => u64::MAX,
+        2 => 0,
+        _ => random.below(20_000),
     }
 }
 

@@ -132,8 +132,10 @@ impl Trial {
     /// dead one kept. Then it starts again.
     pub(super) fn check_counts(&mut self) -> Result<(), Violation> {
         self.stop()?;
-        for (shard, seat) in self.seats.iter().enumerate() {
-            let (ran, found) = (seat.shard.stats().live_bytes, seat.shard.count_live());
+        for (shard, seat) in self.seats.iter_mut().enumerate() {
+            let world = &self.world;
+            let ran = seat.shard.stats().live_bytes;
+            let found = seat.shard.count_live(|drive, offset, len| world.contents(drive, offset, len));
             if ran != found {
                 return Err(Violation::Miscounted { shard, ran, found });
             }

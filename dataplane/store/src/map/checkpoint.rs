@@ -27,7 +27,7 @@ impl Map {
         while let Some((&volume, tree)) = at.and_then(|at| self.trees.range(at..).next()) {
             let root = tree.root;
             let first = if volume == from.volume { from.index } else { 0 };
-            if self.page(root).level >= from.level
+            if self.arena.level(root) >= from.level
                 && let Some((index, page)) = self.next_dirty_below(root, 0, from.level, first)
             {
                 return Some((PageName { level: from.level, volume, index }, page));
@@ -39,7 +39,7 @@ impl Map {
 
     /// The highest level of any volume.
     pub(crate) fn level_max(&self) -> u8 {
-        self.trees.values().map(|tree| self.page(tree.root).level).max().unwrap_or(0)
+        self.trees.values().map(|tree| self.arena.level(tree.root)).max().unwrap_or(0)
     }
 
     /// A page as it is to be written; `None` where it maps nothing, see [`Map::prune`].
@@ -48,7 +48,7 @@ impl Map {
         let mut entries = page.entries;
         if page.level > 0 {
             for entry in &mut entries {
-                *entry = child(*entry).map_or(0, |below| self.page(below).place.0);
+                *entry = child(*entry).map_or(0, |below| self.arena.place(below).0);
             }
         }
         // A page above whose children were all made since the checkpoint passed them is written empty: it exists.
@@ -66,8 +66,8 @@ impl Map {
 
     /// The page is going to be written at `place`; gives where it was before.
     pub(crate) fn set_written(&mut self, name: PageName, index: PageIndex, place: Place) -> Place {
+        let before = self.arena.set_place(index, place);
         let page = self.arena.page_mut(index);
-        let before = std::mem::replace(&mut page.place, place);
         if std::mem::take(&mut page.dirty) {
             self.dirty_pages -= 1;
         }
@@ -83,7 +83,7 @@ impl Map {
 
     /// Takes a page that maps nothing out of the tree; gives where it was written.
     pub(crate) fn prune(&mut self, name: PageName, index: PageIndex) -> Place {
-        let place = self.page(index).place;
+        let place = self.arena.place(index);
         match self.parent_of(name) {
             Some((parent, slot)) => {
                 self.touch(parent, 0);
@@ -93,24 +93,17 @@ impl Map {
             }
             None => self.forget_tree(name.volume),
         }
-        let page = self.arena.page_mut(index);
-        page.refs -= 1;
-        if page.refs > 0 {
+        if self.arena.drop_ref(index) > 0 {
             return Place::NOWHERE;
         }
-        if page.dirty {
-            self.dirty_pages -= 1;
-        }
+        self.dirty_pages -= u64::from(self.arena.is_dirty(index));
         self.arena.free(index);
         place
     }
 
     /// Each image with its root's level and place.
     pub(crate) fn roots(&self) -> impl Iterator<Item = (ImageHead, u8, Place)> {
-        self.trees.values().map(|tree| {
-            let root = self.page(tree.root);
-            (tree.head, root.level, root.place)
-        })
+        self.trees.values().map(|tree| (tree.head, self.arena.level(tree.root), self.arena.place(tree.root)))
     }
 
     fn next_dirty_below(
@@ -120,10 +113,10 @@ impl Map {
         level: u8,
         from: u64,
     ) -> Option<(u64, PageIndex)> {
-        let page = self.page(at);
-        if page.level == level {
-            return (page.dirty && index >= from).then_some((index, at));
+        if self.arena.level(at) == level {
+            return (self.arena.is_dirty(at) && index >= from).then_some((index, at));
         }
+        let page = self.page(at);
         let below_bits = FANOUT_BITS * u32::from(page.level - 1 - level);
         let mut bits = page.bits;
         while bits != 0 {
@@ -139,10 +132,10 @@ impl Map {
             {
                 return Some(found);
             }
-            let (is_written, is_clean) = next.map_or((true, true), |next| {
-                let page = self.page(next);
-                (!page.dirty, !page.dirty && (page.level == 0 || page.bits == 0))
-            });
+            let (is_written, is_clean) =
+                next.and_then(|next| self.arena.resident(next)).map_or((true, true), |page| {
+                    (!page.dirty, !page.dirty && (page.level == 0 || page.bits == 0))
+                });
             // What was written and has something dirty below it again is passed now, too.
             let is_passed = is_written && self.page(at).level == level + 1;
             if is_clean || is_passed {
@@ -158,7 +151,7 @@ impl Map {
 
     fn parent_of(&self, name: PageName) -> Option<(PageIndex, usize)> {
         let root = self.trees.get(&name.volume)?.root;
-        if self.page(root).level <= name.level {
+        if self.arena.level(root) <= name.level {
             return None;
         }
         let parent = self.page_at(name.volume, name.level + 1, name.index >> FANOUT_BITS)?;

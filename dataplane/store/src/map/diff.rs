@@ -3,7 +3,7 @@
 
 use crate::VolumeId;
 
-use super::{Entry, FANOUT, FANOUT_BITS, Map, PageIndex, child};
+use super::{Entry, FANOUT, FANOUT_BITS, Map, Needs, PageIndex, child};
 
 /// A leaf (256 KiB) in which something differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,15 @@ struct Walk<'a> {
     pages_left: u32,
     leaves_max: usize,
     changed: &'a mut Vec<ChangedLeaf>,
+    /// Of either side, for the names of its leaves.
+    lineages: [VolumeId; 2],
+    needs: &'a mut Needs,
+    /// The first leaf of which something is missing: nothing beyond it is told, only what is missing there, too.
+    blocked: Option<u64>,
 }
+
+/// Missing leaves that one walk looks for.
+const MISSING_MAX: usize = 64;
 
 /// The walk ends early, before this leaf.
 struct Stopped(u64);
@@ -29,7 +37,8 @@ struct Stopped(u64);
 impl Map {
     /// Appends to `changed`, up to `leaves_max` of them, the leaves from `from` on in which `image` differs from `base`
     /// (without one, from nothing), in order. Looks at `pages` pages at most. Gives the leaf at which to go on, `None`
-    /// at the end, and how many pages it looked at.
+    /// at the end, and how many pages it looked at. Where it stops at a leaf because something is not in memory, `needs`
+    /// says what, and what will be missing behind it.
     pub(crate) fn diff(
         &self,
         base: Option<VolumeId>,
@@ -37,16 +46,16 @@ impl Map {
         from: u64,
         (pages, leaves_max): (u32, usize),
         changed: &mut Vec<ChangedLeaf>,
+        needs: &mut Needs,
     ) -> (Option<u64>, u32) {
+        needs.clear();
         let root = |image: VolumeId| self.trees.get(&image).map(|tree| tree.root);
         let sides = [base.and_then(root), root(image)];
-        let top = sides.iter().flatten().map(|&root| self.page(root).level).max().unwrap_or(0);
-        let mut walk = Walk { from, pages_left: pages, leaves_max, changed };
-        let next = match self.diff_below(sides, top, 0, &mut walk) {
-            Ok(()) => None,
-            Err(Stopped(leaf)) => Some(leaf),
-        };
-        (next, pages - walk.pages_left)
+        let top = sides.iter().flatten().map(|&root| self.arena.level(root)).max().unwrap_or(0);
+        let lineages = [base.unwrap_or(image), image].map(|image| self.lineage(image));
+        let mut walk = Walk { from, pages_left: pages, leaves_max, changed, lineages, needs, blocked: None };
+        let stopped = self.diff_below(sides, top, 0, &mut walk).err().map(|Stopped(leaf)| leaf);
+        (walk.blocked.or(stopped), pages - walk.pages_left)
     }
 
     /// Walks what lies below the page of this level and index in either tree.
@@ -69,6 +78,15 @@ impl Map {
         }
         walk.pages_left -= pages;
         if level == 0 {
+            if self.has_away() && !self.has_both(sides, index, walk) {
+                walk.blocked = walk.blocked.or(Some(index));
+                // What may come is waited for; what cannot be read ends it here.
+                let ends = walk.needs.is_met() || walk.needs.missing.len() >= MISSING_MAX;
+                return if ends { Err(Stopped(index)) } else { Ok(()) };
+            }
+            if walk.blocked.is_some() {
+                return Ok(());
+            }
             let blocks = self.differences(sides);
             if blocks != 0 {
                 walk.changed.push(ChangedLeaf { leaf: index, blocks });
@@ -87,8 +105,23 @@ impl Map {
     /// The child of a side; a tree that is less high than the other hangs on the first entry of what would be above it.
     fn below(&self, side: Option<PageIndex>, level: u8, slot: usize) -> Option<PageIndex> {
         let at = side?;
-        let page = self.page(at);
-        if page.level < level { (slot == 0).then_some(at) } else { child(page.entries[slot]) }
+        if self.arena.level(at) < level {
+            (slot == 0).then_some(at)
+        } else {
+            child(self.page(at).entries[slot])
+        }
+    }
+
+    /// Whether both sides of a leaf are in memory; notes what is not.
+    fn has_both(&self, sides: [Option<PageIndex>; 2], index: u64, walk: &mut Walk<'_>) -> bool {
+        let mut has_both = true;
+        for (side, lineage) in sides.into_iter().zip(walk.lineages) {
+            if let Some(page) = side {
+                has_both &= self.arena.resident(page).is_some();
+                self.need_page(page, lineage, index, walk.needs);
+            }
+        }
+        has_both
     }
 
     fn differences(&self, sides: [Option<PageIndex>; 2]) -> u64 {

@@ -22,7 +22,7 @@ use crate::shard::Planted;
 
 use super::arena::PageIndex;
 use super::entry::{Entry, Location};
-use super::{FANOUT, FANOUT_BITS, Freed, Map, child, slot_of};
+use super::{FANOUT, FANOUT_BITS, Freed, Map, Needs, child};
 
 /// One image's tree.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ impl Map {
             tree.cliques.push(both);
             cliques.push(both);
         }
-        self.arena.page_mut(root).refs += 1;
+        self.arena.add_ref(root);
         self.mapped_blocks += self.mapped_in(root);
         self.insert_tree(root, ImageHead { image, lineage, read_only, forked: true });
         if let Some(tree) = self.trees.get_mut(&image) {
@@ -152,12 +152,26 @@ impl Map {
     }
 
     /// Gives back at most `pages` pages of what was cut off, and tells `freed` of them and of the blocks that nobody
-    /// else holds. The ticket of an image whose last page this was is returned.
-    pub(crate) fn drop_step(&mut self, pages: &mut u32, freed: &mut impl FnMut(Freed)) -> Option<u32> {
+    /// else holds. The ticket of an image whose last page this was is returned. Where leaves are missing for the next
+    /// step, `needs` says which.
+    pub(crate) fn drop_step(
+        &mut self,
+        pages: &mut u32,
+        needs: &mut Needs,
+        freed: &mut impl FnMut(Freed),
+    ) -> Option<u32> {
+        needs.clear();
         while let Some(cut) = self.cuts.front() {
             if let Some(root) = cut.root {
                 if *pages == 0 {
                     return None;
+                }
+                if self.has_away() {
+                    needs.clear();
+                    self.need_drop(needs);
+                    if !needs.is_met() {
+                        return None;
+                    }
                 }
                 *pages -= 1;
                 if self.release_first(root, freed)
@@ -193,12 +207,19 @@ impl Map {
         self.head(image).map_or(image, |head| head.lineage)
     }
 
-    /// Whether an image of the lineage holds this place for the block. What was cut off does not count: it will let
-    /// go by itself.
-    pub(crate) fn is_live(&self, lineage: VolumeId, block: u64, location: Location) -> bool {
-        self.lineages.get(&lineage).into_iter().flatten().any(|&holder| {
-            matches!(holder, Holder::Image(_)) && self.entry_of(holder, block).location() == location
-        })
+    /// Whether an image of the lineage holds this place for the block; `None` where that is not known, because a leaf is
+    /// not in memory. What was cut off does not count: it will let go by itself.
+    pub(crate) fn is_live(&self, lineage: VolumeId, block: u64, location: Location) -> Option<bool> {
+        let mut is_known = true;
+        let holders = self.lineages.get(&lineage).into_iter().flatten();
+        for &holder in holders.filter(|holder| matches!(holder, Holder::Image(_))) {
+            match self.known_entry_of(holder, block) {
+                Some(entry) if entry.location() == location => return Some(true),
+                Some(_) => {}
+                None => is_known = false,
+            }
+        }
+        is_known.then_some(false)
     }
 
     /// The members of each clique, for a manifest.
@@ -251,8 +272,14 @@ impl Map {
             self.cliques
                 .members(clique)
                 .iter()
-                .any(|&other| other != holder && self.entry_of(other, block).location() == location)
+                .any(|&other| other != holder && self.may_hold(other, block, location))
         })
+    }
+
+    /// Whether a holder has this place for the block. One whose leaf cannot be read counts as one that has: what is kept
+    /// for nobody costs room, what is given back too early costs data.
+    fn may_hold(&self, holder: Holder, block: u64, location: Location) -> bool {
+        self.known_entry_of(holder, block).is_none_or(|entry| entry.location() == location)
     }
 
     /// Puts a tree into the map, and its image into its lineage.
@@ -279,29 +306,33 @@ impl Map {
         self.cuts_begun += 1;
     }
 
-    fn root_of(&self, holder: Holder) -> Option<PageIndex> {
+    pub(super) fn root_of(&self, holder: Holder) -> Option<PageIndex> {
         match holder {
             Holder::Image(image) => self.trees.get(&image).map(|tree| tree.root),
             Holder::Cut(number) => self.cut(number)?.root,
         }
     }
 
-    fn cliques_of(&self, holder: Holder) -> &[u64] {
+    pub(super) fn cliques_of(&self, holder: Holder) -> &[u64] {
         match holder {
             Holder::Image(image) => self.trees.get(&image).map_or(&[], |tree| &tree.cliques),
             Holder::Cut(number) => self.cut(number).map_or(&[], |cut| &cut.cliques),
         }
     }
 
+    pub(super) fn clique(&self, number: u64) -> &[Holder] {
+        self.cliques.members(number)
+    }
+
+    /// What is given back next: its number, its lineage and its root.
+    pub(super) fn first_cut(&self) -> Option<(u64, VolumeId, PageIndex)> {
+        let cut = self.cuts.front()?;
+        Some((self.cuts_begun - self.cuts.len() as u64, cut.lineage, cut.root?))
+    }
+
     fn cut(&self, number: u64) -> Option<&Cut> {
         let first = self.cuts_begun - self.cuts.len() as u64;
         self.cuts.get(usize::try_from(number.checked_sub(first)?).ok()?)
-    }
-
-    fn entry_of(&self, holder: Holder, block: u64) -> Entry {
-        self.root_of(holder)
-            .and_then(|root| self.page_below(root, 0, block >> FANOUT_BITS))
-            .map_or(Entry::UNMAPPED, |leaf| Entry(self.page(leaf).entries[slot_of(block, 0)]))
     }
 
     /// Makes one clique of several, with `new` in it for `old`; gives it, unless nobody else is in it.
@@ -378,13 +409,13 @@ impl Map {
         let mut parent: Option<(PageIndex, usize)> = None;
         let (mut at, mut index) = (root, 0_u64);
         loop {
-            let page = self.page(at);
-            let first_child = page.entries.iter().position(|&entry| entry != 0).filter(|_| page.level > 0);
-            if page.refs > 1 {
-                self.arena.page_mut(at).refs -= 1;
+            if self.arena.refs(at) > 1 {
+                self.arena.drop_ref(at);
                 break;
             }
-            let Some(slot) = first_child else {
+            let page = self.arena.resident(at).filter(|page| page.level > 0);
+            let first_child = page.and_then(|page| page.entries.iter().position(|&entry| entry != 0));
+            let (Some(page), Some(slot)) = (page, first_child) else {
                 self.release_page(at, index, freed);
                 break;
             };
@@ -405,10 +436,15 @@ impl Map {
     /// Gives back a page of the first cut that nothing hangs on, with the blocks that it alone held.
     fn release_page(&mut self, at: PageIndex, index: u64, freed: &mut impl FnMut(Freed)) {
         let holder = Holder::Cut(self.cuts_begun - self.cuts.len() as u64);
-        let page = self.arena.page(at);
-        if page.place.is_somewhere() {
-            freed(Freed::Page(page.place));
+        let place = self.arena.place(at);
+        if place.is_somewhere() {
+            freed(Freed::Page(place));
         }
+        let Some(page) = self.arena.resident(at) else {
+            // What it alone held is lost for good: nothing tells where it is.
+            self.arena.free(at);
+            return;
+        };
         for slot in 0..FANOUT {
             let entry = Entry(page.entries[slot]);
             let may_be_shared = page.bits >> slot & 1 != 0;
@@ -421,7 +457,6 @@ impl Map {
             }
         }
         self.dirty_pages -= u64::from(page.dirty);
-        self.arena.page_mut(at).dirty = false;
         self.arena.free(at);
     }
 }

@@ -11,25 +11,25 @@ impl Map {
         let index = self.arena.allocate(page.level);
         let memory = self.arena.page_mut(index);
         memory.lsn = page.lsn;
-        memory.place = place;
-        memory.refs = 0;
         if page.level == 0 {
             memory.entries = page.entries;
             // Who else holds what is not known: whoever lets go of it asks.
             memory.bits = u64::MAX;
         }
+        self.arena.set_place(index, place);
+        self.arena.drop_ref(index);
         index
     }
 
     /// Makes a page that was put in the root of an image.
     pub(crate) fn load_root(&mut self, head: ImageHead, root: PageIndex) {
-        self.arena.page_mut(root).refs += 1;
+        self.arena.add_ref(root);
         self.insert_tree(root, head);
     }
 
     /// Hangs a page that was put in under another one.
     pub(crate) fn load_child(&mut self, parent: PageIndex, slot: usize, below: PageIndex) {
-        self.arena.page_mut(below).refs += 1;
+        self.arena.add_ref(below);
         self.arena.page_mut(parent).entries[slot] = IN_MEMORY | u64::from(below.0);
     }
 
@@ -60,12 +60,13 @@ impl Map {
 
     /// Tells `live` of every block and page that the images refer to, each once.
     pub(crate) fn for_each_live(&self, mut live: impl FnMut(Freed)) {
-        for page in self.arena.pages().filter(|page| page.place.is_somewhere()) {
-            live(Freed::Page(page.place));
+        let places = self.arena.indices().map(|index| self.arena.place(index));
+        for place in places.filter(|place| place.is_somewhere()) {
+            live(Freed::Page(place));
         }
         for &lineage in self.lineages.keys() {
             let mut roots: Vec<PageIndex> = self.lineage_roots(lineage).collect();
-            let top = roots.iter().map(|&root| self.page(root).level).max().unwrap_or(0);
+            let top = roots.iter().map(|&root| self.arena.level(root)).max().unwrap_or(0);
             roots.sort_unstable();
             roots.dedup();
             self.live_below(&roots, top, &mut live);
@@ -89,7 +90,7 @@ impl Map {
             }
             // A tree that is less high hangs on the first entry of what would be above it.
             let below = pages.iter().zip(&entries).filter_map(|(&page, &entry)| {
-                if self.page(page).level < level { (slot == 0).then_some(page) } else { child(entry) }
+                if self.arena.level(page) < level { (slot == 0).then_some(page) } else { child(entry) }
             });
             let mut below: Vec<PageIndex> = below.collect();
             below.sort_unstable();
@@ -101,8 +102,7 @@ impl Map {
     }
 
     fn count_loaded(&mut self, at: PageIndex, counted: &mut BTreeSet<PageIndex>) {
-        let page = self.page(at);
-        if page.level == 0 || page.refs > 1 && !counted.insert(at) {
+        if self.arena.level(at) == 0 || self.arena.refs(at) > 1 && !counted.insert(at) {
             return;
         }
         for slot in 0..FANOUT {

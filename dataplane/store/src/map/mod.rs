@@ -9,6 +9,7 @@
 //! `image`; pages that were cut off are given back a few at a time ([`Map::drop_step`]).
 
 mod arena;
+mod cache;
 mod checkpoint;
 mod diff;
 mod entry;
@@ -18,12 +19,14 @@ mod moves;
 mod page;
 mod saved;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::VolumeId;
 
 use arena::Arena;
 pub(crate) use arena::{Page, PageIndex};
+pub(crate) use cache::{Needs, Wanted};
 pub(crate) use checkpoint::{PageName, extent_of};
 pub use diff::ChangedLeaf;
 pub(crate) use entry::{Entry, LOCATION_BYTES, Location, Place};
@@ -44,6 +47,8 @@ pub(crate) struct Map {
     cuts_begun: u64,
     dirty_pages: u64,
     mapped_blocks: u64,
+    /// Leaves that were looked up.
+    lookups: Cell<u64>,
     /// Deliberately wrong behaviour.
     #[cfg(feature = "planted")]
     pub(crate) planted: Option<crate::shard::Planted>,
@@ -69,14 +74,17 @@ const _: () = assert!(1_u64 << (FANOUT_BITS * (COUNTED_LEVEL_MAX as u32 + 1)) < 
 impl Map {
     /// What is known of `count` blocks from `first` on, appended to `entries`.
     pub(crate) fn lookup(&self, volume: VolumeId, first: u64, count: u32, entries: &mut Vec<Entry>) {
+        let tree = self.trees.get(&volume);
         let mut block = first;
         let end = first + u64::from(count);
         while block < end {
             let stop = end.min((block | (FANOUT as u64 - 1)) + 1);
             let len = usize::try_from(stop - block).expect("at most one leaf");
-            match self.page_at(volume, 0, block >> FANOUT_BITS) {
+            match tree.and_then(|tree| self.page_below(tree.root, 0, block >> FANOUT_BITS)) {
                 Some(leaf) => {
                     let slot = slot_of(block, 0);
+                    self.lookups.set(self.lookups.get() + 1);
+                    self.arena.use_page(leaf, tree.is_some_and(|tree| !tree.head.read_only));
                     entries
                         .extend(self.page(leaf).entries[slot..slot + len].iter().map(|&entry| Entry(entry)));
                 }
@@ -104,6 +112,7 @@ impl Map {
         freed: &mut impl FnMut(Freed),
     ) {
         let leaf = self.leaf_mut(image, lineage, block, lsn);
+        self.arena.use_page(leaf, true);
         let slot = slot_of(block, 0);
         let page = self.arena.page_mut(leaf);
         let may_be_shared = page.bits >> slot & 1 != 0;
@@ -129,7 +138,7 @@ impl Map {
     ) {
         let Some(tree) = self.trees.get(&image) else { return };
         let root = tree.root;
-        let end = end.min(coverage(self.page(root).level));
+        let end = end.min(coverage(self.arena.level(root)));
         if first >= end {
             return;
         }
@@ -183,6 +192,18 @@ impl Map {
         self.arena.bytes()
     }
 
+    /// Leaves that were looked up.
+    pub(crate) fn lookups(&self) -> u64 {
+        self.lookups.get()
+    }
+
+    /// Makes it go wrong on purpose.
+    #[cfg(feature = "planted")]
+    pub(crate) fn plant(&mut self, planted: Option<crate::shard::Planted>) {
+        self.planted = planted;
+        self.arena.evicts_dirty = planted == Some(crate::shard::Planted::EvictDirty);
+    }
+
     /// The page of this level and index of an image, if there is one.
     pub(crate) fn page_at(&self, image: VolumeId, level: u8, index: u64) -> Option<PageIndex> {
         self.page_below(self.trees.get(&image)?.root, level, index)
@@ -194,7 +215,7 @@ impl Map {
 
     fn page_below(&self, root: PageIndex, level: u8, index: u64) -> Option<PageIndex> {
         let mut at = root;
-        let top = self.page(at).level;
+        let top = self.arena.level(at);
         if top < level || index >> (FANOUT_BITS * u32::from(top - level)) != 0 {
             return None;
         }
@@ -247,10 +268,10 @@ impl Map {
 
     /// Puts pages above `root` until it covers `block`.
     fn grow(&mut self, mut root: PageIndex, block: u64) -> PageIndex {
-        while block >= coverage(self.page(root).level) {
-            let level = self.page(root).level + 1;
+        while block >= coverage(self.arena.level(root)) {
+            let level = self.arena.level(root) + 1;
             assert!(level <= LEVEL_MAX);
-            let lsn = self.page(root).lsn;
+            let lsn = self.arena.resident(root).map_or(0, |page| page.lsn);
             let above = self.arena.allocate(level);
             let link = self.link(root);
             let page = self.arena.page_mut(above);
@@ -266,12 +287,14 @@ impl Map {
     /// The page itself if nobody else refers to it, else a copy of it, which is dirty. The caller's entry leads to the
     /// copy from now on.
     fn own(&mut self, index: PageIndex) -> PageIndex {
-        if self.page(index).refs == 1 {
+        if self.arena.refs(index) == 1 {
             return index;
         }
         let copy = self.arena.allocate(self.page(index).level);
+        self.arena.drop_ref(index);
+        // A read-only image has it now, most often.
+        self.arena.cool(index);
         let old = self.arena.page_mut(index);
-        old.refs -= 1;
         #[cfg(feature = "planted")]
         let tells = self.planted != Some(crate::shard::Planted::CopyInSilence);
         #[cfg(not(feature = "planted"))]
@@ -284,7 +307,7 @@ impl Map {
         }
         let (entries, bits, lsn, level) = (old.entries, old.bits, old.lsn, old.level);
         for below in entries.iter().filter_map(|&entry| child(entry)).filter(|_| level > 0) {
-            self.arena.page_mut(below).refs += 1;
+            self.arena.add_ref(below);
         }
         let page = self.arena.page_mut(copy);
         page.entries = entries;
@@ -341,7 +364,8 @@ impl Map {
                 let below = self.own(below);
                 cut_below = self.unmap_below(below, first, unmapping).map_or(0, |cut| self.link(cut));
                 self.arena.page_mut(at).entries[slot] = self.link(below);
-                if self.page(below).dirty || self.page(below).level > 0 && self.page(below).bits != 0 {
+                let page = self.page(below);
+                if page.dirty || page.level > 0 && page.bits != 0 {
                     self.touch(at, unmapping.lsn);
                     self.arena.page_mut(at).bits |= 1 << slot;
                 }
@@ -392,15 +416,16 @@ impl Map {
 
     /// Mapped blocks of a page and all below it.
     fn mapped_in(&self, at: PageIndex) -> u64 {
-        let page = self.page(at);
-        let mapped = page.entries.iter().filter(|&&entry| entry != 0);
-        if page.level == 0 { mapped.count() as u64 } else { mapped.map(|&entry| self.linked(entry)).sum() }
+        if self.arena.level(at) == 0 {
+            return self.arena.mapped(at);
+        }
+        self.page(at).entries.iter().filter(|&&entry| entry != 0).map(|&entry| self.linked(entry)).sum()
     }
 
     /// Mapped blocks below an entry of a page above the leaves.
     fn linked(&self, entry: u64) -> u64 {
         match child(entry) {
-            Some(below) if self.page(below).level > COUNTED_LEVEL_MAX => self.mapped_in(below),
+            Some(below) if self.arena.level(below) > COUNTED_LEVEL_MAX => self.mapped_in(below),
             Some(_) => (entry & COUNT_MASK) >> 32,
             None => 0,
         }
@@ -408,7 +433,7 @@ impl Map {
 
     /// An entry that leads to a page.
     fn link(&self, below: PageIndex) -> u64 {
-        let is_counted = self.page(below).level <= COUNTED_LEVEL_MAX;
+        let is_counted = self.arena.level(below) <= COUNTED_LEVEL_MAX;
         let count = if is_counted { self.mapped_in(below) } else { 0 };
         IN_MEMORY | count << 32 | u64::from(below.0)
     }

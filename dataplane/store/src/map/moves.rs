@@ -36,6 +36,10 @@ impl Map {
             let ways = ways.get_or_insert_with(|| self.ways(lineage, 0, leaf));
             let slot = slot_of(block, 0);
             let mut found = false;
+            if ways.layers[0].iter().any(|&page| self.arena.resident(page).is_none()) {
+                // Who cannot be read keeps the old place, and so does everybody: it stays where it is.
+                continue;
+            }
             for &page in &ways.layers[0] {
                 let entries = &mut self.arena.page_mut(page).entries;
                 if Entry(entries[slot]).location() == from {
@@ -63,23 +67,25 @@ impl Map {
         let ways = self.ways(lineage, level, index);
         let is_there = |place_now: Place| (place_now.location(), place_now.offset()) == place;
         let pages = ways.layers[0].iter().copied();
-        let changed = pages.filter(|&page| is_there(self.page(page).place)).collect();
+        let changed = pages
+            .filter(|&page| is_there(self.arena.place(page)) && self.arena.resident(page).is_some())
+            .collect();
         self.mark(&ways, changed, 0);
     }
 
     fn ways(&self, lineage: VolumeId, level: u8, index: u64) -> Ways {
         let mut roots: Vec<PageIndex> = self.lineage_roots(lineage).collect();
         let covers = |root: PageIndex| {
-            let top = self.page(root).level;
+            let top = self.arena.level(root);
             top >= level && index >> (FANOUT_BITS * u32::from(top - level)) == 0
         };
         roots.retain(|&root| covers(root));
-        let top = roots.iter().map(|&root| self.page(root).level).max().unwrap_or(level);
+        let top = roots.iter().map(|&root| self.arena.level(root)).max().unwrap_or(level);
         let mut layers: Vec<Vec<PageIndex>> = Vec::new();
         let mut below: Vec<PageIndex> = Vec::new();
         for at in (level..=top).rev() {
             let mut layer = std::mem::take(&mut below);
-            layer.extend(roots.iter().copied().filter(|&root| self.page(root).level == at));
+            layer.extend(roots.iter().copied().filter(|&root| self.arena.level(root) == at));
             layer.sort_unstable();
             layer.dedup();
             if at > level {

@@ -23,8 +23,8 @@ impl Map {
 
     /// Units saved in a page and below it.
     pub(super) fn saved_in(&self, at: PageIndex) -> u64 {
-        match self.page(at).level {
-            0 => self.page(at).entries.iter().map(|&entry| Entry(entry).saved_units()).sum(),
+        match self.arena.level(at) {
+            0 => self.arena.leaf_saved(at),
             1..=SUMMED_LEVEL_MAX => u64::from(self.arena.saved(at)),
             _ => self.saved_by_children(at),
         }
@@ -37,7 +37,7 @@ impl Map {
         }
         let Some(mut at) = self.trees.get(&image).map(|tree| tree.root) else { return };
         loop {
-            let level = self.page(at).level;
+            let level = self.arena.level(at);
             if (1..=SUMMED_LEVEL_MAX).contains(&level) {
                 let saved = u64::from(self.arena.saved(at)) + new.saved_units() - old.saved_units();
                 self.arena.set_saved(at, saved);
@@ -50,14 +50,14 @@ impl Map {
 
     /// So much less is saved below a page than before.
     pub(super) fn save_less(&mut self, at: PageIndex, units: u64) {
-        if units > 0 && (1..=SUMMED_LEVEL_MAX).contains(&self.page(at).level) {
+        if units > 0 && (1..=SUMMED_LEVEL_MAX).contains(&self.arena.level(at)) {
             self.arena.set_saved(at, u64::from(self.arena.saved(at)) - units);
         }
     }
 
     /// Makes the sum of a page above the leaves from its children.
     pub(super) fn sum_saved(&mut self, at: PageIndex) {
-        if (1..=SUMMED_LEVEL_MAX).contains(&self.page(at).level) {
+        if (1..=SUMMED_LEVEL_MAX).contains(&self.arena.level(at)) {
             let saved = self.saved_by_children(at);
             self.arena.set_saved(at, saved);
         }

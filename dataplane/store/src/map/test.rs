@@ -171,12 +171,12 @@ proptest! {
                     checkpoint(&mut map, &mut drive, &mut next_place, 0..=LEVEL_MAX);
                 }
                 Step::Drop => {
-                    map.drop_step(&mut 2, &mut |what| freed.push(what));
+                    map.drop_step(&mut 2, &mut Needs::default(), &mut |what| freed.push(what));
                 }
             }
         }
         while map.is_dropping() {
-            map.drop_step(&mut 1, &mut |what| freed.push(what));
+            map.drop_step(&mut 1, &mut Needs::default(), &mut |what| freed.push(what));
         }
         assert_same(&map, &model);
         let mut blocks: Vec<u64> =
@@ -199,9 +199,9 @@ fn a_shared_tree_is_copied_where_it_changes_and_nowhere_else() {
         map.set((VOLUME, VOLUME), block, entry(block), 1, &mut |what| freed.push(what));
     }
     map.fork(VOLUME, VolumeId(2), false, 2);
-    let pages = map.arena.pages().count();
+    let pages = map.arena.indices().count();
     map.set((VolumeId(2), VOLUME), 100, entry(999_999), 2, &mut |what| freed.push(what));
-    assert_eq!(map.arena.pages().count(), pages + 3, "one page a level");
+    assert_eq!(map.arena.indices().count(), pages + 3, "one page a level");
     assert_eq!(map.entry(VOLUME, 100), entry(100));
     assert_eq!(map.entry(VolumeId(2), 100), entry(999_999));
     assert_eq!(map.entry(VolumeId(2), 101), entry(101));
@@ -210,7 +210,7 @@ fn a_shared_tree_is_copied_where_it_changes_and_nowhere_else() {
     // Dropping either leaves the other whole.
     map.drop_volume(VOLUME, None);
     while map.is_dropping() {
-        map.drop_step(&mut 7, &mut |_| ());
+        map.drop_step(&mut 7, &mut Needs::default(), &mut |_| ());
     }
     assert_eq!(map.entry(VolumeId(2), 100), entry(999_999));
     assert_eq!(map.entry(VolumeId(2), 4096 * 3 - 1), entry(4096 * 3 - 1));
@@ -219,7 +219,7 @@ fn a_shared_tree_is_copied_where_it_changes_and_nowhere_else() {
 #[test]
 fn a_mapped_tebibyte_takes_less_than_2200_mebibytes() {
     let mut map = Map::default();
-    let blocks = 1 << 19;
+    let blocks = 1 << 21;
     for block in 0..blocks {
         map.set((VOLUME, VOLUME), block, entry(block), 1, &mut |_| ());
     }

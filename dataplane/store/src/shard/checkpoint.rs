@@ -286,6 +286,9 @@ impl<B: Buffer> Shard<B> {
         if something_new && (stopping || self.log.since_root_bytes >= self.options.checkpoint_bytes) {
             return true;
         }
+        if something_new && self.has_many_dirty() {
+            return true;
+        }
         if !self.wants_cleaning() {
             return false;
         }
@@ -301,6 +304,11 @@ impl<B: Buffer> Shard<B> {
         // What lacks room may get it from the segments that hold nothing but records of what is in the map by now.
         let lacks_room = self.cleaner.lacks_room || self.order.waiting == Some(super::admit::Class::Unmap);
         reclaimable > 0 && (is_enough || self.cleaner.is_idle()) || lacks_room && something_new
+    }
+
+    /// Whether a checkpoint is under way or begins with the next step.
+    pub(super) fn has_checkpoint_coming(&self) -> bool {
+        !self.checkpoint.is_idle() || self.wants_checkpoint()
     }
 
     /// Logs a batch of dirty pages from `from` on, level by level from the leaves; those that map nothing are taken out

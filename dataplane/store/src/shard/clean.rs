@@ -13,9 +13,9 @@ use io::{Buffer, Disk, Extent, Purpose, Time};
 use super::admit::Class;
 use super::read::ReadFor;
 use super::space::State;
-use super::{BLOCK_BYTES, Phase, Shard};
+use super::{BLOCK_BYTES, Phase, Shard, Space};
 use crate::codec::Form;
-use crate::map::{LOCATION_BYTES, Location, PAGE_BYTES_MAX};
+use crate::map::{FANOUT, LOCATION_BYTES, Location, PAGE_BYTES_MAX};
 use crate::record::{ALIGNMENT, BatchHeader, MOVED_BYTES, Malformed, RECORD_BYTES, Record};
 use crate::{SegmentId, VolumeId};
 
@@ -28,7 +28,7 @@ const FRUITLESS_ROUNDS_MAX: u32 = 8;
 /// The segment that is being emptied.
 #[derive(Debug)]
 pub(super) struct Cleaner<B> {
-    victim: Option<Victim>,
+    victim: Option<Victim<B>>,
     chunk: Option<Chunk<B>>,
     /// Moves wait for room in the log.
     pub(super) lacks_room: bool,
@@ -67,7 +67,7 @@ struct Series {
 }
 
 #[derive(Debug)]
-struct Victim {
+struct Victim<B> {
     segment: SegmentId,
     state: VictimState,
     /// The batch that is looked at next: its sequence, and its offset in the segment.
@@ -87,6 +87,18 @@ struct Victim {
     alone: usize,
     /// The header that is read has failed once.
     second_try: bool,
+    /// A header of which some records are noted, and the next needs leaves of the map that are missing.
+    noting: Option<Noting<B>>,
+}
+
+/// A header on its way through the map.
+#[derive(Debug)]
+struct Noting<B> {
+    header: B,
+    /// Records that were noted.
+    records: usize,
+    /// Items that there were before the first of them.
+    items: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +109,8 @@ enum VictimState {
     Blocks,
     /// Something is being read.
     Reading,
+    /// Leaves of the map are missing.
+    Noting,
     /// Blocks wait in the chunk.
     Moving,
     /// All that was moved is on its way into the map.
@@ -232,6 +246,11 @@ impl<B: Buffer> Shard<B> {
             VictimState::Header(_) if is_last => victim.state = VictimState::Settling,
             VictimState::Header(len) => self.read_clean_header(disk, len),
             VictimState::Blocks => self.read_clean_blocks(disk),
+            VictimState::Noting => {
+                if let Some(noting) = victim.noting.take() {
+                    self.note_header(noting);
+                }
+            }
             VictimState::Reading | VictimState::Moving | VictimState::Settling => {}
         }
         if let Some(victim) = &self.cleaner.victim
@@ -253,19 +272,42 @@ impl<B: Buffer> Shard<B> {
     }
 
     /// A batch's header was read: its live blocks and pages are noted.
-    pub(super) fn on_clean_header(&mut self, bytes: &B, good: bool) {
+    pub(super) fn on_clean_header(&mut self, header: B, good: bool) {
+        let Some(victim) = &mut self.cleaner.victim else { return };
+        let items = victim.items.len();
+        if good {
+            self.note_header(Noting { header, records: 0, items });
+        } else {
+            self.end_header(items, false);
+        }
+    }
+
+    fn note_header(&mut self, mut noting: Noting<B>) {
         let Some(mut victim) = self.cleaner.victim.take() else { return };
-        let noted = victim.items.len();
-        if good && self.note_live(&mut victim, bytes).is_ok() {
+        let result = self.note_live(&mut victim, &noting.header, &mut noting.records);
+        let items = noting.items;
+        if result == Ok(false) {
+            victim.state = VictimState::Noting;
+            victim.noting = Some(noting);
+        }
+        self.cleaner.victim = Some(victim);
+        if result != Ok(false) {
+            self.end_header(items, result.is_ok());
+        }
+    }
+
+    /// A header was noted, or cannot be; before it there were so many items.
+    fn end_header(&mut self, items: usize, good: bool) {
+        let Some(victim) = &mut self.cleaner.victim else { return };
+        if good {
             victim.second_try = false;
         } else if !std::mem::replace(&mut victim.second_try, true) {
-            victim.items.truncate(noted);
+            victim.items.truncate(items);
             victim.state = VictimState::Header(ALIGNMENT);
         } else {
             victim.damaged = true;
             victim.state = VictimState::Settling;
         }
-        self.cleaner.victim = Some(victim);
     }
 
     /// Live blocks were read: those that are what their records say wait to be logged.
@@ -333,6 +375,7 @@ impl<B: Buffer> Shard<B> {
             asked: 0,
             alone: 0,
             second_try: false,
+            noting: None,
         });
         if self.cleaner.round.is_none() {
             self.cleaner.round = Some(self.begin_round());
@@ -498,13 +541,19 @@ impl<B: Buffer> Shard<B> {
         self.start_raw_read(disk, &extents, buffer, ReadFor::CleanBlocks);
     }
 
-    /// Notes what is live in a batch of the victim, or that more of its header is to be read.
-    fn note_live(&mut self, victim: &mut Victim, bytes: &[u8]) -> Result<(), Malformed> {
+    /// Notes what is live in a batch of the victim, from one of its records on, or that more of its header is to be read.
+    /// False if leaves are missing for the next record.
+    fn note_live(
+        &mut self,
+        victim: &mut Victim<B>,
+        bytes: &[u8],
+        noted: &mut usize,
+    ) -> Result<bool, Malformed> {
         let header = BatchHeader::peek(bytes)?;
         let room = self.layout.segment_bytes() - victim.offset;
         if header.header_bytes as usize > bytes.len() && header.header_bytes <= room {
             victim.state = VictimState::Header(header.header_bytes);
-            return Ok(());
+            return Ok(true);
         }
         header.verify(bytes)?;
         let is_expected = header.pool == self.layout.identity().pool
@@ -515,19 +564,50 @@ impl<B: Buffer> Shard<B> {
         if !is_expected {
             return Err(Malformed);
         }
-        for (lsn, record) in (header.first_lsn..).zip(header.records(bytes)) {
-            self.note_record(victim, lsn, record?);
+        for (lsn, record) in (header.first_lsn..).zip(header.records(bytes)).skip(*noted) {
+            let record = record?;
+            if !self.has_leaves_of(victim, &record) {
+                return Ok(false);
+            }
+            victim.damaged |= self.pages.needs.unreadable.is_some();
+            self.note_record(victim, lsn, record);
+            *noted += 1;
         }
         victim.offset += header.total_bytes;
         victim.sequence += 1;
         victim.state = VictimState::Blocks;
-        Ok(())
+        Ok(true)
     }
 
-    fn note_record(&mut self, victim: &mut Victim, lsn: u64, record: Record<'_>) {
+    /// Whether the leaves of the map are there that tell what is live of a record.
+    fn has_leaves_of(&mut self, victim: &Victim<B>, record: &Record<'_>) -> bool {
+        let leaves = |block: u64, count: u64| block / FANOUT as u64..(block + count).div_ceil(FANOUT as u64);
+        let (segment, offset) = (victim.segment, victim.offset);
+        let page_place = |space: &Space, payload: u32| {
+            let within = payload % LOCATION_BYTES as u32;
+            (space.location(segment, offset + payload - within), within)
+        };
+        match record {
+            Record::Write { lineage, block, forms, .. } => self.has_leaves(|map, needs| {
+                leaves(*block, forms.count())
+                    .for_each(|leaf| map.need_everywhere(*lineage, leaf, false, needs));
+            }),
+            Record::Move { lineage, block, moved, .. } => self.has_leaves(|map, needs| {
+                leaves(*block, moved.iter().count() as u64)
+                    .for_each(|leaf| map.need_everywhere(*lineage, leaf, false, needs));
+            }),
+            Record::Page { lineage, level, index, payload, .. } => {
+                let place = page_place(&self.space, *payload);
+                self.has_leaves(|map, needs| map.need_mark(*lineage, *level, *index, place, needs))
+            }
+            _ => true,
+        }
+    }
+
+    fn note_record(&mut self, victim: &mut Victim<B>, lsn: u64, record: Record<'_>) {
         let place = |payload: u32| self.space.location(victim.segment, victim.offset + payload);
         let mut note = |lineage: VolumeId, block: u64, from: &mut Location, birth: u64, form: Form| {
-            if self.map.is_live(lineage, block, *from) {
+            if self.map.is_live(lineage, block, *from) == Some(true) {
                 victim.items.push(Item { lineage, block, from: *from, birth, form, at: 0 });
             }
             from.0 += u64::from(form.units());

@@ -83,7 +83,7 @@ enum Look {
     Plan,
     Block,
     Guard,
-    Refuse,
+    Refuse(Outcome),
     Wait,
 }
 
@@ -266,7 +266,7 @@ impl<B: Buffer> Shard<B> {
                 }
                 Look::Wait => break,
                 // What changes the queue's front must not do so under the feet of what is planned.
-                Look::Block | Look::Guard | Look::Refuse if place > 0 => break,
+                Look::Block | Look::Guard | Look::Refuse(_) if place > 0 => break,
                 Look::Block => {
                     self.order.queue.pop_front();
                     self.order.block(id);
@@ -275,9 +275,9 @@ impl<B: Buffer> Shard<B> {
                     self.order.queue.pop_front();
                     self.begin_guard(id);
                 }
-                Look::Refuse => {
+                Look::Refuse(outcome) => {
                     self.order.queue.pop_front();
-                    self.end_guarded(id, Outcome::CapacityExceeded);
+                    self.end_guarded(id, outcome);
                 }
             }
         }
@@ -305,6 +305,9 @@ impl<B: Buffer> Shard<B> {
         };
         let bytes = self.cost_bytes(blocks);
         let class = write.class;
+        if let Some(look) = self.look_at_map(id) {
+            return look;
+        }
         match self.admit(class, bytes, plan.bytes()) {
             Admission::Yes => {
                 if let Some(write) = self.order.writes.get_mut(id) {
@@ -317,8 +320,30 @@ impl<B: Buffer> Shard<B> {
                 self.order.waiting = Some(class);
                 Look::Wait
             }
-            Admission::No => Look::Refuse,
+            Admission::No => Look::Refuse(Outcome::CapacityExceeded),
         }
+    }
+
+    /// Whether the map is ready for a change: a leaf that cannot be read is found out before anything is logged, and what
+    /// differs from what was written must not outgrow memory.
+    fn look_at_map(&mut self, id: u32) -> Option<Look> {
+        let write = self.order.writes.get(id)?;
+        if self.has_too_many_dirty() && self.has_checkpoint_coming() {
+            return Some(Look::Wait);
+        }
+        let (volume, first, end) = (write.volume, write.first, write.end);
+        let has_leaves = match write.source {
+            _ if !self.map.has_away() => return None,
+            Source::Data(_) | Source::Content(_) => {
+                self.has_leaves(|map, needs| map.need_write(volume, first, end, needs))
+            }
+            Source::Unmap => self.has_leaves(|map, needs| map.need_unmap(volume, first, end, needs)),
+            Source::Partial { .. } | Source::DropVolume | Source::Fork { .. } => return None,
+        };
+        if !has_leaves {
+            return Some(Look::Wait);
+        }
+        self.pages.needs.unreadable.map(|_| Look::Refuse(Outcome::Unrecovered))
     }
 
     /// What logging so many blocks may take: headers, and what is lost at the ends of segments.
@@ -431,6 +456,10 @@ impl<B: Buffer> Shard<B> {
 
     /// Plans moves of the cleaner that fill at most `share` bytes.
     fn plan_moves(&mut self, plan: &mut Plan, share: usize) {
+        if !self.has_leaves_of_moves() {
+            self.cleaner.lacks_room = false;
+            return;
+        }
         let Some((items, from)) = self.cleaner.moves() else {
             self.cleaner.lacks_room = false;
             return;
@@ -438,7 +467,10 @@ impl<B: Buffer> Shard<B> {
         let mut place = from;
         while let Some(item) = items.get(place) {
             let is_live = |place: usize| {
-                items.get(place).is_some_and(|item| self.map.is_live(item.lineage, item.block, item.from))
+                // What is not known is moved; where it is dead that does nothing.
+                items
+                    .get(place)
+                    .is_some_and(|item| self.map.is_live(item.lineage, item.block, item.from) != Some(false))
             };
             if !is_live(place) {
                 place += 1;

@@ -1,10 +1,10 @@
 //! Questions about images: what is known of one, and what differs between two.
 
-use io::Buffer;
+use io::{Buffer, DriveId};
 
 use super::{BLOCK_BYTES, Shard};
 use crate::VolumeId;
-use crate::map::{ChangedLeaf, extent_of};
+use crate::map::{ChangedLeaf, LOCATION_BYTES, extent_of};
 
 /// What a shard knows of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,22 @@ pub struct ImageStats {
     pub read_only: bool,
     /// Bytes of its mapped blocks, shared or not.
     pub mapped_bytes: u64,
+}
+
+/// A part of the map that a question is about cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a page of the map cannot be read")]
+pub struct UnreadableMap;
+
+/// Where a call of [`Shard::diff`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiffEnd {
+    /// Behind the last leaf.
+    Nothing,
+    /// Before this leaf.
+    Leaf(u64),
+    /// Before this leaf, of which something must be read first.
+    Missing(u64),
 }
 
 /// How far one call of [`Shard::diff`] goes.
@@ -39,9 +55,15 @@ impl<B: Buffer> Shard<B> {
     }
 
     /// Appends to `changed` the leaves from `from` on in which `image` differs from `base` (without one: in which it has
-    /// blocks), in order, and gives the leaf at which to go on, `None` at the end. A leaf is 64 blocks (256 KiB) of the
+    /// blocks), in order, and gives the leaf at which to go on. A leaf is 64 blocks (256 KiB) of the
     /// volume's part in this shard. Blocks that were written again differ, whatever was written. The cost follows the
     /// change where the images share a lineage.
+    ///
+    /// Where pages are missing in memory it goes only as far as they are there and has the rest read in: call it again
+    /// after a [`Shard::run`].
+    ///
+    /// # Errors
+    /// Where they cannot be read.
     ///
     /// Of images that change meanwhile the answer is about no single moment: ask about read-only ones.
     pub fn diff(
@@ -51,18 +73,35 @@ impl<B: Buffer> Shard<B> {
         from: u64,
         limits: DiffLimits,
         changed: &mut Vec<ChangedLeaf>,
-    ) -> Option<u64> {
+    ) -> Result<DiffEnd, UnreadableMap> {
         assert!(limits.pages >= 32, "a walk must be able to reach a leaf");
         let leaves_max = changed.len() + limits.leaves;
-        let (next, pages) = self.map.diff(base, image, from, (limits.pages, leaves_max), changed);
+        let needs = &mut self.pages.needs;
+        let (next, pages) = self.map.diff(base, image, from, (limits.pages, leaves_max), changed, needs);
         self.stats.diff_pages += u64::from(pages);
-        next
+        let Some(next) = next else { return Ok(DiffEnd::Nothing) };
+        if !needs.is_met() {
+            self.pages.held.extend_from_slice(&self.pages.needs.leaves);
+            self.want_missing();
+            return Ok(DiffEnd::Missing(next));
+        }
+        if needs.unreadable.is_some() { Err(UnreadableMap) } else { Ok(DiffEnd::Leaf(next)) }
     }
 
     /// Live bytes counted anew by a walk through the whole map, which must be what [`super::ShardStats::live_bytes`] has
-    /// come to while nothing is under way: for tests.
+    /// come to while nothing is under way: for tests. What is not in memory is read by `read`, so many bytes at an offset
+    /// of a drive.
+    ///
+    /// # Panics
+    /// If what it reads is not what was written.
     #[must_use]
-    pub fn count_live(&self) -> u64 {
+    pub fn count_live(&mut self, mut read: impl FnMut(DriveId, u64, usize) -> Vec<u8>) -> u64 {
+        for (page, place) in self.map.away() {
+            let (drive, offset) = self.space.place(&self.layout, place.location());
+            let len = (place.offset() + place.len()).next_multiple_of(LOCATION_BYTES as u32);
+            let bytes = read(drive, offset, len as usize);
+            self.map.put_back(page, &bytes[place.offset() as usize..]).expect("a page is as it was written");
+        }
         let mut bytes = self.checkpoint.manifest_bytes();
         self.map.for_each_live(|what| bytes += extent_of(what).1);
         bytes

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 
 use io::{Buffer, Disk, DiskError, DriveId};
 
-use super::{Doing, Failure, Shard, TokenKind};
+use super::{Doing, Failure, Shard, Space, TokenKind};
 use crate::codec::Form;
-use crate::map::{Entry, Location};
+use crate::map::{Entry, FANOUT, Location, Place};
 use crate::root::Position;
 use crate::{SegmentId, VolumeId};
 
@@ -25,6 +25,11 @@ pub(super) struct Log {
     pub(super) settled: Position,
     /// Effects of the first part of a request whose last part is not written yet.
     deferred: Batch,
+    /// Effects that are in the map, of the oldest batch that is not there whole, and of `deferred`.
+    effects_done: usize,
+    deferred_done: usize,
+    /// All of `deferred` is written.
+    deferred_whole: bool,
     /// Bytes logged since the root was written, and since the last flush.
     pub(super) since_root_bytes: u64,
     pub(super) since_flush_bytes: u64,
@@ -44,6 +49,8 @@ pub(super) struct Batch {
     pub(super) records: u32,
     /// Where it is written.
     drive: DriveId,
+    segment: SegmentId,
+    offset: u32,
     pub(super) written: bool,
     pub(super) effects: Vec<Effect>,
     /// What effects need for each block: its form, or an old place and a form, as words.
@@ -92,6 +99,9 @@ impl Log {
             applied: 0,
             settled: Position::START,
             deferred: Batch::default(),
+            effects_done: 0,
+            deferred_done: 0,
+            deferred_whole: false,
             since_root_bytes: 0,
             since_flush_bytes: 0,
             requested_bytes: 0,
@@ -105,7 +115,13 @@ impl Log {
         self.settled = position;
         self.epoch = epoch;
         self.applied = position.sequence - 1;
+        self.forget_deferred();
+    }
+
+    fn forget_deferred(&mut self) {
         self.deferred.clear();
+        self.deferred_whole = false;
+        self.deferred_done = 0;
     }
 
     /// An empty batch to fill.
@@ -127,6 +143,15 @@ impl Log {
     /// Whether the last batch ends within a request.
     pub(super) fn is_group_open(&self) -> bool {
         self.in_flight.back().map_or(!self.deferred.effects.is_empty(), |batch| batch.open_group)
+    }
+
+    /// Whether the place is in a batch that is under way, so that nothing can be read there yet.
+    pub(super) fn is_writing(&self, space: &Space, place: Place) -> bool {
+        self.in_flight.iter().any(|batch| {
+            let start = space.location(batch.segment, batch.offset);
+            let end = space.location(batch.segment, batch.offset + batch.total_bytes);
+            (start..end).contains(&place.location())
+        })
     }
 
     /// The batch with which the last change under way of the blocks will be in the map, 0 where there is none. No
@@ -162,6 +187,8 @@ impl Default for Batch {
             total_bytes: 0,
             records: 0,
             drive: DriveId(0),
+            segment: SegmentId(0),
+            offset: 0,
             written: false,
             effects: Vec::new(),
             words: Vec::new(),
@@ -239,6 +266,8 @@ impl<B: Buffer> Shard<B> {
         self.stats.batches += 1;
         self.stats.device_written_bytes += u64::from(total);
         batch.drive = drive;
+        batch.segment = segment;
+        batch.offset = head.offset;
         let token = self.token(TokenKind::Batch, batch.sequence);
         disk.write(token, drive, start + u64::from(head.offset), buffer, total);
         #[cfg(feature = "planted")]
@@ -268,45 +297,103 @@ impl<B: Buffer> Shard<B> {
         if self.is_planted(super::Planted::AcknowledgeOutOfOrder) {
             self.acknowledge_early(sequence);
         }
-        while self.log.in_flight.front().is_some_and(|batch| batch.written) {
-            if let Some(batch) = self.log.in_flight.pop_front() {
-                self.apply_batch(&batch);
-                self.acknowledge(&batch);
-                self.log.recycle(batch);
+        self.apply_written();
+    }
+
+    /// Puts batches into the map that are written with all before them, and answers. Where a leaf of the map is missing
+    /// that is as far as it goes for now.
+    pub(super) fn apply_written(&mut self) {
+        while !self.is_failed() && self.log.in_flight.front().is_some_and(|batch| batch.written) {
+            let Some(mut batch) = self.log.in_flight.pop_front() else { return };
+            if !self.apply_batch(&batch) {
+                self.log.in_flight.push_front(batch);
+                return;
             }
+            self.acknowledge(&batch);
+            batch.clear();
+            self.log.spare.push(batch);
         }
     }
 
-    fn apply_batch(&mut self, batch: &Batch) {
-        for &effect in &batch.effects {
-            self.apply(batch, effect);
+    /// Puts what is not there yet of a batch into the map; false if something is missing for it.
+    fn apply_batch(&mut self, batch: &Batch) -> bool {
+        while let Some(&effect) = batch.effects.get(self.log.effects_done) {
+            if !self.apply(batch, effect) {
+                return false;
+            }
+            self.log.effects_done += 1;
         }
+        self.log.effects_done = 0;
         self.log.applied = batch.sequence;
         if let (false, Some(after)) = (batch.open_group, batch.after) {
             self.log.settled = after;
         }
+        true
     }
 
-    /// Puts what a record did into the map, once all of its request is there.
-    pub(super) fn apply(&mut self, batch: &Batch, effect: Effect) {
+    /// Puts what a record did into the map, once all of its request is there. False if a leaf is missing for it: it has
+    /// been asked for, and the same effect is to be applied again later.
+    pub(super) fn apply(&mut self, batch: &Batch, effect: Effect) -> bool {
         if self.log.deferred.effects.is_empty() && !effect.more {
-            self.apply_now(batch, effect);
-            return;
+            let may = self.may_apply(effect);
+            if may {
+                self.apply_now(batch, effect);
+            }
+            return may;
         }
         let mut deferred = std::mem::take(&mut self.log.deferred);
-        deferred.take(batch, effect);
-        if !effect.more {
-            for &effect in &deferred.effects {
-                self.apply_now(&deferred, effect);
+        if !self.log.deferred_whole {
+            deferred.take(batch, effect);
+            self.log.deferred_whole = !effect.more;
+        }
+        while self.log.deferred_whole
+            && let Some(&effect) = deferred.effects.get(self.log.deferred_done)
+        {
+            if !self.may_apply(effect) {
+                self.log.deferred = deferred;
+                return false;
             }
+            self.apply_now(&deferred, effect);
+            self.log.deferred_done += 1;
+        }
+        if self.log.deferred_whole {
+            self.log.deferred_whole = false;
+            self.log.deferred_done = 0;
             deferred.clear();
         }
         self.log.deferred = deferred;
+        true
+    }
+
+    /// Whether the leaves are there that an effect needs. What cannot be read ends the shard: the change is made, and
+    /// where is lost.
+    fn may_apply(&mut self, effect: Effect) -> bool {
+        if !self.map.has_away() {
+            return true;
+        }
+        let Effect { volume, first, end, change, .. } = effect;
+        let has_leaves = self.has_leaves(|map, needs| match change {
+            Change::Write { .. } => map.need_write(volume, first, end, needs),
+            Change::Unmap => map.need_unmap(volume, first, end, needs),
+            Change::Move { .. } => {
+                for leaf in first / FANOUT as u64..end.div_ceil(FANOUT as u64) {
+                    map.need_everywhere(volume, leaf, true, needs);
+                }
+            }
+            Change::DropVolume { .. } | Change::Fork { .. } => {}
+        });
+        if let (Some(place), true) = (self.pages.needs.unreadable, has_leaves)
+            && !matches!(change, Change::Move { .. })
+        {
+            self.fail(self.damaged_page(place));
+            return false;
+        }
+        has_leaves
     }
 
     /// Forgets the first part of a request whose last part never came.
     pub(super) fn forget_deferred(&mut self) {
-        self.log.deferred.clear();
+        self.log.forget_deferred();
     }
 
     fn apply_now(&mut self, batch: &Batch, effect: Effect) {

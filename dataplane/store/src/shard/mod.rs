@@ -24,6 +24,7 @@ mod images;
 mod log;
 mod options;
 mod order;
+mod pages;
 #[cfg(feature = "planted")]
 mod planted;
 mod read;
@@ -49,6 +50,7 @@ use clean::Cleaner;
 use flush::Flush;
 use log::Log;
 use order::Order;
+use pages::Pages;
 use read::Reads;
 use recover::Recovery;
 use slab::Slab;
@@ -56,7 +58,7 @@ use space::{Space, Want};
 use summary::Summary;
 use ticket::Ticket;
 
-pub use images::{DiffLimits, ImageStats};
+pub use images::{DiffEnd, DiffLimits, ImageStats, UnreadableMap};
 pub use options::{ShardOptions, ShardStats};
 #[cfg(feature = "planted")]
 pub use planted::Planted;
@@ -93,10 +95,13 @@ pub struct Shard<B: Buffer> {
     summary: Summary,
     order: Order<B>,
     reads: Reads<B>,
+    pages: Pages,
     flush: Flush,
     checkpoint: Checkpoint,
     cleaner: Cleaner<B>,
     tickets: Slab<Ticket>,
+    /// What is given back next must be read first.
+    drops_wait: bool,
 }
 
 /// Where the machine is in its life.
@@ -134,7 +139,7 @@ impl<B: Buffer> Shard<B> {
         #[cfg_attr(not(feature = "planted"), expect(unused_mut, reason = "changed by planted faults alone"))]
         let mut map = Map::default();
         #[cfg(feature = "planted")]
-        map.planted.clone_from(&options.planted);
+        map.plant(options.planted);
         Self {
             phase: Phase::Recovering,
             recovery: Some(Box::new(Recovery::new())),
@@ -150,10 +155,12 @@ impl<B: Buffer> Shard<B> {
             summary: Summary::default(),
             order: Order::new(),
             reads: Reads::new(),
+            pages: Pages::new(),
             flush: Flush::new(),
             checkpoint: Checkpoint::new(),
             cleaner: Cleaner::new(),
             tickets: Slab::new(),
+            drops_wait: false,
             layout,
             shard,
             owner,
@@ -220,6 +227,7 @@ impl<B: Buffer> Shard<B> {
                 self.step_checkpoint(disk);
             }
             Phase::Running | Phase::Stopping => {
+                self.apply_written();
                 if self.may_drop() {
                     self.step_drops();
                 }
@@ -247,6 +255,8 @@ impl<B: Buffer> Shard<B> {
                     // Without a volatile cache nothing is under way that would bring the checkpoint back.
                     self.step_checkpoint(disk);
                 }
+                self.read_leaves(disk);
+                self.evict_leaves();
                 self.step_stop();
             }
             Phase::Stopped | Phase::Failed => {}
@@ -268,7 +278,7 @@ impl<B: Buffer> Shard<B> {
             Want::Refused(until) if self.is_short_of_space() => Some(until),
             _ => None,
         };
-        let dropping = (self.map.is_dropping() && self.may_drop()).then_some(self.now);
+        let dropping = (self.map.is_dropping() && self.may_drop() && !self.drops_wait).then_some(self.now);
         [self.memory_retry, refused, dropping].into_iter().flatten().min()
     }
 
@@ -295,6 +305,7 @@ impl<B: Buffer> Shard<B> {
             mapped_bytes: self.map.mapped_blocks() * u64::from(BLOCK_BYTES),
             owned_bytes: self.space.owned() * u64::from(self.layout.segment_bytes()),
             map_bytes: self.map.bytes(),
+            map_hits: self.map.lookups().saturating_sub(self.pages.missed),
             ..self.stats
         }
     }
@@ -317,9 +328,10 @@ impl<B: Buffer> Shard<B> {
             })
             .collect();
         format!(
-            "{:?}, room {} of {} segments, floors {} {} {}, live {}, reclaimable {}, starved {}, want {:?}, dirty {}, \
+            "{:?}, pages {}, room {} of {} segments, floors {} {} {}, live {}, reclaimable {}, starved {}, want {:?}, dirty {}, \
              short {}, needed {}, queue {}, in flight {}, cleaner {}, checkpoint {}, segments {}",
             self.phase,
+            self.pages.describe(),
             self.room_bytes(),
             self.space.owned(),
             self.floor_bytes(admit::Class::Clean),
@@ -349,9 +361,14 @@ impl<B: Buffer> Shard<B> {
     /// Gives back some of what dropped volumes and ranges held.
     fn step_drops(&mut self) {
         let mut pages = self.options.drop_pages_per_run;
-        let space = &mut self.space;
-        while let Some(ticket) = self.map.drop_step(&mut pages, &mut |freed| space.frees(freed)) {
+        let (space, needs) = (&mut self.space, &mut self.pages.needs);
+        while let Some(ticket) = self.map.drop_step(&mut pages, needs, &mut |freed| space.frees(freed)) {
             ticket::finish(&mut self.tickets, &mut self.outputs, &mut self.stats, ticket);
+        }
+        self.drops_wait = !needs.is_met();
+        if self.drops_wait {
+            self.pages.held.extend_from_slice(&self.pages.needs.leaves);
+            self.want_missing();
         }
     }
 

@@ -26,6 +26,9 @@ pub struct ShardOptions {
     /// Map pages whose blocks one call of [`super::Shard::run`] gives back after a volume or a large range was
     /// dropped.
     pub drop_pages_per_run: u32,
+    /// Memory that the map may take, in bytes. Beyond it leaves leave memory and are read again when they are needed. Pages
+    /// above the leaves, 16 bytes for each leaf, and what a checkpoint has yet to write stay, whatever this says.
+    pub map_bytes_max: u64,
     /// How long to wait before asking again for a segment, or for memory, that was refused.
     pub retry: Duration,
     /// Deliberately wrong behaviour, which the simulator must catch.
@@ -46,6 +49,7 @@ impl Default for ShardOptions {
             spare_segments: 1,
             clean_blocks_max: 256,
             drop_pages_per_run: 256,
+            map_bytes_max: u64::MAX,
             retry: Duration::from_millis(20),
             #[cfg(feature = "planted")]
             planted: None,
@@ -105,6 +109,16 @@ pub struct ShardStats {
     pub recovery_read_bytes: u64,
     /// Map pages that [`super::Shard::diff`] looked at.
     pub diff_pages: u64,
+    /// Leaves of the map that reads found in memory.
+    pub map_hits: u64,
+    /// Leaves of the map that were asked for from the drives.
+    pub map_misses: u64,
+    /// Reads of leaves of the map; one may bring several.
+    pub map_reads: u64,
+    /// Leaves that left memory.
+    pub map_evictions: u64,
+    /// Leaves that could not be read.
+    pub map_errors: u64,
     /// Bytes of live blocks and map pages in the log, what several images share counted once.
     pub live_bytes: u64,
     /// Bytes of data in live blocks, what several images share counted once.

@@ -13,6 +13,7 @@ use io::{Buffer, Disk, Purpose};
 use super::admit::Class;
 use super::{BLOCK_BYTES, Outcome, Payload, Shard};
 use crate::VolumeId;
+use crate::map::PageIndex;
 
 /// Changes that are not logged yet.
 #[derive(Debug)]
@@ -89,6 +90,8 @@ struct Guard {
 enum GuardState {
     /// Until this batch is in the map.
     Waiting(u64),
+    /// Until this leaf of the map is there.
+    Missing(PageIndex),
     /// What is there now is being read.
     Reading,
     /// The new content is in the queue.
@@ -280,7 +283,22 @@ impl<B: Buffer> Shard<B> {
         let mut place = 0;
         while let Some(guard) = self.order.guards.get(place).copied() {
             place += 1;
-            if !matches!(guard.state, GuardState::Waiting(batch) if batch <= applied) {
+            let may_read = match guard.state {
+                GuardState::Waiting(batch) => batch <= applied,
+                GuardState::Missing(page) => !self.map.is_coming(page),
+                GuardState::Reading | GuardState::Logging => false,
+            };
+            if !may_read {
+                continue;
+            }
+            let count = u32::try_from(guard.end - guard.first).expect("a guard spans at most 1 MiB");
+            if !self.has_leaves(|map, needs| map.need_read(guard.volume, guard.first, count, needs)) {
+                self.order.guards[place - 1].state = GuardState::Missing(self.pages.needs.missing[0].page);
+                continue;
+            }
+            if self.pages.needs.unreadable.is_some() {
+                self.end_guarded(guard.write, Outcome::Unrecovered);
+                place = 0;
                 continue;
             }
             let blocks = usize::try_from(guard.end - guard.first).expect("a guard spans at most 1 MiB");
@@ -291,10 +309,21 @@ impl<B: Buffer> Shard<B> {
             self.order.guards[place - 1].state = GuardState::Reading;
             let Some(write) = self.order.writes.get(guard.write) else { continue };
             let edges_only = matches!(write.source, Source::Partial { compare: None, .. });
-            let count = u32::try_from(blocks).expect("a guard spans at most 1 MiB");
             self.start_guard_read(disk, guard.write, (guard.volume, guard.first, count), edges_only, buffer);
             // A read of nothing but holes has ended already, and its guard may be elsewhere now.
             place = 0;
+        }
+    }
+
+    /// Keeps in memory what guards have that wait for more.
+    pub(super) fn hold_for_guards(&mut self) {
+        for guard in &self.order.guards {
+            if matches!(guard.state, GuardState::Missing(_)) {
+                let count = u32::try_from(guard.end - guard.first).expect("a guard spans at most 1 MiB");
+                self.pages.needs.clear();
+                self.map.need_read(guard.volume, guard.first, count, &mut self.pages.needs);
+                self.pages.held.extend_from_slice(&self.pages.needs.leaves);
+            }
         }
     }
 

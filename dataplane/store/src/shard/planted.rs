@@ -53,11 +53,17 @@ pub enum Planted {
     IgnoreTornPacked,
     /// A compressed block is taken for whatever it decompresses to, unchecked and of any length.
     TrustPacked,
+    /// Leaves leave memory although they differ from what was written.
+    EvictDirty,
+    /// A leaf that was read in is taken for one whose blocks nobody else holds.
+    LoadAsOwn,
+    /// A leaf that several pages refer to is read in for one of them alone.
+    LoadTwice,
 }
 
 impl Planted {
     /// Those that show only where there are forks.
-    pub const OF_IMAGES: [Self; 8] = [
+    pub const OF_IMAGES: [Self; 10] = [
         Self::FreeShared,
         Self::KeepShared,
         Self::CopyInSilence,
@@ -66,10 +72,12 @@ impl Planted {
         Self::ForgetCliques,
         Self::ForgetForks,
         Self::ForkWithoutFlush,
+        Self::LoadAsOwn,
+        Self::LoadTwice,
     ];
 
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::AcknowledgeBeforeWritten,
         Self::AcknowledgeOutOfOrder,
         Self::FlushNothing,
@@ -95,6 +103,9 @@ impl Planted {
         Self::MovePackedAsRaw,
         Self::IgnoreTornPacked,
         Self::TrustPacked,
+        Self::EvictDirty,
+        Self::LoadAsOwn,
+        Self::LoadTwice,
     ];
 
     /// Those that show only where blocks are compressed.

@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 
 use io::{Buffer, Disk, DiskError, Extent, Purpose};
 
+use super::pages::PagesRead;
 use super::{BLOCK_BYTES, Outcome, Payload, Shard, TokenKind};
 use crate::VolumeId;
 use crate::checksum::block_crc;
 use crate::codec::{self, packed_crc};
-use crate::map::Entry;
+use crate::map::{Entry, PageIndex};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 const BLOCK_LEN: usize = BLOCK_BYTES as usize;
@@ -18,6 +19,8 @@ const BLOCK_LEN: usize = BLOCK_BYTES as usize;
 #[derive(Debug)]
 pub(super) struct Reads<B: Buffer> {
     waiting: VecDeque<HostRead<B>>,
+    /// Those that wait for leaves of the map, with one that each waits for.
+    missing: Vec<(PageIndex, HostRead<B>)>,
     active: super::slab::Slab<Read<B>>,
     /// Whether each read has ended, from the oldest that has not on; its number is `first_ticket`.
     ended: VecDeque<bool>,
@@ -70,12 +73,24 @@ pub(super) enum ReadFor<B: Buffer> {
     CleanHeader,
     /// Cleaning, live blocks.
     CleanBlocks,
+    /// The map, leaves.
+    Pages(PagesRead),
+}
+
+impl<B: Buffer> HostRead<B> {
+    /// The first block, and how many.
+    fn blocks(&self) -> (u64, u32) {
+        let first = self.offset / BLOCK;
+        let end = (self.offset + self.len).div_ceil(BLOCK);
+        (first, u32::try_from(end - first).expect("a request is at most 1 MiB long"))
+    }
 }
 
 impl<B: Buffer> Reads<B> {
     pub(super) fn new() -> Self {
         Self {
             waiting: VecDeque::new(),
+            missing: Vec::new(),
             active: super::slab::Slab::new(),
             ended: VecDeque::new(),
             first_ticket: 0,
@@ -90,11 +105,11 @@ impl<B: Buffer> Reads<B> {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.waiting.len() + self.active.len()
+        self.waiting.len() + self.missing.len() + self.active.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.active.is_empty()
+        self.waiting.is_empty() && self.missing.is_empty() && self.active.is_empty()
     }
 
     /// The ticket that the next read gets.
@@ -128,10 +143,21 @@ impl<B: Buffer> Reads<B> {
 impl<B: Buffer> Shard<B> {
     /// Starts the reads that wait.
     pub(super) fn start_reads<D: Disk<Buffer = B>>(&mut self, disk: &mut D) {
+        self.look_for_leaves();
         while let Some(read) = self.reads.waiting.pop_front() {
-            let first = read.offset / BLOCK;
-            let end = (read.offset + read.len).div_ceil(BLOCK);
-            let count = u32::try_from(end - first).expect("a request is at most 1 MiB long");
+            let (first, count) = read.blocks();
+            if self.map.has_away() {
+                if !self.has_leaves(|map, needs| map.need_read(read.volume, first, count, needs)) {
+                    let on = self.pages.needs.missing[0].page;
+                    self.pages.missed += self.pages.needs.missing.len() as u64;
+                    self.reads.missing.push((on, read));
+                    continue;
+                }
+                if self.pages.needs.unreadable.is_some() {
+                    self.refuse_read(read, Outcome::Unrecovered);
+                    continue;
+                }
+            }
             let whole = read.offset.is_multiple_of(BLOCK) && read.len.is_multiple_of(BLOCK);
             let HostRead { tag, volume, offset, len, kind } = read;
             match kind {
@@ -150,6 +176,33 @@ impl<B: Buffer> Shard<B> {
                     self.start_read(disk, first, entries, buffer, ReadFor::Bounced(read));
                 }
             }
+        }
+    }
+
+    /// Lets those reads try again for which leaves have come.
+    fn look_for_leaves(&mut self) {
+        if !std::mem::take(&mut self.pages.has_news) {
+            return;
+        }
+        let mut at = 0;
+        while let Some(&(on, _)) = self.reads.missing.get(at) {
+            if self.map.is_coming(on) {
+                at += 1;
+            } else {
+                let (_, read) = self.reads.missing.swap_remove(at);
+                self.reads.waiting.push_back(read);
+            }
+        }
+    }
+
+    /// Keeps in memory what reads and guards have that wait for more.
+    pub(super) fn hold_for_reads(&mut self) {
+        self.hold_for_guards();
+        for (_, read) in &self.reads.missing {
+            let (first, count) = read.blocks();
+            self.pages.needs.clear();
+            self.map.need_read(read.volume, first, count, &mut self.pages.needs);
+            self.pages.held.extend_from_slice(&self.pages.needs.leaves);
         }
     }
 
@@ -199,10 +252,16 @@ impl<B: Buffer> Shard<B> {
 
     /// Answers reads that have not begun; the others are answered as they end.
     pub(super) fn fail_reads(&mut self) {
+        let missing = std::mem::take(&mut self.reads.missing).into_iter().map(|(_, read)| read);
+        self.reads.waiting.extend(missing);
         while let Some(read) = self.reads.waiting.pop_front() {
-            let buffer = if let HostKind::Read(buffer) = read.kind { Some(buffer) } else { None };
-            self.answer(read.tag, Outcome::Failed, buffer);
+            self.refuse_read(read, Outcome::Failed);
         }
+    }
+
+    fn refuse_read(&mut self, read: HostRead<B>, outcome: Outcome) {
+        let buffer = if let HostKind::Read(buffer) = read.kind { Some(buffer) } else { None };
+        self.answer(read.tag, outcome, buffer);
     }
 
     fn entries(&mut self, volume: VolumeId, first: u64, count: u32) -> Vec<Entry> {
@@ -331,8 +390,9 @@ impl<B: Buffer> Shard<B> {
             }
             ReadFor::Bounced(host) => self.end_bounced(host, &buffer, good, bad),
             ReadFor::Guard(write) => self.on_guard_content(write, buffer, good),
-            ReadFor::CleanHeader => self.on_clean_header(&buffer, good),
+            ReadFor::CleanHeader => self.on_clean_header(buffer, good),
             ReadFor::CleanBlocks => self.on_clean_blocks(buffer, good),
+            ReadFor::Pages(read) => self.on_leaves(read, &buffer, good),
         }
     }
 

@@ -509,7 +509,7 @@ impl<B: Buffer> Shard<B> {
         self.forget_deferred();
         let mut pages = u32::MAX;
         while self.map.is_dropping() {
-            self.map.drop_step(&mut pages, &mut |_| ());
+            self.map.drop_step(&mut pages, &mut self.pages.needs, &mut |_| ());
             pages = u32::MAX;
         }
         self.map.end_replay();

@@ -103,6 +103,7 @@ impl<B: Buffer> Shard<B> {
     ) {
         let (first, end) = (offset / BLOCK, (offset + len).div_ceil(BLOCK));
         let whole = offset.is_multiple_of(BLOCK) && len.is_multiple_of(BLOCK);
+        self.prefetch(|map, needs| map.need_write(volume, first, end, needs));
         let source = match (data, compare) {
             (Some(data), None) if whole => Source::Data(data),
             (data, compare) => Source::Partial { data, compare, start: offset - first * BLOCK, len },

@@ -4,5 +4,6 @@ mod crash;
 mod disk;
 mod images;
 mod packed;
+mod pages;
 mod single;
 mod world;

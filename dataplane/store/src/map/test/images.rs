@@ -18,6 +18,8 @@ struct World {
     next_place: u64,
     number: u64,
     last_image: u64,
+    /// After every step all leaves that can leave memory do.
+    evicts: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -67,6 +69,7 @@ impl World {
             next_place: 1 << 30,
             number: 0,
             last_image: 2,
+            evicts: false,
         }
     }
 
@@ -91,6 +94,41 @@ impl World {
     }
 
     fn step(&mut self, step: &Step) {
+        self.take(step);
+        if self.evicts {
+            self.map.evict(0, &[], |_| true);
+        }
+    }
+
+    /// Reads in what `ask` says is needed.
+    fn fetch(&mut self, ask: impl Fn(&Map, &mut Needs)) {
+        let mut needs = Needs::default();
+        loop {
+            needs.clear();
+            ask(&self.map, &mut needs);
+            if needs.is_met() {
+                return;
+            }
+            for wanted in &needs.missing {
+                self.map.begin_load(wanted);
+                let (page, place) = &self.drive[&wanted.place.location().0];
+                assert_eq!(*place, wanted.place);
+                assert_eq!((page.lineage, page.level, page.index), (wanted.lineage, 0, wanted.index));
+                self.map.install(wanted, page);
+            }
+        }
+    }
+
+    fn fetch_all(&mut self) {
+        for (page, place) in self.map.away() {
+            let page_on_drive = &self.drive[&place.location().0].0;
+            let mut bytes = vec![0; page_on_drive.len_bytes()];
+            page_on_drive.encode(&mut bytes);
+            self.map.put_back(page, &bytes).unwrap();
+        }
+    }
+
+    fn take(&mut self, step: &Step) {
         self.number += 1;
         let lsn = self.number;
         let mut freed = Vec::new();
@@ -98,12 +136,14 @@ impl World {
             Step::Set(index, block) => {
                 let Some(image) = self.writable(index) else { return };
                 let lineage = self.map.lineage(image);
+                self.fetch(|map, needs| map.need_write(image, block, block + 1, needs));
                 self.map.set((image, lineage), block, entry(lsn), lsn, &mut |what| freed.push(what));
                 self.images.get_mut(&image).unwrap().insert(block, lsn + 1);
                 self.blocks.insert(lsn + 1);
             }
             Step::Unmap(index, first, end) => {
                 let Some(image) = self.writable(index) else { return };
+                self.fetch(|map, needs| map.need_unmap(image, first, end, needs));
                 self.map.unmap(image, first, end, lsn, &mut |what| freed.push(what));
                 self.images.get_mut(&image).unwrap().retain(|block, _| !(first..end).contains(block));
             }
@@ -126,7 +166,8 @@ impl World {
             }
             Step::Move(index, block) => self.move_block(index, block),
             Step::Give(pages) => {
-                self.map.drop_step(&mut { pages }, &mut |what| freed.push(what));
+                self.fetch(|map, needs| map.need_drop(needs));
+                self.map.drop_step(&mut { pages }, &mut Needs::default(), &mut |what| freed.push(what));
             }
             Step::Checkpoint => self.checkpoint(None),
             Step::Busy(image, block) => self.checkpoint(Some(&Step::Set(image, block))),
@@ -134,6 +175,7 @@ impl World {
                 self.checkpoint(None);
                 self.map = reload(&self.map, &self.drive);
                 // What was cut off and not given back yet is gone with the crash.
+                self.fetch_all();
                 (self.blocks, self.pages) = self.live();
             }
         }
@@ -146,6 +188,7 @@ impl World {
         let to = self.number;
         let mut told = 0;
         let lineage = self.map.lineage(image);
+        self.fetch(|map, needs| map.need_everywhere(lineage, block / 64, true, needs));
         let moves = [(Location(from), moved_to(self.map.entry(image, block), to))].into_iter();
         self.map.move_blocks(lineage, block, moves, to, |_, _| told += 1);
         assert_eq!(told, 1);
@@ -182,11 +225,11 @@ impl World {
         let mut reached = BTreeSet::new();
         let mut stack: Vec<PageIndex> = self.map.trees.values().map(|tree| tree.root).collect();
         while let Some(at) = stack.pop() {
-            if reached.insert(at) && self.map.page(at).level > 0 {
+            if reached.insert(at) && self.map.arena.level(at) > 0 {
                 stack.extend(self.map.page(at).entries.iter().filter_map(|&entry| child(entry)));
             }
         }
-        let dirty = reached.iter().filter(|&&at| self.map.page(at).dirty).count() as u64;
+        let dirty = reached.iter().filter(|&&at| self.map.arena.is_dirty(at)).count() as u64;
         self.map.dirty_pages() - dirty
     }
 
@@ -205,9 +248,10 @@ impl World {
 
     /// Gives back everything, and compares all there is.
     fn check(&mut self) {
+        self.fetch_all();
         while self.map.is_dropping() {
             let mut freed = Vec::new();
-            self.map.drop_step(&mut 3, &mut |what| freed.push(what));
+            self.map.drop_step(&mut 3, &mut Needs::default(), &mut |what| freed.push(what));
             self.free(freed);
         }
         let held: BTreeSet<u64> = self.images.values().flat_map(|blocks| blocks.values().copied()).collect();
@@ -246,7 +290,14 @@ impl World {
                 let mut from = Some(0);
                 while let Some(leaf) = from {
                     let leaves_max = changed.len() + 2;
-                    (from, _) = self.map.diff(base, image, leaf, (32, leaves_max), &mut changed);
+                    (from, _) = self.map.diff(
+                        base,
+                        image,
+                        leaf,
+                        (32, leaves_max),
+                        &mut changed,
+                        &mut Needs::default(),
+                    );
                 }
                 let changed: Vec<(u64, u64)> = changed.iter().map(|leaf| (leaf.leaf, leaf.blocks)).collect();
                 assert_eq!(changed, expected.into_iter().collect::<Vec<_>>(), "{base:?} to {image:?}");
@@ -258,8 +309,9 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
     #[test]
-    fn what_is_freed_is_what_no_image_holds(steps in steps()) {
-        let mut world = World::new();
+    fn what_is_freed_is_what_no_image_holds(steps in steps(), evicts in any::<bool>()) {
+        // The same where no leaf stays in memory.
+        let mut world = World { evicts, ..World::new() };
         for step in &steps {
             world.step(step);
         }
@@ -323,9 +375,9 @@ fn a_fork_takes_as_long_of_much_as_of_little() {
     for block in 0..1 << 18 {
         map.set((VOLUME, VOLUME), block, entry(block), 1, &mut |_| ());
     }
-    let pages = map.arena.pages().count();
+    let pages = map.arena.indices().count();
     map.fork(VOLUME, VolumeId(2), true, 2);
-    assert_eq!(map.arena.pages().count(), pages, "no page is made");
+    assert_eq!(map.arena.indices().count(), pages, "no page is made");
     assert_eq!(map.mapped_blocks_of(VolumeId(2)), 1 << 18);
 }
 
@@ -344,7 +396,8 @@ fn a_diff_looks_at_two_pages_a_level_for_each_change() {
         *changed.entry(block / 64).or_insert(0_u64) |= 1 << (block % 64);
     }
     let mut found = Vec::new();
-    let (next, pages) = map.diff(Some(VolumeId(2)), VOLUME, 0, (u32::MAX, usize::MAX), &mut found);
+    let (next, pages) =
+        map.diff(Some(VolumeId(2)), VOLUME, 0, (u32::MAX, usize::MAX), &mut found, &mut Needs::default());
     assert_eq!(next, None);
     let found: Vec<(u64, u64)> = found.iter().map(|leaf| (leaf.leaf, leaf.blocks)).collect();
     assert_eq!(found, changed.into_iter().collect::<Vec<_>>());

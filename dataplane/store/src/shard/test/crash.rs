@@ -12,6 +12,10 @@ pub(super) fn run(seed: u64, segments: u64, tune: impl Fn(&mut World)) -> World 
         // Every write a batch of its own, several under way.
         options.batch_bytes_min = 4096;
     }
+    if seed % 5 > 2 {
+        // No leaf of the map stays in memory, or a few.
+        options.map_bytes_max = (seed % 5 - 3) * 8192;
+    }
     let mut world = World::new(seed, segments, options);
     tune(&mut world);
     world.disk.slow_reads = seed % 3 == 1;

@@ -120,7 +120,8 @@ fn a_diff_names_the_blocks_that_were_written_since() {
     assert!(world.drain());
     let limits = DiffLimits { pages: 64, leaves: 100 };
     let mut changed = Vec::new();
-    assert_eq!(world.shard.diff(Some(VolumeId(2)), VolumeId(1), 0, limits, &mut changed), None);
+    let end = world.shard.diff(Some(VolumeId(2)), VolumeId(1), 0, limits, &mut changed);
+    assert_eq!(end, Ok(crate::shard::DiffEnd::Nothing));
     assert_eq!(changed, [ChangedLeaf { leaf: 0, blocks: 0b110 }, ChangedLeaf { leaf: 3, blocks: 1 }]);
     assert!(world.shard.stats().diff_pages <= 6);
 }

@@ -1,0 +1,272 @@
+//! Leaves of the map that are read in, and those that leave memory.
+//!
+//! Whoever needs leaves that are not there asks for them and comes back in every [`Shard::run`] until nothing is missing.
+//! Leaves leave at the end of a run alone, when everybody has had a chance to use what came: what a step that needs several
+//! still waits for is held. So each step is taken in the end, however little memory there is.
+
+use std::collections::VecDeque;
+
+use io::{Buffer, Disk, Extent, Purpose, Time};
+
+use super::read::ReadFor;
+use super::{Failure, Shard};
+use crate::map::{DiskPage, FANOUT, LOCATION_BYTES, Location, Map, Needs, PageIndex, Place, Wanted};
+
+/// Leaves that are wanted.
+#[derive(Debug)]
+pub(super) struct Pages {
+    /// Asked for, and how often that has failed.
+    wanted: VecDeque<(Wanted, u8)>,
+    reads: usize,
+    /// What steps that wait need, since this run began.
+    pub(super) held: Vec<PageIndex>,
+    /// What could not be read, and when to try again if somebody asks.
+    unreadable: VecDeque<(Time, PageIndex)>,
+    /// For the next question.
+    pub(super) needs: Needs,
+    /// Something came, or will not come, since reads that wait were looked at.
+    pub(super) has_news: bool,
+    /// Leaves that reads did not find; each is looked up once more when it is there.
+    pub(super) missed: u64,
+    /// The vectors of reads that have ended, for their memory.
+    spare: Vec<Vec<(Wanted, u8)>>,
+}
+
+/// Leaves that are read together.
+#[derive(Debug)]
+pub(super) struct PagesRead {
+    /// Byte address, through all segments, at which the read begins.
+    start: u64,
+    leaves: Vec<(Wanted, u8)>,
+}
+
+/// Reads of leaves under way at once, how long each may be, how much it may skip, and among how many that wait it looks
+/// for more to take along.
+const READS_MAX: usize = 64;
+const READ_BYTES_MAX: u64 = 64 << 10;
+const GAP_BYTES: u64 = 16 << 10;
+const NEIGHBOURS_MAX: usize = 64;
+/// Leaves that are held for moves; what lies beyond is moved though it may be dead.
+const MOVE_LEAVES_MAX: usize = 1024;
+/// How often a leaf is read before it counts as unreadable.
+const TRIES: u8 = 4;
+
+impl Pages {
+    pub(super) fn new() -> Self {
+        Self {
+            wanted: VecDeque::new(),
+            reads: 0,
+            held: Vec::new(),
+            unreadable: VecDeque::new(),
+            needs: Needs::default(),
+            has_news: false,
+            missed: 0,
+            spare: Vec::new(),
+        }
+    }
+
+    /// Leaves that were asked for, and reads of them under way.
+    pub(super) fn describe(&self) -> String {
+        format!("{} wanted, {} reads, {} held", self.wanted.len(), self.reads, self.held.len())
+    }
+}
+
+impl<B: Buffer> Shard<B> {
+    /// Whether everything is there that `ask` says a step needs; otherwise it is asked for, and the step must wait. In
+    /// the end [`Needs::unreadable`] tells of what cannot be had.
+    pub(super) fn has_leaves(&mut self, ask: impl FnOnce(&Map, &mut Needs)) -> bool {
+        self.pages.needs.clear();
+        if !self.map.has_away() {
+            return true;
+        }
+        ask(&self.map, &mut self.pages.needs);
+        if self.pages.needs.is_met() {
+            return true;
+        }
+        self.pages.held.extend_from_slice(&self.pages.needs.leaves);
+        self.want_missing();
+        false
+    }
+
+    /// Whether the leaves are there that tell which of the cleaner's moves are of live blocks.
+    pub(super) fn has_leaves_of_moves(&mut self) -> bool {
+        let needs = &mut self.pages.needs;
+        needs.clear();
+        if !self.map.has_away() {
+            return true;
+        }
+        let (items, from) = self.cleaner.moves().unwrap_or_default();
+        for item in &items[from..] {
+            if needs.leaves.len() >= MOVE_LEAVES_MAX {
+                break;
+            }
+            self.map.need_everywhere(item.lineage, item.block / FANOUT as u64, false, needs);
+        }
+        if needs.is_met() {
+            return true;
+        }
+        self.pages.held.extend_from_slice(&self.pages.needs.leaves);
+        self.want_missing();
+        false
+    }
+
+    /// Asks for what will be needed soon.
+    pub(super) fn prefetch(&mut self, ask: impl FnOnce(&Map, &mut Needs)) {
+        if self.map.has_away() {
+            self.pages.needs.clear();
+            ask(&self.map, &mut self.pages.needs);
+            self.want_missing();
+        }
+    }
+
+    /// Asks for what the question that was asked last found missing.
+    pub(super) fn want_missing(&mut self) {
+        for wanted in &self.pages.needs.missing {
+            if self.map.begin_load(wanted) {
+                self.stats.map_misses += 1;
+                self.pages.wanted.push_back((*wanted, 0));
+            }
+        }
+    }
+
+    /// What failed, in the words of a failure: a page of the map that is not what was written.
+    pub(super) fn damaged_page(&self, place: Place) -> Failure {
+        let location = place.location();
+        let offset = location.0 * LOCATION_BYTES % u64::from(self.layout.segment_bytes());
+        let offset = u32::try_from(offset).expect("within a segment");
+        Failure::CheckpointDamaged { segment: self.space.segment_of(location), offset }
+    }
+
+    /// Begins to read what is wanted.
+    pub(super) fn read_leaves<D: Disk<Buffer = B>>(&mut self, disk: &mut D) {
+        while self.pages.reads < READS_MAX
+            && let Some(first) = self.pages.wanted.pop_front()
+        {
+            if !self.map.awaits(&first.0) {
+                continue;
+            }
+            let (start, mut end) = bounds(first.0.place);
+            // A stretch that no other leaf makes longer is at most two blocks; memory for it is asked for before more
+            // is taken along, so that nothing needs to be put back in its place.
+            let mut leaves = self.pages.spare.pop().unwrap_or_default();
+            leaves.push(first);
+            end = self.take_neighbours(&mut leaves, start, end);
+            let len = usize::try_from(end - start).expect("bounded by READ_BYTES_MAX");
+            let Some(buffer) = disk.allocate(len, Purpose::Log) else {
+                for wanted in leaves.drain(..).rev() {
+                    self.pages.wanted.push_front(wanted);
+                }
+                self.pages.spare.push(leaves);
+                self.retry_for_memory();
+                return;
+            };
+            let (drive, offset) = self.space.place(&self.layout, Location(start / LOCATION_BYTES));
+            let len = u32::try_from(len).expect("bounded by READ_BYTES_MAX");
+            let extent = Extent { drive, offset, start: 0, len };
+            self.pages.reads += 1;
+            self.stats.map_reads += 1;
+            self.start_raw_read(disk, &[extent], buffer, ReadFor::Pages(PagesRead { start, leaves }));
+        }
+    }
+
+    /// Leaves were read: what is as it was written is put into the map.
+    pub(super) fn on_leaves(&mut self, read: PagesRead, bytes: &B, good: bool) {
+        let PagesRead { start, mut leaves } = read;
+        self.pages.reads -= 1;
+        self.pages.has_news = true;
+        for (wanted, failures) in leaves.drain(..) {
+            let address = wanted.place.location().0 * LOCATION_BYTES + u64::from(wanted.place.offset());
+            let at = usize::try_from(address - start).expect("within the read");
+            let page = if good { parse_leaf(&wanted, &bytes[at..]) } else { None };
+            match page {
+                Some(page) => self.map.install(&wanted, &page),
+                None if failures + 1 < TRIES => self.pages.wanted.push_back((wanted, failures + 1)),
+                None => {
+                    self.stats.map_errors += 1;
+                    self.map.give_up(&wanted);
+                    self.pages.unreadable.push_back((self.now + self.options.retry, wanted.page));
+                }
+            }
+        }
+        self.pages.spare.push(leaves);
+    }
+
+    /// Takes leaves out of memory where the map has more than it may.
+    pub(super) fn evict_leaves(&mut self) {
+        while let Some(&(until, page)) = self.pages.unreadable.front()
+            && until <= self.now
+        {
+            self.pages.unreadable.pop_front();
+            self.map.forgive(page);
+        }
+        let max = self.options.map_bytes_max;
+        if self.map.bytes_in_use() > max {
+            self.hold_for_reads();
+            let log = &self.log;
+            let space = &self.space;
+            let gone = self.map.evict(max, &self.pages.held, |place| !log.is_writing(space, place));
+            self.stats.map_evictions += gone;
+        }
+        self.pages.held.clear();
+    }
+
+    #[cfg(test)]
+    pub(super) fn map_bytes_in_use(&self) -> u64 {
+        self.map.bytes_in_use()
+    }
+
+    /// Whether so much of the map differs from what was written that a checkpoint should make it fit to leave memory.
+    pub(super) fn has_many_dirty(&self) -> bool {
+        self.dirty_bytes() > self.dirty_bytes_max() / 2
+    }
+
+    /// Whether no more of the map may be made to differ from what was written.
+    pub(super) fn has_too_many_dirty(&self) -> bool {
+        self.dirty_bytes() > self.dirty_bytes_max()
+    }
+
+    fn dirty_bytes(&self) -> u64 {
+        self.map.dirty_pages() * 536
+    }
+
+    fn dirty_bytes_max(&self) -> u64 {
+        // However little the map may take, a few batches must fit.
+        (self.options.map_bytes_max / 2).max(64 << 10)
+    }
+
+    /// Moves to `leaves` what is wanted close to them; gives where the read ends then.
+    fn take_neighbours(&mut self, leaves: &mut Vec<(Wanted, u8)>, start: u64, end: u64) -> u64 {
+        let mut end = end;
+        let segment = self.space.segment_of(leaves[0].0.place.location());
+        let mut at = 0;
+        while at < self.pages.wanted.len().min(NEIGHBOURS_MAX) {
+            let (next, _) = self.pages.wanted[at];
+            let (from, to) = bounds(next.place);
+            let is_near = from >= start && from <= end + GAP_BYTES && to <= start + READ_BYTES_MAX;
+            if !is_near || self.space.segment_of(next.place.location()) != segment || !self.map.awaits(&next)
+            {
+                at += 1;
+                continue;
+            }
+            leaves.extend(self.pages.wanted.remove(at));
+            end = end.max(to);
+        }
+        end
+    }
+}
+
+/// The blocks in which a page lies.
+fn bounds(place: Place) -> (u64, u64) {
+    let start = place.location().0 * LOCATION_BYTES + u64::from(place.offset());
+    (start / 4096 * 4096, (start + u64::from(place.len())).next_multiple_of(4096))
+}
+
+/// The leaf that was wanted, if that is what `bytes` begin with.
+fn parse_leaf(wanted: &Wanted, bytes: &[u8]) -> Option<DiskPage> {
+    let (page, crc) = DiskPage::parse(bytes).ok()?;
+    let is_it = wanted.place.accepts(crc)
+        && page.len_bytes() == wanted.place.len() as usize
+        && (page.lineage, page.level, page.index) == (wanted.lineage, 0, wanted.index)
+        && Map::is_sound(&page);
+    is_it.then_some(page)
+}

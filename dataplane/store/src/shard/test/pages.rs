@@ -1,0 +1,91 @@
+//! The map in less memory than it wants, single claims: what a miss costs, and that memory stays within its bound.
+
+use super::disk::Rng;
+use super::world::{World, small_options};
+use crate::shard::ShardOptions;
+
+/// Leaves of the volume, each with one block.
+const LEAVES: u64 = 640;
+/// Sectors that a leaf covers.
+const LEAF: u64 = 64 * 8;
+/// Bytes of a leaf in memory, and of what stays of it.
+const CONTENT: u64 = 536;
+const HEAD: u64 = 16;
+
+/// A volume of many leaves, of which memory holds `share` in a hundred.
+fn world(share: u64) -> World {
+    let pages_above = LEAVES / 64 + 1;
+    let map_bytes_max = (LEAVES + pages_above) * HEAD + (pages_above + LEAVES * share / 100) * CONTENT;
+    let mut world = World::new(1, 200, ShardOptions { map_bytes_max, ..small_options() });
+    for leaf in 0..LEAVES {
+        world.write(1, leaf * LEAF, leaf * LEAF + 8, false);
+        while world.issued.len() > 8 {
+            world.step();
+        }
+    }
+    assert!(world.drain());
+    // Whatever is dirty is written.
+    for _ in 0..2000 {
+        world.step();
+    }
+    world
+}
+
+#[test]
+fn a_read_whose_leaf_is_not_in_memory_costs_one_more_read() {
+    let mut world = world(10);
+    let mut rng = Rng(7);
+    let before = world.shard.stats();
+    let reads = 2000;
+    for _ in 0..reads {
+        let leaf = rng.below(LEAVES);
+        let misses = world.shard.stats().map_reads;
+        world.read(1, leaf * LEAF, leaf * LEAF + 8);
+        assert!(world.drain());
+        assert!(world.shard.stats().map_reads <= misses + 1);
+    }
+    let stats = world.shard.stats();
+    let misses = stats.map_reads - before.map_reads;
+    println!("{misses} of {reads} reads missed, {} leaves left memory", stats.map_evictions);
+    assert!((reads * 80 / 100..reads * 97 / 100).contains(&misses), "{misses} of {reads}");
+    // A run of several leaves is one read.
+    let before = stats.map_reads;
+    world.read(1, 0, 2 * LEAF);
+    assert!(world.drain());
+    assert!(world.shard.stats().map_reads <= before + 1);
+    assert!(world.errors.is_empty(), "{:?}", world.errors);
+}
+
+#[test]
+fn a_map_that_fits_is_never_read() {
+    let mut world = world(110);
+    let mut rng = Rng(7);
+    for _ in 0..500 {
+        let leaf = rng.below(LEAVES);
+        world.read(1, leaf * LEAF, leaf * LEAF + 8);
+        assert!(world.drain());
+    }
+    let stats = world.shard.stats();
+    assert_eq!((stats.map_reads, stats.map_misses, stats.map_evictions), (0, 0, 0));
+}
+
+/// Goal: writes far from each other, each of which misses, never make the map take more than its bound, a few batches
+/// and what a checkpoint has to write apart.
+#[test]
+fn random_writes_do_not_outgrow_the_memory_of_the_map() {
+    let mut world = world(10);
+    let bound = world.options.map_bytes_max + (96 << 10);
+    let mut rng = Rng(9);
+    for _ in 0..3000 {
+        let leaf = rng.below(LEAVES);
+        world.write(1, leaf * LEAF, leaf * LEAF + 8, false);
+        while world.issued.len() > 16 {
+            world.step();
+            let bytes = world.shard.map_bytes_in_use();
+            assert!(bytes <= bound, "{bytes} of {bound}");
+        }
+    }
+    assert!(world.drain());
+    world.crash(true);
+    assert!(world.errors.is_empty(), "{:?}", world.errors);
+}
