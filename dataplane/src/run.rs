@@ -93,10 +93,12 @@ impl DataPlane {
             reactors: vec![placement.to_string(), format!("ring features: {}", built.features)],
         };
         let (report, reports) = mpsc::channel::<Report>();
+        let map_bytes_max = config.map_memory_bytes.unwrap_or_else(|| memory_bytes() / 4);
         let mut threads = Vec::new();
         for seed in built.seeds {
             let lead = (seed.id() == ReactorId(0)).then(|| lead.clone());
-            let config = EngineConfig::new(lead, ShardOptions::default(), r2t_bytes_max);
+            let options = ShardOptions { map_bytes_max, ..ShardOptions::default() };
+            let config = EngineConfig::new(lead, options, r2t_bytes_max);
             let report = report.clone();
             let thread = seed.spawn(move |reactor| match reactor {
                 Ok(reactor) => drive(reactor, config, &report),
@@ -300,6 +302,18 @@ fn new_uuid() -> Result<[u8; 16], StartError> {
     Ok(uuid)
 }
 
+/// Memory that this process may use: the machine's, or what its control group leaves of it.
+fn memory_bytes() -> u64 {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let total = read("/proc/meminfo").and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?.to_owned();
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(1024)
+    });
+    let group = read("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse::<u64>().ok());
+    // Where neither can be known it is better to have too little of the map in memory than too much.
+    total.into_iter().chain(group).min().unwrap_or(4 << 30)
+}
+
 #[cfg(test)]
 mod test {
     use reactor::Cpu;
@@ -316,6 +330,7 @@ mod test {
             discovery: Vec::new(),
             bench: Vec::new(),
             ring_features_off: Vec::new(),
+            map_memory_bytes: None,
         }
     }
 

@@ -24,6 +24,7 @@ impl Target {
             discovery: Vec::new(),
             bench: vec![Bench::Ram { size_bytes: RAM_BYTES }],
             ring_features_off: Vec::new(),
+            map_memory_bytes: None,
         };
         Self(Some(DataPlane::start(&config).unwrap()))
     }

@@ -32,6 +32,11 @@ pub(super) fn pool_drive(text: &str) -> Result<PoolDrive, String> {
     Ok(PoolDrive { path: PathBuf::from(path), size_bytes })
 }
 
+/// A size in memory.
+pub(super) fn memory(text: &str) -> Result<u64, String> {
+    parse_size(text).map_err(|error| error.to_string())
+}
+
 /// A number of reactors, or a list of CPUs such as `0,2,4-7`.
 pub(super) fn reactors(text: &str) -> Result<Reactors, String> {
     let hint = || "expected a number, a list of CPUs such as 0,2,4-7, or auto".to_owned();
