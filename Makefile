@@ -20,8 +20,8 @@ ARGS ?=
 BENCH_ARGS ?=
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 10
-BUILD_PACKAGES := build-essential pkg-config libhwloc-dev
-TEST_PACKAGES := curl python3-venv xz-utils zstd
+BUILD_PACKAGES := build-essential pkg-config libhwloc-dev protobuf-compiler
+TEST_PACKAGES := curl etcd-client etcd-server openssl python3-venv xz-utils zstd
 BENCH_PACKAGES := curl fio linux-perf
 
 serve: packages cargo

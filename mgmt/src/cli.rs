@@ -9,6 +9,7 @@ mod guide;
 mod jwt;
 mod login;
 mod manual;
+mod moving;
 mod output;
 mod perf;
 mod progress;
@@ -161,6 +162,9 @@ enum ClientCommand {
     Update(Verb<Update>),
     /// Delete a volume, a snapshot, a credential or a user
     Delete(Verb<Delete>),
+    /// Move metadata from one store to another
+    #[command(subcommand)]
+    Move(moving::Move),
     /// Let a volume go back to a snapshot
     Rollback(Verb<Rollback>),
     /// Write a snapshot, or what changed since another, as a stream
@@ -216,6 +220,7 @@ impl ClientCommand {
             Self::Get(verb) => run::get(verb, environment),
             Self::Update(verb) => run::update(verb, environment),
             Self::Delete(verb) => run::delete(verb, environment),
+            Self::Move(command) => command.run(),
             Self::Rollback(verb) => run::rollback(verb, environment),
             Self::Export(verb) => run::export(verb, environment),
             Self::Import(verb) => run::import(verb, environment),
@@ -243,7 +248,7 @@ The state folder has mode 0700 and may be lost: volumes are in the pool, everyth
                                   the REST interface answers, renewed by a start in their last month
   keys/                           the keys that signed them; without these, nothing is renewed
   tls/cert.pem, tls/key.pem       the REST interface's certificate; put your own there, or remove it for a new one
-  metadata.redb                   projects and credentials
+  metadata.redb                   projects, credentials, policies and the like, unless --metadata-store names an etcd
 
 Beside the contract's paths the REST interface has
   GET /metrics   for Prometheus, without a token; with one of the cluster's administrator also a series per volume

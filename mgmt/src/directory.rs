@@ -208,16 +208,20 @@ impl Directory {
         names: impl IntoIterator<Item = String>,
         identify: impl Fn(&str) -> String,
     ) -> Result<(), DirectoryError> {
-        let _one = self.records.exclusive().await;
         for name in names {
-            if self.project(&name).is_none() {
-                let project = Project {
-                    uuid: identify(&name),
-                    description: String::new(),
-                    default_policies: Vec::new(),
-                    name,
-                };
-                self.records.write(&project).await?;
+            let project = Project {
+                uuid: identify(&name),
+                description: String::new(),
+                default_policies: Vec::new(),
+                name,
+            };
+            let mut before = self.records.watch();
+            while self.project(&project.name).is_none() {
+                // Another server may make it first.
+                match self.records.exclusive().await.create(&project).await {
+                    Err(StoreError::Conflict { .. }) => self.records.catch_up(&mut before).await,
+                    outcome => drop(outcome?),
+                }
             }
         }
         Ok(())
@@ -228,7 +232,7 @@ impl Directory {
         &self,
         record: CredentialRecord,
     ) -> Result<Credential, DirectoryError> {
-        let _one = self.records.exclusive().await;
+        let one = self.records.exclusive().await;
         let mut credential = Credential::parse(record, 0)?;
         let record = &credential.record;
         if self.records.revision(Kind::Credential, &record.key()).is_some() {
@@ -237,20 +241,20 @@ impl Directory {
         if self.credentials(&record.project).len() >= CREDENTIALS_MAX {
             return Err(DirectoryError::Full(CREDENTIALS_MAX));
         }
-        credential.revision = self.records.create(record).await?;
+        credential.revision = one.create(record).await?;
         Ok(credential)
     }
 
     /// Removes a credential: its tokens are refused from here on.
     pub(crate) async fn delete_credential(&self, project: &str, id: &str) -> Result<(), DirectoryError> {
-        let _one = self.records.exclusive().await;
+        let one = self.records.exclusive().await;
         let name = (project.to_owned(), id.to_owned());
         let found = self.records.get::<CredentialRecord>(&credential_key(project, id));
         let Some(found) = found else { return Err(DirectoryError::NotFound(name.1)) };
         // Its tokens are refused while the removal is being made durable, too.
         self.going.borrow_mut().insert(name.clone());
         self.removals.set(self.removals.get() + 1);
-        let outcome = self.records.remove(&found.value, found.revision).await;
+        let outcome = one.remove(&found.value, found.revision).await;
         self.going.borrow_mut().remove(&name);
         self.read.borrow_mut().remove(&name);
         outcome.map(drop).map_err(Into::into)
@@ -263,8 +267,7 @@ impl Directory {
 
     /// Another value after each change of credentials, wherever it was made.
     pub(crate) fn generation(&self) -> u64 {
-        let newest = self.records.newest(&[Kind::Credential]);
-        newest.into_iter().flatten().sum::<u64>() + self.removals.get()
+        self.records.changes(&[Kind::Credential]) + self.removals.get()
     }
 
     /// What a credential's tokens are verified with.

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -226,7 +226,12 @@ impl Events {
                 continue;
             }
             let count = batch.len();
-            if let Err(error) = self.write(batch).await {
+            let outcome = self.write(batch).await;
+            if outcome.as_ref().is_err_and(StoreError::may_pass) {
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            }
+            if let Err(error) = outcome {
                 self.dropped.set(self.dropped.get() + count as u64);
                 tracing::error!(error = &error as &dyn std::error::Error, count, "events cannot be written");
             }
@@ -238,25 +243,23 @@ impl Events {
     async fn write(&self, batch: Vec<Event>) -> Result<(), StoreError> {
         // Another management process may take the numbers first: then with those after.
         for _ in 0..ATTEMPTS {
+            let mut before = self.records.watch();
             let keys = self.records.keys(Kind::Event);
             let last: u64 = keys.last().and_then(|key| key.parse().ok()).unwrap_or(0);
-            let surplus = (keys.len() + batch.len()).saturating_sub(EVENTS_MAX);
-            let mut changes: Vec<Change> = keys.into_iter().take(surplus).map(forget).collect();
+            let surplus = (keys.len() + batch.len()).saturating_sub(EVENTS_MAX).min(SURPLUS_MAX);
+            let surplus = keys.into_iter().take(surplus);
+            let mut changes: Vec<Change> = surplus.map(|key| Change::delete(Kind::Event, key)).collect();
             for (number, event) in (last + 1..).zip(&batch) {
                 let event = Event { id: number.to_string(), ..event.clone() };
                 changes.push(Change::put(&event, Expect::Absent));
             }
             match self.records.commit(changes).await {
-                Err(StoreError::Conflict { .. }) => tokio::task::yield_now().await,
+                Err(StoreError::Conflict { .. }) => self.records.catch_up(&mut before).await,
                 outcome => return outcome.map(drop),
             }
         }
         Err(StoreError::Conflict { kind: Kind::Event, key: String::new() })
     }
-}
-
-fn forget(key: String) -> Change {
-    Change { kind: Kind::Event, key, expect: Expect::Anything, value: None }
 }
 
 /// Numbers sort as texts.
@@ -290,5 +293,9 @@ pub(crate) const EVENTS_MAX: usize = 8192;
 /// Events that wait for the store.
 const WAITING_MAX: usize = 1024;
 /// Events in one commit.
-const BATCH_MAX: usize = 128;
-const ATTEMPTS: u32 = 8;
+const BATCH_MAX: usize = 64;
+/// Events forgotten in one commit: more than come, so that a backlog shrinks.
+const SURPLUS_MAX: usize = 2 * BATCH_MAX;
+const ATTEMPTS: u32 = 32;
+/// Between attempts while the store is away.
+const AGAIN: Duration = Duration::from_secs(1);

@@ -3,26 +3,101 @@
 //! Volumes are not here: the pool describes itself. The trait is the shape of every key-value store with
 //! transactions, so that one node's redb and a cluster's etcd serve alike; it is asynchronous because neither may
 //! block the management thread.
+//!
+//! A store that several servers share tells each of them what the others have changed. Two things keep their changes
+//! apart: a change of a record names the revision that it replaces, and a change that rests on several records names
+//! the revision of the guard, which every such change moves.
 
 mod embedded;
+mod etcd;
+mod location;
 mod records;
+mod schema;
+pub(crate) mod transfer;
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use thiserror::Error;
+use tokio::sync::mpsc;
 
 pub(crate) use embedded::Embedded;
+pub(crate) use etcd::Etcd;
+pub(crate) use location::{EtcdArgs, EtcdLocation, FILE_NAME, Location};
 pub(crate) use records::{Found, Kept, Records};
 
 /// A store of records.
 pub(crate) trait Store: fmt::Debug {
     /// Every record, in order of kind and key.
-    fn load(&self) -> Pending<'_, Vec<Record>>;
+    fn load(&self) -> Pending<'_, Loaded>;
 
-    /// Makes all `changes` durable, or none of them; returns the revision that they got.
-    fn commit(&self, changes: Vec<Change>) -> Pending<'_, u64>;
+    /// Makes all `changes` durable, or none of them; returns the revision that they got. With a guard, only if that is
+    /// still the guard's revision, which then becomes that of the changes.
+    fn commit(&self, changes: Vec<Change>, guard: Option<u64>) -> Pending<'_, u64>;
+
+    /// What others change from here on; none if nobody else can. To be asked for once.
+    fn news(&self) -> Option<mpsc::Receiver<News>> {
+        None
+    }
+
+    /// Whether other servers use the store, too.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Since when the store has not answered; none while it does.
+    fn silence(&self) -> Option<Silence> {
+        None
+    }
+}
+
+/// All that a store holds at one revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Loaded {
+    /// The records, in order of kind and key.
+    pub(crate) records: Vec<Record>,
+    /// The newest revision.
+    pub(crate) revision: u64,
+    /// The guard's revision; 0 if it was never moved.
+    pub(crate) guard: u64,
+}
+
+/// What others have changed.
+#[derive(Clone, Debug)]
+pub(crate) enum News {
+    /// Everything anew: what is not among it is gone.
+    All(Loaded),
+    /// What some commits have changed, in their order.
+    Some {
+        /// The records.
+        changes: Vec<Changed>,
+        /// The guard's revision, if it was moved.
+        guard: Option<u64>,
+    },
+}
+
+/// A record that was changed.
+#[derive(Clone, Debug)]
+pub(crate) struct Changed {
+    /// What it is about.
+    pub(crate) kind: Kind,
+    /// Which one.
+    pub(crate) key: String,
+    /// The commit that changed it.
+    pub(crate) revision: u64,
+    /// Its JSON text; none if it was deleted.
+    pub(crate) value: Option<Vec<u8>>,
+}
+
+/// A store that does not answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Silence {
+    /// For how long.
+    pub(crate) lasts: Duration,
+    /// Which store it is, and what the last attempt said.
+    pub(crate) reason: String,
 }
 
 /// An answer under way.
@@ -35,7 +110,7 @@ pub(crate) enum Kind {
     AdminEndpoint,
     /// Which role a claim of another issuer gives; keyed by its name.
     AuthMap,
-    /// The cluster itself; its only key is empty.
+    /// A node, and the cluster that its pool is of; keyed by the node's UUID.
     Cluster,
     /// A parameter of the cluster; keyed by its name.
     ClusterParameter,
@@ -113,24 +188,25 @@ pub(crate) enum StoreError {
         /// Which one.
         key: String,
     },
-    /// The file was written by another version of the program.
-    #[error("schema version {found} is unknown; this program knows version {known}")]
+    /// A later version of the program has written it.
+    #[error(
+        "schema version {found} is of a later ferrule; this one knows versions up to {known}: install the later one"
+    )]
     Schema {
         /// The version that was found.
         found: u64,
         /// The version that this program writes.
         known: u64,
     },
-    /// A record cannot be read.
-    #[error("{kind} {key:?} is damaged")]
-    Damaged {
-        /// What it is about.
-        kind: Kind,
-        /// Which one.
-        key: String,
-        /// What the parser said.
-        source: serde_json::Error,
-    },
+    /// What it holds is elsewhere, or not all here.
+    #[error("{0}")]
+    Moved(String),
+    /// It does not answer: a change may have been made or not.
+    #[error(
+        "the metadata store does not answer ({0}): nothing can be changed until it does, volumes are served all the same; \
+         see that etcd runs and can be reached from here"
+    )]
+    Unavailable(String),
     /// The file below failed.
     #[error("{context}")]
     Failed {
@@ -190,6 +266,11 @@ impl Kind {
 }
 
 impl Change {
+    /// A change that deletes a record, if there is one.
+    pub(crate) fn delete(kind: Kind, key: impl Into<String>) -> Self {
+        Self { kind, key: key.into(), expect: Expect::Anything, value: None }
+    }
+
     /// A change that writes `value`.
     pub(crate) fn put<T: Kept>(value: &T, expect: Expect) -> Self {
         let text = serde_json::to_vec(value).expect("records have string keys and no failing parts");
@@ -197,19 +278,19 @@ impl Change {
     }
 }
 
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+impl StoreError {
+    /// Whether the store may answer later, with nothing changed here.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+
+    fn failed(context: impl Into<String>, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Failed { context: context.into(), source: Box::new(source) }
     }
 }
 
-impl Record {
-    /// Reads the record's JSON text.
-    pub(crate) fn parse<T: serde::de::DeserializeOwned>(&self) -> Result<T, StoreError> {
-        serde_json::from_slice(&self.value).map_err(|source| StoreError::Damaged {
-            kind: self.kind,
-            key: self.key.clone(),
-            source,
-        })
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }

@@ -39,6 +39,7 @@ mod trusted;
 mod users;
 mod vault;
 mod volumes;
+mod waiting;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -70,6 +71,7 @@ pub(crate) use request::Request;
 pub(crate) use server::Server;
 pub(crate) use settings::Parameters;
 pub(crate) use snapshots::retain;
+pub(crate) use waiting::Waiting;
 
 /// Everything that handlers reach.
 #[derive(Debug)]

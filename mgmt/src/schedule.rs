@@ -27,6 +27,9 @@ pub(crate) struct Schedule {
     pub(crate) state: String,
     /// Up to when everything due has been taken.
     pub(crate) taken_ns: u64,
+    /// The node whose pool has the volume, and which takes the snapshots.
+    #[serde(default)]
+    pub(crate) node: String,
 }
 
 /// When snapshots are taken, and for how long they are kept.
@@ -219,6 +222,7 @@ mod test {
             description: String::new(),
             state: String::new(),
             taken_ns: time_ns(taken).unwrap(),
+            node: String::new(),
         }
     }
 

@@ -6,6 +6,7 @@ pub(crate) mod options;
 mod state;
 mod tls;
 mod values;
+mod waiting;
 
 use std::error::Error;
 use std::io::Write as _;
@@ -20,7 +21,8 @@ use tokio::sync::oneshot;
 use crate::auth::Tokens;
 use crate::directory::{DirectoryError, project_uuid};
 use crate::events::Events;
-use crate::metadata::{Embedded, Records, Store, StoreError};
+use crate::metadata::transfer::Mark;
+use crate::metadata::{Embedded, Etcd, Records, Store, StoreError};
 use crate::plane::Plane;
 use crate::rest::{Api, Server, Site};
 use crate::view::View;
@@ -79,7 +81,7 @@ pub(crate) fn run(options: &Options) -> Result<(), ServeError> {
     let folder = StateFolder::open(&options.state)?;
     log::start(options.log_format, options.log_level, &folder.logs());
     // What can fail fast does so before a pool is touched.
-    let store = Embedded::open(&folder.metadata())?;
+    let store = Metadata::of(options, &folder)?;
     let listeners = listen(&options.api)?;
     let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(RING_ENTRIES))
         .map_err(ServeError::Runtime)?;
@@ -108,14 +110,26 @@ type End = oneshot::Receiver<Result<(), ServeError>>;
 async fn manage(
     options: &Options,
     folder: &StateFolder,
-    store: Embedded,
+    store: Metadata,
     listeners: Vec<TcpListener>,
     handle: Handle,
     mut end: End,
 ) -> Result<(), ServeError> {
     let mut signals = Signals::catch().map_err(ServeError::Runtime)?;
     let plane = Plane::new(handle);
-    let api = assemble(options, folder, Rc::new(store), &listeners, plane.clone()).await?;
+    let tls = tls::configure(folder, &certificate_addresses(options), &hostname())?;
+    let store: Rc<dyn Store> = match store {
+        Metadata::Embedded(store) => Rc::new(store),
+        Metadata::Etcd(store, left) => tokio::select! {
+            outcome = waiting::for_etcd(&store, left, &listeners, &tls) => {
+                outcome?;
+                Rc::new(store)
+            }
+            () = signals.wait() => return stop(&plane, end).await,
+            outcome = &mut end => return outcome.unwrap_or(Err(ServeError::Panicked)),
+        },
+    };
+    let api = assemble(options, folder, store, &listeners, plane.clone()).await?;
     let tokens = folder
         .prepare_tokens(
             &api.directory,
@@ -123,8 +137,6 @@ async fn manage(
             options.token_command.is_some(),
         )
         .await?;
-    let addresses = certificate_addresses(options);
-    let tls = tls::configure(folder, &addresses, &api.site.hostname)?;
     let server = Server::start(&api, to_async(listeners)?, tls);
     api.start_tasks();
     deliver(tokens, options.token_command.clone()).await?;
@@ -140,10 +152,33 @@ async fn manage(
         std::process::exit(1);
     });
     server.stop().await;
+    stop(&plane, end).await
+}
+
+/// Stops the data plane, with everything flushed.
+async fn stop(plane: &Plane, end: End) -> Result<(), ServeError> {
     plane.ask(Action::Stop).await?;
     end.await.unwrap_or(Err(ServeError::Panicked))?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The store that was chosen.
+enum Metadata {
+    Embedded(Embedded),
+    /// With the mark of the state folder's own file, which may have been moved there.
+    Etcd(Etcd, Option<Mark>),
+}
+
+impl Metadata {
+    fn of(options: &Options, folder: &StateFolder) -> Result<Self, StoreError> {
+        match options.metadata.clone() {
+            None => Ok(Self::Embedded(Embedded::open(&folder.metadata())?)),
+            Some((location, access)) => {
+                Ok(Self::Etcd(Etcd::new(location, access)?, Embedded::mark_of(&folder.metadata())))
+            }
+        }
+    }
 }
 
 /// Writes fresh tokens to their files, or hands them to the operator's command, off this thread.
@@ -170,9 +205,9 @@ async fn assemble(
 ) -> Result<Rc<Api>, ServeError> {
     let identity = plane.identity().await?;
     let view = View::load(plane.clone()).await?;
-    folder.settle_cluster(store.as_ref(), &identity).await?;
-    let tokens = Tokens::load(store.clone(), options.environment()?).await?;
     let records = Records::load(store).await?;
+    folder.settle_cluster(&records, &identity).await?;
+    let tokens = Tokens::new(records.clone(), options.environment()?);
     let events = Events::new(records.clone());
     let mut projects: Vec<String> =
         view.after(None).iter().map(|volume| volume.spec.project.clone()).collect();
@@ -211,6 +246,8 @@ fn announce(folder: &StateFolder, site: &Site, token_command: Option<&[String]>)
     if let Some(command) = token_command {
         text += &format!("Tokens           were handed to {}\n", command.join(" "));
         text += "Use one          export FERRULE_JWT=TOKEN\n";
+    } else if !system.exists() {
+        text += "Tokens           are where the first server of this metadata store has written them\n";
     } else {
         text += &format!("Token, cluster   {}\n", system.display());
         text += &format!("Token, default   {}\n", folder.token(DEFAULT_TOKEN).display());

@@ -1,70 +1,75 @@
-//! Records of one kind: held in memory for every request, changed through the metadata store.
+//! Records of one kind as tokens need them: what is on its way out lets nobody in any more.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::marker::PhantomData;
+use std::rc::Rc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::metadata::{Change, Expect, Kind, Record, Store, StoreError};
+use crate::metadata::{self, Change, Expect, Kind, StoreError};
 
 /// All records of a kind, by key.
 #[derive(Debug)]
 pub(super) struct Records<T> {
     kind: Kind,
-    entries: RefCell<BTreeMap<String, T>>,
+    records: Rc<metadata::Records>,
+    /// Those whose removal is being made durable.
+    going: RefCell<BTreeSet<String>>,
+    _type: PhantomData<T>,
 }
 
-impl<T: Clone + Serialize + DeserializeOwned> Records<T> {
-    /// Those among `records`.
-    pub(super) fn read(kind: Kind, records: &[Record]) -> Result<Self, StoreError> {
-        let own = records.iter().filter(|record| record.kind == kind);
-        let entries = own.map(|record| Ok((record.key.clone(), record.parse()?)));
-        Ok(Self { kind, entries: RefCell::new(entries.collect::<Result<_, StoreError>>()?) })
+impl<T: Serialize + DeserializeOwned> Records<T> {
+    /// Those of `kind` among `records`.
+    pub(super) fn of(kind: Kind, records: &Rc<metadata::Records>) -> Self {
+        Self { kind, records: records.clone(), going: RefCell::default(), _type: PhantomData }
     }
 
     /// One.
     pub(super) fn get(&self, key: &str) -> Option<T> {
-        self.entries.borrow().get(key).cloned()
+        if self.going.borrow().contains(key) {
+            return None;
+        }
+        self.records.get_of(self.kind, key).map(|found| found.value)
+    }
+
+    /// The revision of one.
+    pub(super) fn revision(&self, key: &str) -> Option<u64> {
+        let revision = self.records.revision(self.kind, key)?;
+        (!self.going.borrow().contains(key)).then_some(revision)
     }
 
     /// Whether there is one.
     pub(super) fn has(&self, key: &str) -> bool {
-        self.entries.borrow().contains_key(key)
+        self.revision(key).is_some()
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.entries.borrow().len()
+        self.records.count(self.kind)
     }
 
     /// All, in order of their keys.
     pub(super) fn all(&self) -> Vec<(String, T)> {
-        self.entries.borrow().iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+        let keys = self.records.keys(self.kind).into_iter();
+        keys.filter_map(|key| self.get(&key).map(|value| (key, value))).collect()
     }
 
     /// Writes one. The caller makes one change at a time.
-    pub(super) async fn put(&self, store: &dyn Store, key: &str, value: T) -> Result<(), StoreError> {
-        let text = serde_json::to_vec(&value).expect("records have string keys and no failing parts");
-        store.commit(vec![self.change(key, Some(text))]).await?;
-        self.entries.borrow_mut().insert(key.to_owned(), value);
-        Ok(())
+    pub(super) async fn put(&self, key: &str, value: &T) -> Result<(), StoreError> {
+        let text = serde_json::to_vec(value).expect("records have string keys and no failing parts");
+        let (kind, key) = (self.kind, key.to_owned());
+        let change = Change { kind, key, expect: Expect::Anything, value: Some(text) };
+        self.records.commit(vec![change]).await.map(drop)
     }
 
-    /// Removes some: from memory at once, so that nobody is let in by one that is on its way out.
-    pub(super) async fn remove(&self, store: &dyn Store, keys: Vec<String>) -> Result<(), StoreError> {
-        let removed: Vec<(String, T)> = {
-            let mut entries = self.entries.borrow_mut();
-            keys.into_iter().filter_map(|key| entries.remove_entry(&key)).collect()
-        };
-        let outcome = store.commit(removed.iter().map(|(key, _)| self.change(key, None)).collect()).await;
-        if outcome.is_err() {
-            self.entries.borrow_mut().extend(removed);
-        }
+    /// Removes some: at once, so that nobody is let in by one that is on its way out.
+    pub(super) async fn remove(&self, keys: &[String]) -> Result<(), StoreError> {
+        self.going.borrow_mut().extend(keys.iter().cloned());
+        let changes = keys.iter().map(|key| Change::delete(self.kind, key)).collect();
+        let outcome = self.records.commit(changes).await;
+        self.going.borrow_mut().retain(|key| !keys.contains(key));
         outcome.map(drop)
-    }
-
-    fn change(&self, key: &str, value: Option<Vec<u8>>) -> Change {
-        Change { kind: self.kind, key: key.to_owned(), expect: Expect::Anything, value }
     }
 }

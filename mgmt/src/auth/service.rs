@@ -24,12 +24,12 @@ use super::token::{Facts, Keys, TokenError, Trusted, Verified, has_ended, mint, 
 use super::users::{Logins, User};
 use super::{Caller, Role, SYSTEM};
 use crate::directory::Directory;
-use crate::metadata::{Kind, Store, StoreError};
+use crate::metadata::{self, Kind, StoreError};
 
 /// Users, issuing roles, revocations, and what has been verified.
 #[derive(Debug)]
 pub(crate) struct Tokens {
-    store: Rc<dyn Store>,
+    records: Rc<metadata::Records>,
     environment: Option<EnvironmentKeys>,
     users: Records<User>,
     roles: Records<IssuingRole>,
@@ -37,7 +37,7 @@ pub(crate) struct Tokens {
     logins: Logins,
     generation: Cell<u64>,
     verified: RefCell<HashMap<[u8; 32], Remembered>>,
-    /// One change at a time, so that memory follows the store in order.
+    /// One change at a time, so that limits hold.
     changing: Mutex<()>,
     /// One password at a time: each takes memory and a core.
     hashing: Semaphore,
@@ -96,24 +96,20 @@ pub(crate) enum TokensError {
 }
 
 impl Tokens {
-    /// Reads everything from the store.
-    pub(crate) async fn load(
-        store: Rc<dyn Store>,
-        environment: Option<EnvironmentKeys>,
-    ) -> Result<Self, StoreError> {
-        let records = store.load().await?;
-        Ok(Self {
-            users: Records::read(Kind::User, &records)?,
-            roles: Records::read(Kind::IssuingRole, &records)?,
-            revocations: Records::read(Kind::Revocation, &records)?,
-            store,
+    /// The service over what `records` has.
+    pub(crate) fn new(records: Rc<metadata::Records>, environment: Option<EnvironmentKeys>) -> Self {
+        Self {
+            users: Records::of(Kind::User, &records),
+            roles: Records::of(Kind::IssuingRole, &records),
+            revocations: Records::of(Kind::Revocation, &records),
+            records,
             environment,
             logins: Logins::default(),
             generation: Cell::new(0),
             verified: RefCell::default(),
             changing: Mutex::new(()),
             hashing: Semaphore::new(1),
-        })
+        }
     }
 
     /// Verifies a token, or remembers that it has, at `now` in seconds since 1970.
@@ -122,7 +118,7 @@ impl Tokens {
             return Ok(caller);
         }
         let (caller, facts) = verify_with(token, &All { tokens: self, directory }, now)?;
-        let generation = (self.generation.get(), directory.generation());
+        let generation = self.generation_of(directory);
         let mut verified = self.verified.borrow_mut();
         if verified.len() >= REMEMBERED_MAX {
             verified.retain(|_, known| known.generation == generation && !has_ended(known.expires, now));
@@ -137,7 +133,7 @@ impl Tokens {
 
     /// Who a token is of, if it was verified before and is still good.
     pub(crate) fn recall(&self, token: &str, directory: &Directory, now: f64) -> Option<Caller> {
-        let generation = (self.generation.get(), directory.generation());
+        let generation = self.generation_of(directory);
         let verified = self.verified.borrow();
         let known = verified.get(&name_of(token))?;
         let good = known.generation == generation && !has_ended(known.expires, now);
@@ -147,6 +143,12 @@ impl Tokens {
     /// Whether a token of another issuer was taken back, by its `jti`.
     pub(crate) fn is_taken_back(&self, token: &Facts) -> bool {
         token.id.as_ref().is_some_and(|id| self.revocations.has(&format!("jti/{id}")))
+    }
+
+    /// Another value after each change that may take trust away, wherever it was made.
+    fn generation_of(&self, directory: &Directory) -> (u64, u64) {
+        let changes = self.records.changes(&[Kind::IssuingRole, Kind::Revocation, Kind::User]);
+        (self.generation.get() + changes, directory.generation())
     }
 
     /// Forgets everything that was verified.
@@ -168,12 +170,12 @@ impl Tokens {
         let over = over.filter(|(_, revocation)| has_ended(revocation.until, now));
         let over: Vec<String> = over.map(|(key, _)| key).collect();
         if !over.is_empty() {
-            self.revocations.remove(self.store.as_ref(), over).await?;
+            self.revocations.remove(&over).await?;
         }
         if self.revocations.len() >= REVOCATIONS_MAX {
             return Err(TokensError::Full(REVOCATIONS_MAX));
         }
-        self.revocations.put(self.store.as_ref(), &key, revocation).await?;
+        self.revocations.put(&key, &revocation).await?;
         self.begin_generation();
         Ok(())
     }
@@ -191,7 +193,7 @@ impl Tokens {
         if !self.users.has(name) && self.users.len() >= USERS_MAX {
             return Err(TokensError::Full(USERS_MAX));
         }
-        self.users.put(self.store.as_ref(), name, User { roles, projects, password }).await?;
+        self.users.put(name, &User { roles, projects, password }).await?;
         self.logins.end_all_of(name);
         Ok(())
     }
@@ -210,7 +212,7 @@ impl Tokens {
         let now = now();
         let revocation = Revocation { until: now + USER_LIFETIME_S as f64 * 2.0, issued_until: Some(now) };
         self.put_revocation(format!("sub/{name}"), revocation).await?;
-        self.users.remove(self.store.as_ref(), vec![name.to_owned()]).await?;
+        self.users.remove(&[name.to_owned()]).await?;
         self.logins.end_all_of(name);
         Ok(())
     }
@@ -250,7 +252,7 @@ impl Tokens {
 
     /// Begins a login; the text is the cookie's value.
     pub(crate) async fn log_in(&self, name: &str, password: String) -> Result<String, TokensError> {
-        let user = self.users.get(name);
+        let (user, revision) = (self.users.get(name), self.users.revision(name));
         if let Some(wait) = user.as_ref().and_then(|_| self.logins.wait_s(name, now())) {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 64")]
             return Err(TokensError::Slow(wait.ceil() as u64));
@@ -270,10 +272,9 @@ impl Tokens {
             self.logins.note(name, right, now());
         }
         // The user may have been changed or deleted meanwhile.
-        if !right || !self.users.has(name) {
-            return Err(TokensError::Login);
-        }
-        self.logins.begin(name, now()).ok_or(TokensError::Password(PasswordError::Failed))
+        let revision = revision.filter(|revision| right && self.users.revision(name) == Some(*revision));
+        let revision = revision.ok_or(TokensError::Login)?;
+        self.logins.begin(name, revision, now()).ok_or(TokensError::Password(PasswordError::Failed))
     }
 
     /// Ends a login.
@@ -283,8 +284,9 @@ impl Tokens {
 
     /// Who a login's cookie is of, with the user's roles as they are now.
     pub(crate) fn logged_in(&self, cookie: &str) -> Option<Caller> {
-        let name = self.logins.user_of(cookie, now())?;
-        let user = self.users.get(&name)?;
+        let (name, revision) = self.logins.user_of(cookie, now())?;
+        // Whoever changes or deletes a user, here or elsewhere, ends the user's logins.
+        let user = self.users.get(&name).filter(|_| self.users.revision(&name) == Some(revision))?;
         let claims = RoleClaims { roles: &user.roles, groups: &[], projects: &user.projects };
         Some(Caller { subject: name, roles: Role::of_claims(claims), _verified: Verified::new() })
     }
@@ -332,7 +334,7 @@ impl Tokens {
                 return Err(TokensError::Invalid(hint.to_owned()));
             }
         };
-        self.roles.put(self.store.as_ref(), name, role).await?;
+        self.roles.put(name, &role).await?;
         self.begin_generation();
         Ok(())
     }
@@ -350,7 +352,7 @@ impl Tokens {
     /// Removes an issuing role; its tokens are refused from here on.
     pub(crate) async fn delete_role(&self, name: &str) -> Result<(), TokensError> {
         let _one = self.changing.lock().await;
-        self.roles.remove(self.store.as_ref(), vec![name.to_owned()]).await?;
+        self.roles.remove(&[name.to_owned()]).await?;
         self.begin_generation();
         Ok(())
     }

@@ -37,12 +37,14 @@ pub(super) struct Logins {
 #[derive(Clone, Debug)]
 struct Login {
     user: String,
+    /// The revision of the user's record at the time.
+    revision: u64,
     expires: f64,
 }
 
 impl Logins {
     /// Begins a login; the text is the cookie's value.
-    pub(super) fn begin(&self, user: &str, now: f64) -> Option<String> {
+    pub(super) fn begin(&self, user: &str, revision: u64, now: f64) -> Option<String> {
         let mut secret = [0; SECRET_BYTES];
         SystemRandom::new().fill(&mut secret).ok()?;
         let cookie = URL_SAFE_NO_PAD.encode(secret);
@@ -54,15 +56,16 @@ impl Logins {
             let first = first.map(|(key, _)| *key);
             first.and_then(|key| open.remove(&key));
         }
-        open.insert(fingerprint(&cookie), Login { user: user.to_owned(), expires: now + LIFETIME_S });
+        let login = Login { user: user.to_owned(), revision, expires: now + LIFETIME_S };
+        open.insert(fingerprint(&cookie), login);
         Some(cookie)
     }
 
-    /// Whose login a cookie is.
-    pub(super) fn user_of(&self, cookie: &str, now: f64) -> Option<String> {
+    /// Whose login a cookie is, and the revision of the user's record when it began.
+    pub(super) fn user_of(&self, cookie: &str, now: f64) -> Option<(String, u64)> {
         let open = self.open.borrow();
         let login = open.get(&fingerprint(cookie)).filter(|login| login.expires > now)?;
-        Some(login.user.clone())
+        Some((login.user.clone(), login.revision))
     }
 
     /// Ends a login.
@@ -118,8 +121,8 @@ mod test {
     #[test]
     fn a_login_lasts_a_working_day_and_no_longer() {
         let logins = Logins::default();
-        let cookie = logins.begin("a", 0.0).unwrap();
-        assert_eq!(logins.user_of(&cookie, LIFETIME_S - 1.0).as_deref(), Some("a"));
+        let cookie = logins.begin("a", 7, 0.0).unwrap();
+        assert_eq!(logins.user_of(&cookie, LIFETIME_S - 1.0), Some(("a".to_owned(), 7)));
         assert_eq!(logins.user_of(&cookie, LIFETIME_S), None);
         assert_eq!(logins.user_of("guess", 1.0), None);
         logins.end(&cookie);
@@ -129,11 +132,11 @@ mod test {
     #[test]
     fn logins_do_not_grow_without_bound() {
         let logins = Logins::default();
-        let first = logins.begin("first", 0.0).unwrap();
+        let first = logins.begin("first", 1, 0.0).unwrap();
         for number in 1..=LOGINS_MAX {
             #[expect(clippy::cast_precision_loss, reason = "a small number")]
-            let cookie = logins.begin("more", number as f64).unwrap();
-            assert_eq!(logins.user_of(&cookie, 1.0).as_deref(), Some("more"));
+            let cookie = logins.begin("more", 1, number as f64).unwrap();
+            assert_eq!(logins.user_of(&cookie, 1.0), Some(("more".to_owned(), 1)));
         }
         assert_eq!(logins.open.borrow().len(), LOGINS_MAX);
         assert_eq!(logins.user_of(&first, 1.0), None, "the oldest made room");

@@ -4,9 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition,
+    WriteTransaction,
+};
 
-use super::{Change, Expect, Kind, Pending, Record, Store, StoreError};
+use super::transfer::{Mark, Movable};
+use super::{Change, Expect, Kind, Loaded, Pending, Record, Store, StoreError, schema};
 use crate::serve::files;
 
 /// A redb file.
@@ -16,96 +20,167 @@ pub(crate) struct Embedded {
 }
 
 impl Embedded {
-    /// Opens the file, makes it where there is none, and refuses one of another schema.
+    /// Opens the file, makes it where there is none, and refuses one of a later schema or one that was moved.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        let store = Self::open_any(path)?;
+        match store.read_mark().map_err(|failure| failure.into_error("the metadata cannot be opened"))? {
+            Some(mark) => Err(mark.refusal(&path.display().to_string())),
+            None => Ok(store),
+        }
+    }
+
+    /// How far a move of the file has come, if there is one and it can be read.
+    pub(crate) fn mark_of(path: &Path) -> Option<Mark> {
+        path.exists().then(|| Self::open_any(path).ok()?.read_mark().ok()?).flatten()
+    }
+
+    /// Opens the file, makes it where there is none, and refuses one of a later schema.
+    pub(crate) fn open_any(path: &Path) -> Result<Self, StoreError> {
         let context = || format!("{}: the metadata cannot be opened", path.display());
-        let file = files::open_private(path).map_err(|error| failed(context(), error))?;
+        let file = files::open_private(path).map_err(|error| StoreError::failed(context(), error))?;
         let create = |file| {
             let backend = FileBackend::new(file)?;
             Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)
         };
         let database = create(file).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => {
-                failed(format!("{}: another server uses this state folder", path.display()), error)
-            }
-            error => failed(context(), error),
+            DatabaseError::DatabaseAlreadyOpen => StoreError::failed(
+                format!("{}: another server uses this state folder", path.display()),
+                error,
+            ),
+            error => StoreError::failed(context(), error),
         })?;
         let store = Self { database: Arc::new(database) };
-        store.settle_schema().map_err(|error| match error {
-            Failure::Store(error) => error,
-            Failure::File(error) => failed(context(), error),
-        })?;
+        store.settle_schema().map_err(|failure| failure.into_error(&context()))?;
         Ok(store)
     }
 
     fn settle_schema(&self) -> Result<(), Failure> {
         let transaction = self.database.begin_write()?;
-        {
+        let found = {
             let mut schema = transaction.open_table(SCHEMA)?;
             let found = schema.get(SCHEMA_VERSION_KEY)?.map(|version| version.value());
-            match found {
-                // Version 1 has fewer kinds of records, in the same form.
-                None | Some(1) => drop(schema.insert(SCHEMA_VERSION_KEY, SCHEMA_VERSION)?),
-                Some(SCHEMA_VERSION) => {}
-                Some(found) => return Err(StoreError::Schema { found, known: SCHEMA_VERSION }.into()),
+            if found.is_none() {
+                schema.insert(SCHEMA_VERSION_KEY, schema::VERSION)?;
             }
             transaction.open_table(RECORDS)?;
+            transaction.open_table(MARKS)?;
+            found
+        };
+        if let Some(found) = found.filter(|found| *found != schema::VERSION) {
+            let records = read_all(&transaction.open_table(RECORDS)?)?;
+            let changes = schema::upgrade(found, &records)?;
+            apply(&transaction, &changes)?;
+            transaction.open_table(SCHEMA)?.insert(SCHEMA_VERSION_KEY, schema::VERSION)?;
+            tracing::info!(found, now = schema::VERSION, "brought the metadata up to date");
         }
         Ok(transaction.commit()?)
     }
 
-    fn load_now(&self) -> Result<Vec<Record>, Failure> {
+    fn load_now(&self) -> Result<Loaded, Failure> {
         let transaction = self.database.begin_read()?;
-        let records = transaction.open_table(RECORDS)?;
-        let mut found = Vec::new();
-        for entry in records.iter()? {
-            let (key, value) = entry?;
-            let (revision, text) = value.value();
-            // A kind that this version does not know belongs to a later one of the same schema.
-            if let Some((kind, key)) = split_key(key.value()) {
-                found.push(Record { kind, key: key.to_owned(), revision, value: text.to_vec() });
-            }
-        }
-        Ok(found)
+        let records = read_all(&transaction.open_table(RECORDS)?)?;
+        let revision = transaction.open_table(SCHEMA)?.get(REVISION_KEY)?.map_or(0, |last| last.value());
+        Ok(Loaded { records, revision, guard: 0 })
     }
 
     fn commit_now(&self, changes: &[Change]) -> Result<u64, Failure> {
+        self.write(|transaction| apply(transaction, changes))
+    }
+
+    fn write<T>(&self, work: impl FnOnce(&WriteTransaction) -> Result<T, Failure>) -> Result<T, Failure> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
-        let revision = {
-            let mut schema = transaction.open_table(SCHEMA)?;
-            let revision = schema.get(REVISION_KEY)?.map_or(0, |last| last.value()) + 1;
-            schema.insert(REVISION_KEY, revision)?;
-            revision
-        };
-        {
-            let mut records = transaction.open_table(RECORDS)?;
-            for change in changes {
-                let key = format!("{}/{}", change.kind, change.key);
-                let found = records.get(key.as_str())?.map(|record| record.value().0);
-                if !change.expect.met_by(found) {
-                    return Err(StoreError::Conflict { kind: change.kind, key: change.key.clone() }.into());
-                }
-                match &change.value {
-                    Some(value) => drop(records.insert(key.as_str(), (revision, value.as_slice()))?),
-                    None => drop(records.remove(key.as_str())?),
-                }
-            }
-        }
+        let done = work(&transaction)?;
         transaction.commit()?;
-        Ok(revision)
+        Ok(done)
+    }
+
+    fn read_mark(&self) -> Result<Option<Mark>, Failure> {
+        let transaction = self.database.begin_read()?;
+        let marks = transaction.open_table(MARKS)?;
+        let text = marks.get(MARK_KEY)?;
+        Ok(text.map(|text| Mark::parse(text.value())))
     }
 }
 
+/// Makes `changes`, or fails at the first whose expectation is not met; returns their revision.
+fn apply(transaction: &WriteTransaction, changes: &[Change]) -> Result<u64, Failure> {
+    let revision = {
+        let mut schema = transaction.open_table(SCHEMA)?;
+        let revision = schema.get(REVISION_KEY)?.map_or(0, |last| last.value()) + 1;
+        schema.insert(REVISION_KEY, revision)?;
+        revision
+    };
+    let mut records = transaction.open_table(RECORDS)?;
+    for change in changes {
+        let key = format!("{}/{}", change.kind, change.key);
+        let found = records.get(key.as_str())?.map(|record| record.value().0);
+        if !change.expect.met_by(found) {
+            return Err(StoreError::Conflict { kind: change.kind, key: change.key.clone() }.into());
+        }
+        match &change.value {
+            Some(value) => drop(records.insert(key.as_str(), (revision, value.as_slice()))?),
+            None => drop(records.remove(key.as_str())?),
+        }
+    }
+    Ok(revision)
+}
+
+fn read_all(table: &impl ReadableTable<&'static str, (u64, &'static [u8])>) -> Result<Vec<Record>, Failure> {
+    let mut found = Vec::new();
+    for entry in table.iter()? {
+        let (key, value) = entry?;
+        let (revision, text) = value.value();
+        // A kind that this version does not know belongs to a later one of the same schema.
+        if let Some((kind, key)) = split_key(key.value()) {
+            found.push(Record { kind, key: key.to_owned(), revision, value: text.to_vec() });
+        }
+    }
+    Ok(found)
+}
+
 impl Store for Embedded {
-    fn load(&self) -> Pending<'_, Vec<Record>> {
+    fn load(&self) -> Pending<'_, Loaded> {
         let store = self.clone();
         Box::pin(elsewhere("read the metadata", move || store.load_now()))
     }
 
-    fn commit(&self, changes: Vec<Change>) -> Pending<'_, u64> {
+    /// Nobody else can change the file, and this server makes changes that need a guard one after the other.
+    fn commit(&self, changes: Vec<Change>, _: Option<u64>) -> Pending<'_, u64> {
         let store = self.clone();
         Box::pin(elsewhere("write the metadata", move || store.commit_now(&changes)))
+    }
+}
+
+impl Movable for Embedded {
+    fn mark(&self) -> Pending<'_, Option<Mark>> {
+        let store = self.clone();
+        Box::pin(elsewhere("read the metadata", move || store.read_mark()))
+    }
+
+    /// Only this process can write the file while it is open: nothing has changed since any revision.
+    fn set_mark(&self, mark: Option<Mark>, _: Option<u64>) -> Pending<'_, ()> {
+        let store = self.clone();
+        let write = move |transaction: &WriteTransaction| {
+            let mut marks = transaction.open_table(MARKS)?;
+            match &mark {
+                Some(mark) => drop(marks.insert(MARK_KEY, mark.text().as_str())?),
+                None => drop(marks.remove(MARK_KEY)?),
+            }
+            Ok(())
+        };
+        Box::pin(elsewhere("write the metadata", move || store.write(write)))
+    }
+
+    fn raise(&self, revision: u64) -> Pending<'_, ()> {
+        let store = self.clone();
+        let write = move |transaction: &WriteTransaction| {
+            let mut schema = transaction.open_table(SCHEMA)?;
+            let last = schema.get(REVISION_KEY)?.map_or(0, |last| last.value());
+            schema.insert(REVISION_KEY, last.max(revision))?;
+            Ok(())
+        };
+        Box::pin(elsewhere("write the metadata", move || store.write(write)))
     }
 }
 
@@ -131,6 +206,15 @@ enum Failure {
     File(redb::Error),
 }
 
+impl Failure {
+    fn into_error(self, context: &str) -> StoreError {
+        match self {
+            Self::Store(error) => error,
+            Self::File(error) => StoreError::failed(context, error),
+        }
+    }
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
@@ -150,14 +234,9 @@ async fn elsewhere<T: Send + 'static>(
 ) -> Result<T, StoreError> {
     match tokio::task::spawn_blocking(transaction).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(Failure::Store(error))) => Err(error),
-        Ok(Err(Failure::File(error))) => Err(failed(format!("cannot {doing}"), error)),
-        Err(error) => Err(failed(format!("cannot {doing}"), error)),
+        Ok(Err(failure)) => Err(failure.into_error(&format!("cannot {doing}"))),
+        Err(error) => Err(StoreError::failed(format!("cannot {doing}"), error)),
     }
-}
-
-fn failed(context: String, source: impl std::error::Error + Send + Sync + 'static) -> StoreError {
-    StoreError::Failed { context, source: Box::new(source) }
 }
 
 fn split_key(key: &str) -> Option<(Kind, &str)> {
@@ -169,10 +248,11 @@ fn split_key(key: &str) -> Option<(Kind, &str)> {
 const SCHEMA: TableDefinition<'_, &str, u64> = TableDefinition::new("schema");
 /// `<kind>/<key>` to revision and JSON text.
 const RECORDS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("records");
+/// Whether the file was moved, or is being written by a move.
+const MARKS: TableDefinition<'_, &str, &str> = TableDefinition::new("marks");
 const SCHEMA_VERSION_KEY: &str = "version";
 const REVISION_KEY: &str = "revision";
-/// Version 1: kinds cluster, credential, project. Version 2: all kinds of [`Kind`].
-const SCHEMA_VERSION: u64 = 2;
+const MARK_KEY: &str = "move";
 const CACHE_BYTES: usize = 4 << 20;
 
 #[cfg(test)]
@@ -200,7 +280,7 @@ mod test {
         let store = Embedded::open(&path).unwrap();
         let records = store.load_now().ok().unwrap();
         let expected = Record { kind: Kind::Project, key: "a".to_owned(), revision: 2, value: b"3".to_vec() };
-        assert_eq!(records, [expected]);
+        assert_eq!((records.records, records.revision), (vec![expected], 2));
     }
 
     #[test]
@@ -210,26 +290,34 @@ mod test {
         {
             let store = Embedded::open(&path).unwrap();
             let transaction = store.database.begin_write().unwrap();
-            transaction.open_table(SCHEMA).unwrap().insert(SCHEMA_VERSION_KEY, 3).unwrap();
+            transaction.open_table(SCHEMA).unwrap().insert(SCHEMA_VERSION_KEY, 4).unwrap();
             transaction.commit().unwrap();
         }
-        assert!(matches!(Embedded::open(&path), Err(StoreError::Schema { found: 3, known: 2 })));
+        assert!(matches!(Embedded::open(&path), Err(StoreError::Schema { found: 4, known: 3 })));
     }
 
     #[test]
-    fn a_file_of_version_1_is_taken_over_with_all_it_holds() {
-        let folder = Folder::new("upgrade");
-        let path = folder.path().join("metadata.redb");
-        {
-            let store = Embedded::open(&path).unwrap();
-            store.commit_now(&[change("a", Expect::Absent, Some("1"))]).ok().unwrap();
-            let transaction = store.database.begin_write().unwrap();
-            transaction.open_table(SCHEMA).unwrap().insert(SCHEMA_VERSION_KEY, 1).unwrap();
-            transaction.commit().unwrap();
-        }
-        for _ in 0..2 {
-            let store = Embedded::open(&path).unwrap();
-            assert_eq!(store.load_now().ok().unwrap().len(), 1);
+    fn files_of_earlier_versions_are_taken_over_with_all_they_hold() {
+        for version in [1, 2] {
+            let folder = Folder::new("upgrade");
+            let path = folder.path().join("metadata.redb");
+            let cluster = r#"{"uuid":"c","node_uuid":"n"}"#;
+            {
+                let store = Embedded::open(&path).unwrap();
+                let cluster = Change { kind: Kind::Cluster, ..change("", Expect::Absent, Some(cluster)) };
+                store.commit_now(&[change("a", Expect::Absent, Some("1")), cluster]).ok().unwrap();
+                let transaction = store.database.begin_write().unwrap();
+                transaction.open_table(SCHEMA).unwrap().insert(SCHEMA_VERSION_KEY, version).unwrap();
+                transaction.delete_table(MARKS).unwrap();
+                transaction.commit().unwrap();
+            }
+            for _ in 0..2 {
+                let store = Embedded::open(&path).unwrap();
+                let records = store.load_now().ok().unwrap().records;
+                let found: Vec<(Kind, &str)> =
+                    records.iter().map(|record| (record.kind, record.key.as_str())).collect();
+                assert_eq!(found, [(Kind::Cluster, "n"), (Kind::Project, "a")]);
+            }
         }
     }
 

@@ -49,13 +49,13 @@ impl Api {
 pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
     caller.permit(Resource::AdminEndpoints, Verb::Create, Scope::Cluster)?;
     let (endpoint, ips) = read(&request)?;
-    let _one = api.records.exclusive().await;
+    let one = api.records.exclusive().await;
     if find(&api, endpoint.port).is_some() {
         return Err(ApiError::exists(format!("admin endpoint {} exists", endpoint.port)));
     }
     rules::room(api.records.count(Kind::AdminEndpoint), ENDPOINTS_MAX, "admin endpoints")?;
     listen(&api, endpoint.port, &ips)?;
-    let made = api.records.create(&endpoint).await;
+    let made = one.create(&endpoint).await;
     let revision = made.inspect_err(|_| api.listeners.close(endpoint.port))?;
     answer(&endpoint, revision)
 }
@@ -81,12 +81,12 @@ pub(super) async fn get(api: Rc<Api>, caller: Caller, request: Request) -> Resul
 /// `PUT /api/v2/adminEndpoints/{port}`: other addresses for the port.
 pub(super) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
     caller.permit(Resource::AdminEndpoints, Verb::Update, Scope::Cluster)?;
-    let _one = api.records.exclusive().await;
+    let one = api.records.exclusive().await;
     let found = wanted(&api, &request)?;
     request.expected_revision(found.revision)?;
     let (endpoint, ips) = read(&request)?;
     listen(&api, endpoint.port, &ips)?;
-    match api.records.replace(&endpoint, found.revision).await {
+    match one.replace(&endpoint, found.revision).await {
         Ok(revision) => answer(&endpoint, revision),
         Err(error) => {
             api.settle_endpoints();
@@ -98,10 +98,10 @@ pub(super) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Re
 /// `DELETE /api/v2/adminEndpoints/{port}`.
 pub(super) async fn delete(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
     caller.permit(Resource::AdminEndpoints, Verb::Delete, Scope::Cluster)?;
-    let _one = api.records.exclusive().await;
+    let one = api.records.exclusive().await;
     let found = wanted(&api, &request)?;
     request.expected_revision(found.revision)?;
-    api.records.remove(&found.value, found.revision).await?;
+    one.remove(&found.value, found.revision).await?;
     api.listeners.close(found.value.port);
     Ok(Reply::done())
 }

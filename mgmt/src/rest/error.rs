@@ -104,6 +104,12 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, Code::Aborted, "another operation on this resource is in progress")
     }
 
+    /// Another change of the same things came first: with a fresh look, this one may still be right.
+    pub(crate) fn outrun() -> Self {
+        let message = "another change came first; read the resource again";
+        Self::new(StatusCode::CONFLICT, Code::Aborted, message)
+    }
+
     /// Any error.
     pub(crate) fn new(status: StatusCode, code: Code, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into() }
@@ -152,7 +158,11 @@ impl From<DirectoryError> for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Conflict { .. } => Self::busy(),
+            StoreError::Conflict { .. } => Self::outrun(),
+            error @ StoreError::Unavailable(_) => {
+                tracing::warn!(%error, "the metadata store is away");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, error.to_string())
+            }
             error => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the metadata store failed");
                 Self::internal("the metadata store failed; the server's log says why")

@@ -66,7 +66,7 @@ pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
         uuid: Uuid::new_v4().to_string(),
         proxy: proxy(body.proxy)?,
     };
-    let _one = api.records.exclusive().await;
+    let one = api.records.exclusive().await;
     let others = api.records.list::<IdpConfiguration>("");
     if others.iter().any(|found| found.value.name == idp.name) {
         return Err(ApiError::invalid(format!("identity provider {} exists", idp.name)));
@@ -75,7 +75,7 @@ pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
         return Err(ApiError::invalid("idpIssuerURL: another identity provider has this issuer"));
     }
     rules::room(others.len(), IDPS_MAX, "identity providers")?;
-    api.records.create(&idp).await?;
+    one.create(&idp).await?;
     answer(&api, &idp)
 }
 
@@ -83,7 +83,7 @@ pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
 pub(super) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
     caller.permit(Resource::IdpConfigurations, Verb::Update, Scope::Cluster)?;
     let body: IdpRequest = request.json()?;
-    let _one = api.records.exclusive().await;
+    let one = api.records.exclusive().await;
     let found = find(&api, &body.name)?;
     request.expected_revision(found.revision)?;
     let mut idp = found.value;
@@ -96,7 +96,7 @@ pub(super) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Re
     if body.proxy.is_some() {
         idp.proxy = proxy(body.proxy)?;
     }
-    api.records.replace(&idp, found.revision).await?;
+    one.replace(&idp, found.revision).await?;
     answer(&api, &idp)
 }
 
@@ -117,7 +117,7 @@ pub(super) async fn get(api: Rc<Api>, caller: Caller, request: Request) -> Resul
 /// `DELETE /api/v2/cluster/IdpConfiguration/{name}`: only one that nothing refers to.
 pub(super) async fn delete(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
     caller.permit(Resource::IdpConfigurations, Verb::Delete, Scope::Cluster)?;
-    let _one = api.records.exclusive().await;
+    let one = api.records.exclusive().await;
     let found = find(&api, request.variable("name"))?;
     request.expected_revision(found.revision)?;
     let name = &found.value.name;
@@ -128,7 +128,7 @@ pub(super) async fn delete(api: Rc<Api>, caller: Caller, request: Request) -> Re
     {
         return Err(ApiError::precondition("client configurations or authorization maps still refer to it"));
     }
-    api.records.remove(&found.value, found.revision).await?;
+    one.remove(&found.value, found.revision).await?;
     Ok(Reply::done())
 }
 

@@ -40,6 +40,9 @@ pub(super) async fn text(api: &Api, names: bool) -> Result<String, ApiError> {
     }
     let dropped = api.events.dropped();
     page.add("mgmt_events_dropped_total", "Events that could not be written.", true, "", dropped);
+    let silence_s = api.records.silence().map_or(0, |silence| silence.lasts.as_secs());
+    let help = "For how long the metadata store has not answered; 0 while it does.";
+    page.add("mgmt_metadata_silence_seconds", help, false, "", silence_s);
     page.add("build_info", "The program's version.", false, format!("version=\"{VERSION}\""), 1_u64);
     Ok(page.text())
 }

@@ -177,7 +177,7 @@ pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
     let limits = body.limits.ok_or_else(|| {
         ApiError::invalid("qoSRateLimitPolicy: required, with one of limitIOPS, limitBw, limitIOPSPerGB")
     })?;
-    let _one = api.records.exclusive().await;
+    let one = api.records.exclusive().await;
     let limits = settle(&api, limits)?;
     check_name(&api, &name, None)?;
     rules::room(api.records.count(Kind::Policy), POLICIES_MAX, "policies")?;
@@ -188,7 +188,7 @@ pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
         state: "Active".to_owned(),
         limits,
     };
-    api.records.create(&policy).await?;
+    one.create(&policy).await?;
     Reply::message(&tenants::POLICY, &policy)
 }
 
@@ -224,7 +224,7 @@ pub(super) async fn get(api: Rc<Api>, caller: Caller, request: Request) -> Resul
 pub(super) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
     caller.permit(Resource::Policies, Verb::Update, Scope::Cluster)?;
     let body: PolicyRequest = request.json()?;
-    let _one = api.records.exclusive().await;
+    let one = api.records.exclusive().await;
     let found = find_uuid(&api, &request)?;
     request.expected_revision(found.revision)?;
     refuse_no_limit(&found.value)?;
@@ -240,7 +240,7 @@ pub(super) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Re
     if let Some(limits) = body.limits {
         policy.limits = settle(&api, limits)?;
     }
-    api.records.replace(&policy, found.revision).await?;
+    one.replace(&policy, found.revision).await?;
     api.settle_limits().await;
     Ok(Reply::done())
 }
@@ -248,7 +248,7 @@ pub(super) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Re
 /// `DELETE /api/v2/policies/{UUID}`: only one that nothing has.
 pub(super) async fn delete(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
     caller.permit(Resource::Policies, Verb::Delete, Scope::Cluster)?;
-    let _one = api.records.exclusive().await;
+    let one = api.records.exclusive().await;
     let found = find(&api, &request)?;
     request.expected_revision(found.revision)?;
     refuse_no_limit(&found.value)?;
@@ -268,7 +268,7 @@ pub(super) async fn delete(api: Rc<Api>, caller: Caller, request: Request) -> Re
             format!("volume {} of project {} has the policy", volume.spec.name, volume.spec.project);
         return Err(ApiError::precondition(message));
     }
-    api.records.remove(&found.value, found.revision).await?;
+    one.remove(&found.value, found.revision).await?;
     Ok(Reply::done())
 }
 

@@ -12,7 +12,7 @@ use super::trusted::TrustedHost;
 use super::{Api, Reply, rules};
 use crate::auth::{Caller, Resource, SYSTEM, Scope, Verb};
 use crate::directory::{CredentialRecord, DefaultPolicy, Project, project_uuid};
-use crate::metadata::{Change, Expect, Found, Kept, Kind};
+use crate::metadata::{Change, Found, Kept, Kind};
 use crate::schedule::Schedule;
 use crate::serve::DEFAULT_PROJECT;
 
@@ -46,7 +46,7 @@ pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
         return Err(ApiError::exists(format!("{SYSTEM} is the cluster's own scope")));
     }
     rules::description(&body.description)?;
-    let _one = api.records.exclusive().await;
+    let one = api.records.exclusive().await;
     check_policies(&api, &body.default_policies)?;
     if api.directory.project(&name).is_some() {
         return Err(ApiError::exists(format!("project {name} exists")));
@@ -58,7 +58,7 @@ pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
         description: body.description,
         default_policies: body.default_policies,
     };
-    api.records.create(&project).await?;
+    one.create(&project).await?;
     Reply::message(&tenants::PROJECT, &ProjectBody::of(project))
 }
 
@@ -67,14 +67,14 @@ pub(super) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Re
     caller.permit(Resource::Projects, Verb::Update, Scope::Cluster)?;
     let name = request.variable("projectName");
     let body: ProjectRequest = request.json()?;
-    let _one = api.records.exclusive().await;
+    let one = api.records.exclusive().await;
     let found: Option<Found<Project>> = api.records.get(name);
     // The contract has no 404 here.
     let found = found.ok_or_else(|| ApiError::invalid(format!("project {name} does not exist")))?;
     request.expected_revision(found.revision)?;
     check_policies(&api, &body.default_policies)?;
     let project = Project { default_policies: body.default_policies, ..found.value };
-    api.records.replace(&project, found.revision).await?;
+    one.replace(&project, found.revision).await?;
     api.settle_limits().await;
     Ok(Reply::done())
 }
@@ -84,7 +84,7 @@ pub(super) async fn delete(api: Rc<Api>, caller: Caller, request: Request) -> Re
     let name = request.variable("name");
     caller.permit(Resource::Projects, Verb::Delete, Scope::Cluster)?;
     api.view.freshen().await?;
-    let _one = api.records.exclusive().await;
+    let one = api.records.exclusive().await;
     let found: Option<Found<Project>> = api.records.get(name);
     let found = found.ok_or_else(|| missing(name))?;
     request.expected_revision(found.revision)?;
@@ -104,10 +104,9 @@ pub(super) async fn delete(api: Rc<Api>, caller: Caller, request: Request) -> Re
         return Err(ApiError::precondition(format!("not allowed: project {name} still has {what}")));
     }
     let credentials = api.records.list::<CredentialRecord>(&prefix);
-    let gone = |kind, key| Change { kind, key, expect: Expect::Anything, value: None };
-    let mut changes = vec![gone(Kind::Project, found.value.key())];
-    changes.extend(credentials.iter().map(|one| gone(Kind::Credential, one.value.key())));
-    api.records.commit(changes).await?;
+    let mut changes = vec![Change::delete(Kind::Project, found.value.key())];
+    changes.extend(credentials.iter().map(|one| Change::delete(Kind::Credential, one.value.key())));
+    one.commit(changes).await?;
     Ok(Reply::done())
 }
 

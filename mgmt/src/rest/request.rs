@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::error::ApiError;
 
 /// What a handler is given besides the caller.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Request {
     /// Variables of the path by name; each may be empty.
     pub(crate) variables: Vec<(&'static str, String)>,
@@ -24,7 +24,7 @@ pub(crate) struct Request {
 }
 
 /// A query string, decoded.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Query(Vec<(String, String)>);
 
 impl Request {

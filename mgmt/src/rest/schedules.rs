@@ -25,7 +25,7 @@ pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
     check(&policy)?;
     api.view.freshen().await?;
     let volume = volume_of(&api, project, &body.resource_uuid, &body.resource_name)?;
-    let _one = api.records.exclusive().await;
+    let one = api.records.exclusive().await;
     if of_project(&api, project).iter().any(|found| found.value.name == name) {
         return Err(ApiError::exists(format!("resource policy {name} exists")));
     }
@@ -40,8 +40,9 @@ pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
         description: body.description.unwrap_or_default(),
         state: "Active".to_owned(),
         taken_ns: crate::events::now_ns(),
+        node: rules::uuid_text(api.site.identity.node_uuid),
     };
-    api.records.create(&schedule).await?;
+    one.create(&schedule).await?;
     Reply::message(&tenants::RESOURCE_POLICY, &body_of(&api, &schedule))
 }
 

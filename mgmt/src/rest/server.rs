@@ -28,6 +28,7 @@ use super::router::{Handler, NoMatch};
 use super::{Api, Body, Reply, federated_authentication, schema, users, vault};
 use crate::auth::{Caller, TokenError, now};
 use crate::events::Audit;
+use crate::metadata::StoreError;
 
 /// A server that runs until it is told to stop.
 #[derive(Debug)]
@@ -169,8 +170,12 @@ async fn answer(
     audit.operation = Some(route.operation);
     // The token comes before everything else: a stranger cannot make the server read a body.
     let caller = match route.handler {
+        Handler::Open(_) if check_freshness(api).is_err() => None,
         Handler::Open(_) => authenticate(api, request.headers(), audit.peer).await.ok(),
-        Handler::Token(_) => Some(authenticate(api, request.headers(), audit.peer).await?),
+        Handler::Token(_) => {
+            check_freshness(api)?;
+            Some(authenticate(api, request.headers(), audit.peer).await?)
+        }
     };
     audit.subject = caller.as_ref().map(|caller| caller.subject().to_owned());
     let query = Query::parse(request.uri().query().unwrap_or_default())?;
@@ -190,10 +195,41 @@ async fn answer(
     }
     let parsed = Request { variables: found.variables, query, if_match, login, body, fields };
     audit.target(&parsed);
-    match (route.handler, caller) {
-        (Handler::Open(handler), caller) => handler(api.clone(), caller, parsed).await,
-        (Handler::Token(handler), Some(caller)) => handler(api.clone(), caller, parsed).await,
+    for _ in 0..ATTEMPTS {
+        let mut before = api.records.watch();
+        let outcome = handle(api, route.handler, caller.clone(), parsed.clone()).await;
+        if !outcome.as_ref().is_err_and(|error| *error == ApiError::outrun()) {
+            return outcome;
+        }
+        // Nothing was changed. With what came first, the same request may be right, or wrong in another way: a name is
+        // taken now, an ETag is no longer current.
+        api.records.catch_up(&mut before).await;
+    }
+    Err(ApiError::outrun())
+}
+
+async fn handle(
+    api: &Rc<Api>,
+    handler: Handler,
+    caller: Option<Caller>,
+    request: Request,
+) -> Result<Reply, ApiError> {
+    match (handler, caller) {
+        (Handler::Open(handler), caller) => handler(api.clone(), caller, request).await,
+        (Handler::Token(handler), Some(caller)) => handler(api.clone(), caller, request).await,
         (Handler::Token(_), None) => Err(ApiError::unauthenticated("no token")),
+    }
+}
+
+/// Refuses to trust keys and roles that may have been taken back elsewhere meanwhile.
+fn check_freshness(api: &Api) -> Result<(), ApiError> {
+    match api.records.silence() {
+        Some(silence) if silence.lasts > TRUST => {
+            let error =
+                StoreError::Unavailable(format!("{}, for {} s", silence.reason, silence.lasts.as_secs()));
+            Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, error.to_string()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -290,6 +326,10 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 const READ_LIMIT: Duration = Duration::from_secs(120);
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// Looks at what came first, of a request that was outrun.
+const ATTEMPTS: u32 = 50;
+/// What was taken back elsewhere is refused here after this time at the latest, even with the metadata store away.
+const TRUST: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const _: () = assert!(READ_LIMIT.as_secs() > REQUEST_LIMIT.as_secs());

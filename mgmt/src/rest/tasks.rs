@@ -40,14 +40,14 @@ impl Api {
 async fn follow(api: Rc<Api>) {
     let mut changes = api.records.watch();
     let limiting = [Kind::Policy, Kind::Project, Kind::ClusterParameter];
-    let (mut endpoints, mut limits) = (Vec::new(), Vec::new());
+    let (mut endpoints, mut limits) = (None, None);
     loop {
-        let now = api.records.newest(&[Kind::AdminEndpoint]);
+        let now = Some(api.records.changes(&[Kind::AdminEndpoint]));
         if now != endpoints {
             endpoints = now;
             api.settle_endpoints();
         }
-        let now = api.records.newest(&limiting);
+        let now = Some(api.records.changes(&limiting));
         if now != limits {
             limits = now;
             api.settle_limits().await;
@@ -73,6 +73,9 @@ impl Api {
     /// Takes every snapshot that is due at `now_ns`, and forgets schedules whose volumes are gone.
     pub(crate) async fn take_due(&self, now_ns: u64) {
         for Found { value: schedule, revision } in self.records.list::<Schedule>("") {
+            if !self.is_own(&schedule) {
+                continue;
+            }
             let Some(due_ns) = schedule.due(now_ns) else { continue };
             // The record first: of several management processes one takes the snapshot.
             let taken = Schedule { taken_ns: due_ns, ..schedule.clone() };
@@ -93,6 +96,15 @@ impl Api {
                 (Err(error), _) => tracing::warn!(%error, name = schedule.name, "a schedule waits"),
             }
         }
+    }
+
+    /// Whether the schedule is of a volume of this node's pool: another node's is not seen here.
+    fn is_own(&self, schedule: &Schedule) -> bool {
+        let here =
+            || rules::volume_uuid(&schedule.resource_uuid).is_ok_and(|uuid| self.view.find(uuid).is_some());
+        !self.records.is_shared()
+            || schedule.node == rules::uuid_text(self.site.identity.node_uuid)
+            || schedule.node.is_empty() && here()
     }
 
     async fn take(&self, schedule: &Schedule, volume: &Volume, due_ns: u64) {

@@ -81,7 +81,7 @@ pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
         labels,
         auth_required: truth(&body.auth_required)?.to_owned(),
     };
-    let _one = api.records.exclusive().await;
+    let one = api.records.exclusive().await;
     if api.records.revision(Kind::TrustedHost, &key(project, &host.name)).is_some() {
         return Err(ApiError::exists(format!("trusted host {} exists", host.name)));
     }
@@ -93,7 +93,7 @@ pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
         target_secret: String::new(),
         target_secret_type: DISABLED.to_owned(),
     };
-    api.records.create(&record).await?;
+    one.create(&record).await?;
     Reply::message(&tenants::TRUSTED_HOST, &record.host)
 }
 
@@ -121,7 +121,7 @@ pub(super) async fn get(api: Rc<Api>, caller: Caller, request: Request) -> Resul
 pub(super) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
     let project = permit(&api, &caller, &request, Resource::TrustedHosts, Verb::Update)?;
     let body: HostRequest = request.json()?;
-    let _one = api.records.exclusive().await;
+    let one = api.records.exclusive().await;
     let found = find(&api, project, &request)?;
     request.expected_revision(found.revision)?;
     let mut record = found.value;
@@ -136,7 +136,7 @@ pub(super) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Re
     if !body.auth_required.is_empty() {
         truth(&body.auth_required)?.clone_into(&mut record.host.auth_required);
     }
-    api.records.replace(&record, found.revision).await?;
+    one.replace(&record, found.revision).await?;
     Reply::message(&tenants::TRUSTED_HOST, &record.host)
 }
 

@@ -151,10 +151,7 @@ impl From<TokensError> for ApiError {
             TokensError::Slow(_) => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted, message)
             }
-            TokensError::Store(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the metadata store failed");
-                Self::internal("the metadata store failed; the server's log says why")
-            }
+            TokensError::Store(error) => error.into(),
         }
     }
 }

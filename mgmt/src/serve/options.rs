@@ -11,6 +11,7 @@ use thiserror::Error;
 use super::values;
 use crate::auth::environment::{self, EnvironmentKeys};
 use crate::config_file;
+use crate::metadata::{EtcdArgs, EtcdLocation};
 
 /// Arguments of `ferrule serve`; every one is also a key of its configuration file.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
@@ -22,6 +23,11 @@ pub(crate) struct ServeArgs {
     /// [default: /var/lib/ferrule for root, else ~/.local/state/ferrule]
     #[arg(long, value_name = "DIR", verbatim_doc_comment)]
     state: Option<PathBuf>,
+    /// Where metadata is kept, if not in STATE: etcd://HOST:PORT[,HOST:PORT…][/PREFIX], or etcds:// for TLS
+    #[arg(long, value_name = "URL", value_parser = EtcdLocation::parse)]
+    metadata_store: Option<EtcdLocation>,
+    #[command(flatten)]
+    etcd: EtcdArgs,
     /// A drive of the pool: a block device, or a file, made with SIZE where there is none; may be repeated
     /// [default: STATE/pool:4GiB, unless bench namespaces are given]
     #[arg(long, value_name = "PATH[:SIZE]", value_parser = values::pool_drive, verbatim_doc_comment)]
@@ -89,6 +95,8 @@ pub(crate) enum LogFormat {
 pub(crate) struct Options {
     /// The state folder.
     pub(crate) state: PathBuf,
+    /// Where metadata is kept, if not in the state folder.
+    pub(crate) metadata: Option<(EtcdLocation, EtcdArgs)>,
     /// What the data plane is told.
     pub(crate) data_plane: Config,
     /// Addresses of the REST interface.
@@ -135,6 +143,7 @@ impl ServeArgs {
             args.token_command.map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
         Ok(Options {
             state,
+            metadata: args.metadata_store.map(|location| (location, args.etcd)),
             data_plane,
             api: or_loopback(args.api, values::API_PORT),
             env_file: args.env_file,
@@ -150,6 +159,8 @@ impl ServeArgs {
         Self {
             config: self.config,
             state: self.state.or(file.state),
+            metadata_store: self.metadata_store.or(file.metadata_store),
+            etcd: self.etcd.over(file.etcd),
             pool: either(self.pool, file.pool),
             shards: self.shards.or(file.shards),
             map_memory: self.map_memory.or(file.map_memory),
@@ -274,6 +285,9 @@ mod test {
         assert_eq!(options.data_plane.reactors, Reactors::Count(2));
         assert_eq!(options.api, ["127.0.0.1:2".parse().unwrap()]);
         assert_eq!(options.log_format, LogFormat::Json);
+        std::fs::write(&path, "metadata-store: etcd://a:1,b:2/x\nmetadata-ca: ca.pem\n").unwrap();
+        let (location, _) = settle(&["--config", config]).unwrap().metadata.unwrap();
+        assert_eq!(location.to_string(), "etcd://a:1,b:2/x");
         std::fs::write(&path, "reactor: 2\n").unwrap();
         assert!(settle(&["--config", config]).is_err());
     }

@@ -16,7 +16,7 @@ use super::files;
 use crate::auth::key::{KeyError, SigningKey};
 use crate::auth::{self, Claims, SYSTEM};
 use crate::directory::{CredentialRecord, Directory, DirectoryError};
-use crate::metadata::{Change, Expect, Kind, Store, StoreError};
+use crate::metadata::{Change, Expect, FILE_NAME, Kept, Kind, Records, StoreError};
 
 /// The state folder.
 #[derive(Clone, Debug)]
@@ -82,10 +82,18 @@ struct ClusterRecord {
     node_uuid: String,
 }
 
+impl Kept for ClusterRecord {
+    const KIND: Kind = Kind::Cluster;
+
+    fn key(&self) -> String {
+        self.node_uuid.clone()
+    }
+}
+
 impl StateFolder {
     /// Claims the folder, made where there is none.
     pub(crate) fn open(path: &Path) -> Result<Self, StateError> {
-        files::claim_folder(path, METADATA).map_err(|source| failed(path, source))?;
+        files::claim_folder(path, FILE_NAME).map_err(|source| failed(path, source))?;
         let path = path.canonicalize().map_err(|source| failed(path, source))?;
         let folder = Self { path };
         for inner in ["keys", "logs", "tls"] {
@@ -97,7 +105,7 @@ impl StateFolder {
 
     /// The metadata store's file.
     pub(crate) fn metadata(&self) -> PathBuf {
-        self.path.join(METADATA)
+        self.path.join(FILE_NAME)
     }
 
     /// The certificate and the key of the REST interface.
@@ -119,33 +127,35 @@ impl StateFolder {
         self.path.join(format!("keys/{}-{CREDENTIAL}.pem", token.project))
     }
 
-    /// Notes which cluster this is; the pool decides.
+    /// Notes which cluster and node this is; the pool decides.
     pub(crate) async fn settle_cluster(
         &self,
-        store: &dyn Store,
+        records: &Records,
         identity: &Identity,
     ) -> Result<(), StateError> {
         let now = ClusterRecord {
             uuid: Uuid::from_bytes(identity.cluster_uuid).to_string(),
             node_uuid: Uuid::from_bytes(identity.node_uuid).to_string(),
         };
-        let records = store.load().await?;
-        let before = records.iter().find(|record| record.kind == Kind::Cluster);
-        let before: Option<ClusterRecord> = before.map(|record| record.parse()).transpose()?;
-        if before.as_ref() == Some(&now) {
+        let found = records.list::<ClusterRecord>("");
+        if found.iter().any(|found| found.value == now) {
             return Ok(());
         }
-        if let Some(before) = before {
-            tracing::warn!(
-                before = before.uuid,
-                now = now.uuid,
-                "the pool is of another cluster than the one that this state folder served before"
-            );
+        let mut changes = vec![Change::put(&now, Expect::Anything)];
+        // In a store of one's own, any other node is what was served before; in a shared one it is a neighbour.
+        if !records.is_shared() {
+            for before in found.iter().map(|found| &found.value) {
+                tracing::warn!(
+                    before = before.uuid,
+                    now = now.uuid,
+                    "the pool is of another node than the one that this state folder served before"
+                );
+                if before.node_uuid != now.node_uuid {
+                    changes.push(Change::delete(Kind::Cluster, before.key()));
+                }
+            }
         }
-        let value = serde_json::to_vec(&now).expect("plain strings");
-        let change =
-            Change { kind: Kind::Cluster, key: String::new(), expect: Expect::Anything, value: Some(value) };
-        store.commit(vec![change]).await?;
+        records.commit(changes).await?;
         Ok(())
     }
 
@@ -200,8 +210,14 @@ impl StateFolder {
             files::replace(&path, key.private_pem().as_bytes(), 0o600)
                 .map_err(|source| failed(&path, source))?;
             let record = CredentialRecord::of_pem(token.project, CREDENTIAL, &key.public_pem());
-            directory.create_credential(record).await?;
-            return Ok(Some(key));
+            match directory.create_credential(record).await {
+                Ok(_) => return Ok(Some(key)),
+                // Another server of the same metadata has made one in this moment: its token is the one to use.
+                Err(DirectoryError::Exists(_) | DirectoryError::Store(StoreError::Conflict { .. })) => {
+                    return Ok(None);
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         let Ok(text) = std::fs::read(&path) else { return Ok(None) };
         let key = SigningKey::parse_pem(&text)?;
@@ -290,7 +306,6 @@ pub(crate) const SYSTEM_TOKEN: TokenFile =
 pub(crate) const DEFAULT_TOKEN: TokenFile =
     TokenFile { file: "default-admin.jwt", project: DEFAULT_PROJECT, role: "default:admin" };
 const TOKENS: [TokenFile; 2] = [SYSTEM_TOKEN, DEFAULT_TOKEN];
-const METADATA: &str = "metadata.redb";
 /// The credential that the first start makes in each of the two projects.
 const CREDENTIAL: &str = "root";
 const LIFETIME_S: u64 = 365 * 24 * 3600;

@@ -51,7 +51,7 @@ pub(crate) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
         authz_mode: body.authz_mode,
     };
     check(&conf)?;
-    let _one = api.records.exclusive().await;
+    let one = api.records.exclusive().await;
     if api.records.revision(Kind::IdpConfiguration, &conf.idp_configuration_name).is_none() {
         return Err(ApiError::invalid("idpConfigurationName: no such identity provider"));
     }
@@ -59,7 +59,7 @@ pub(crate) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
         return Err(ApiError::invalid(format!("client configuration {} exists", conf.name)));
     }
     rules::room(api.records.count(Kind::IdpClientConf), CONFS_MAX, "client configurations")?;
-    api.records.create(&conf).await?;
+    one.create(&conf).await?;
     Reply::message(&site::IDP_CLIENT_CONF, &conf)
 }
 

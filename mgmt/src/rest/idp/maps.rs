@@ -50,13 +50,13 @@ pub(crate) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
         role: body.role,
         idp_configuration_name: body.idp_configuration_name,
     };
-    let _one = api.records.exclusive().await;
+    let one = api.records.exclusive().await;
     check(&api, &map)?;
     if api.records.revision(Kind::AuthMap, &map.name).is_some() {
         return Err(ApiError::invalid(format!("authorization map {} exists", map.name)));
     }
     rules::room(api.records.count(Kind::AuthMap), MAPS_MAX, "authorization maps")?;
-    api.records.create(&map).await?;
+    one.create(&map).await?;
     Reply::message(&site::AUTH_MAP_ENTRY, &map)
 }
 
@@ -64,6 +64,7 @@ pub(crate) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
 pub(crate) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
     caller.permit(Resource::AuthMapEntries, Verb::Update, Scope::Cluster)?;
     let body: MapRequest = request.json()?;
+    let one = api.records.exclusive().await;
     let found = find(&api, &request)?;
     request.expected_revision(found.revision)?;
     let mut map = found.value;
@@ -78,7 +79,7 @@ pub(crate) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Re
         }
     }
     check(&api, &map)?;
-    api.records.replace(&map, found.revision).await?;
+    one.replace(&map, found.revision).await?;
     Reply::message(&site::AUTH_MAP_ENTRY, &map)
 }
 

@@ -24,7 +24,7 @@ use crate::auth::environment::{EnvironmentKeys, generate, parse_file};
 use crate::auth::key::SigningKey;
 use crate::directory::CredentialRecord;
 use crate::events::Events;
-use crate::metadata::{Change, Embedded, Pending, Record, Records, Store, StoreError};
+use crate::metadata::{Change, Embedded, Loaded, Pending, Records, Store, StoreError};
 use crate::plane::Plane;
 use crate::serve::files::test::Folder;
 use crate::view::View;
@@ -65,18 +65,18 @@ impl Fallible {
 }
 
 impl Store for Fallible {
-    fn load(&self) -> Pending<'_, Vec<Record>> {
+    fn load(&self) -> Pending<'_, Loaded> {
         self.store.load()
     }
 
-    fn commit(&self, changes: Vec<Change>) -> Pending<'_, u64> {
+    fn commit(&self, changes: Vec<Change>, guard: Option<u64>) -> Pending<'_, u64> {
         if self.fails.load(Ordering::Relaxed) {
             return Box::pin(std::future::ready(Err(StoreError::Failed {
                 context: "told to fail".to_owned(),
                 source: "a test".into(),
             })));
         }
-        self.store.commit(changes)
+        self.store.commit(changes, guard)
     }
 }
 
@@ -123,7 +123,7 @@ impl Bench {
             nvme_endpoints: vec!["127.0.0.1:4420".to_owned()],
             logs: folder.path().join("logs"),
         };
-        let tokens = Tokens::load(store.clone(), environment()).await.unwrap();
+        let tokens = Tokens::new(records.clone(), environment());
         let api = Api::new(plane, view, records, events, tokens, site);
         api.prepare().await.unwrap();
         let directory = &api.directory;
