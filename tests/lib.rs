@@ -4,6 +4,8 @@
 pub mod association;
 #[path = "lib/bystander.rs"]
 pub mod bystander;
+#[path = "lib/etcd.rs"]
+pub mod etcd;
 #[path = "lib/forge.rs"]
 pub mod forge;
 #[path = "lib/guest.rs"]

@@ -129,6 +129,23 @@ impl Server {
         self.child = Some(command.spawn().expect("start ferrule"));
     }
 
+    /// Gives an option another value, or none, from the next start on.
+    pub fn set_option(&mut self, name: &str, value: Option<&str>) {
+        if let Some(at) = self.arguments.iter().position(|argument| argument == name) {
+            self.arguments.drain(at..(at + 2).min(self.arguments.len()));
+        }
+        self.arguments.extend(value.into_iter().flat_map(|value| [name.to_owned(), value.to_owned()]));
+    }
+
+    /// Runs a command that needs no server.
+    ///
+    /// # Panics
+    /// If it cannot be run.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(binary()).args(arguments).output().expect("run ferrule")
+    }
+
     /// Runs a second server on the same pool, with other folders and ports, to its end.
     ///
     /// # Panics
