@@ -38,32 +38,7 @@ fn persons_get_tokens_from_a_shared_secret_and_own_what_they_make() {
         person.ferrule(&["get", "credential", "--project-name", "system", "--id", "shared", "-o", "json"]);
     assert!(shown.contains("\"payload\": \"\"") && !shown.contains("YS1zaGFyZWQ"), "{shown}");
 
-    let claims = json!({
-        "sub": "kube", "name": "Kubernetes", "email": "kube@example.com", "iss": "example.com",
-        "exp": 4_000_000_000_u64, "roles": ["system.view"], "groups": ["*"],
-    });
-    let way = Way {
-        person: &person,
-        endpoint: server.endpoint(),
-        kid: None,
-        claims: claims.clone(),
-        signer: Signer::Secret(SECRET.as_bytes()),
-        other_issuer: Other::Issuer("elsewhere"),
-    };
-    way.expect_forgeries_refused();
-    let private = person.path("issuer.pem");
-    run(Command::new("openssl").args(["genpkey", "-algorithm", "rsa", "-out", &private]));
-    let public = person.path("issuer.pub");
-    run(Command::new("openssl").args(["pkey", "-in", &private, "-pubout", "-out", &public]));
-    let create =
-        ["create", "credential", "--project-name", "system", "--id", "rsa", "--issuer", "rsa.example"];
-    person.ferrule(&[&create[..], &[public.as_str()]].concat());
-    let mut claims = claims;
-    claims["iss"] = json!("rsa.example");
-    // The one issuer's key signs nothing for the other.
-    Way { claims, signer: Signer::Key(&private, "RS256"), other_issuer: Other::Issuer("example.com"), ..way }
-        .expect_forgeries_refused();
-
+    expect_forgeries_refused(&server, &person);
     let generate = |name: &str, text: &str| {
         let config = person.write(&format!("{name}.yaml"), text);
         let token = person.ferrule(&[
@@ -100,21 +75,54 @@ fn persons_get_tokens_from_a_shared_secret_and_own_what_they_make() {
     other.send("GET", &format!("{VOLUMES}/?name=own"), &[], None).expect_error(404, 5);
     kubernetes.put(&volume_path(&own), &json!({"labels": [{"key": "owner", "value": "other"}]}));
     viewer.send("DELETE", &volume_path(&own), &[], None).expect_error(403, 7);
-    // Snapshots belong to who took them, as volumes to who made them.
+    expect_own_snapshots(&[&kubernetes, &other, &admin, &viewer], &volume_path(&own));
+    kubernetes.delete(&volume_path(&own));
+}
+
+/// Tokens that are not what the two issuers sign, or not any more, are refused.
+fn expect_forgeries_refused(server: &Server, person: &Person) {
+    let claims = json!({
+        "sub": "kube", "name": "Kubernetes", "email": "kube@example.com", "iss": "example.com",
+        "exp": 4_000_000_000_u64, "roles": ["system.view"], "groups": ["*"],
+    });
+    let way = Way {
+        person,
+        endpoint: server.endpoint(),
+        kid: None,
+        claims: claims.clone(),
+        signer: Signer::Secret(SECRET.as_bytes()),
+        other_issuer: Other::Issuer("elsewhere"),
+    };
+    way.expect_forgeries_refused();
+    let private = person.path("issuer.pem");
+    run(Command::new("openssl").args(["genpkey", "-algorithm", "rsa", "-out", &private]));
+    let public = person.path("issuer.pub");
+    run(Command::new("openssl").args(["pkey", "-in", &private, "-pubout", "-out", &public]));
+    let create =
+        ["create", "credential", "--project-name", "system", "--id", "rsa", "--issuer", "rsa.example"];
+    person.ferrule(&[&create[..], &[public.as_str()]].concat());
+    let mut claims = claims;
+    claims["iss"] = json!("rsa.example");
+    // The one issuer's key signs nothing for the other.
+    Way { claims, signer: Signer::Key(&private, "RS256"), other_issuer: Other::Issuer("example.com"), ..way }
+        .expect_forgeries_refused();
+}
+
+/// Snapshots of the volume `own`, which belongs to the first of the four, belong to who took them.
+fn expect_own_snapshots([kubernetes, other, admin, viewer]: &[&Client; 4], own: &str) {
     let snapshot = |name: &str, volume: &str| json!({"name": name, "sourceVolumeName": volume});
     let taken = kubernetes.post(SNAPSHOTS, &snapshot("mine", "own"));
     let _ = admin.post(SNAPSHOTS, &snapshot("theirs", "own"));
     kubernetes.send("POST", SNAPSHOTS, &[], Some(&snapshot("no", "foreign"))).expect_error(404, 5);
-    let seen = |client: &Client| client.get(SNAPSHOTS)["snapshots"].as_array().unwrap().len();
-    assert_eq!((seen(&kubernetes), seen(&other), seen(&admin), seen(&viewer)), (1, 0, 2, 2));
-    let path = format!("{SNAPSHOTS}/{}", taken["UUID"].as_str().unwrap());
+    let seen = |client: &Client| client.get(SNAPSHOTS)["snapshots"].as_array().expect("a list").len();
+    assert_eq!((seen(kubernetes), seen(other), seen(admin), seen(viewer)), (1, 0, 2, 2));
+    let path = format!("{SNAPSHOTS}/{}", taken["UUID"].as_str().expect("an identifier"));
     other.send("DELETE", &path, &[], None).expect_error(404, 5);
     kubernetes.send("GET", &format!("{SNAPSHOTS}/?Name=theirs"), &[], None).expect_error(404, 5);
-    let rollback = format!("{}/rollback", volume_path(&own));
+    let rollback = format!("{own}/rollback");
     kubernetes.put(&rollback, &json!({"srcSnapshotName": "mine"}));
     kubernetes.send("PUT", &rollback, &[], Some(&json!({"srcSnapshotName": "theirs"}))).expect_error(404, 5);
     kubernetes.delete(&path);
-    kubernetes.delete(&volume_path(&own));
 }
 
 /// Makes a key pair, registers its public half as the key of an issuer of the kind's name, and signs with the other.
