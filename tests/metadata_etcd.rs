@@ -333,6 +333,8 @@ fn etcd_with_tls_and_passwords_lets_in_who_has_both() {
         .args([
             "-addext",
             "subjectAltName=IP:127.0.0.1",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
             "-keyout",
             &path("key.pem"),
             "-out",

@@ -275,10 +275,11 @@ async fn initialize(client: &mut Client, keys: &Keys) -> Result<(), StoreError> 
             keys.prefix()
         )));
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
     let schema = Schema {
         version: schema::VERSION,
-        base: now * REVISIONS_PER_SECOND,
+        // A store that was emptied gives greater revisions than before: etcd makes no change in a microsecond.
+        base: u64::try_from(now).unwrap_or_default(),
         id: uuid::Uuid::new_v4().to_string(),
         mark: None,
     };
@@ -326,5 +327,3 @@ const BEHIND_MAX: u32 = 2;
 const ATTEMPTS: u32 = 8;
 /// Keys in one answer: a fraction of the 4 MiB that one may have.
 const PAGE: i64 = 256;
-/// A store that was emptied gives greater revisions than before, unless it was changed more often than this.
-const REVISIONS_PER_SECOND: u64 = 1024;
