@@ -5,6 +5,8 @@
 //! one instant, but each page is one that was right at some time since the checkpoint began, and replay from there
 //! brings all of them to the same instant (see the decisions at the crate's head).
 //!
+//! No page is written before what is below it has been written at least once.
+//!
 //! A page that several trees share is written once, when the first of them comes to it. Every page above it has its bit
 //! set, and when the others come to it they learn from the bit that their page must be written with its new place.
 
@@ -20,9 +22,56 @@ pub(crate) struct PageName {
     pub(crate) index: u64,
 }
 
+impl PageName {
+    /// Where a checkpoint begins.
+    pub(crate) const FIRST: Self = Self { level: 0, volume: VolumeId(0), index: 0 };
+}
+
 impl Map {
+    /// The next page to be written from `at` on, of this level or one above up to `level_max`; `at` goes on beyond it.
+    ///
+    /// A page is not written before what is below it has a place: a leaf that was copied since the checkpoint passed its
+    /// level holds blocks that are older than what will be replayed, and a page that does not name it would lose them.
+    /// Such a leaf comes first, and `at` stays where it is.
+    pub(crate) fn next_page(&mut self, at: &mut PageName, level_max: u8) -> Option<(PageName, PageIndex)> {
+        loop {
+            if let Some((name, index)) = self.next_dirty(*at) {
+                if let Some(below) = self.unplaced_below(name, index) {
+                    *at = name;
+                    return Some(below);
+                }
+                *at = PageName { index: name.index + 1, ..name };
+                return Some((name, index));
+            }
+            if at.level >= level_max {
+                return None;
+            }
+            *at = PageName { level: at.level + 1, ..PageName::FIRST };
+        }
+    }
+
+    /// A page below this one that was never written and has nothing such below itself.
+    fn unplaced_below(&self, name: PageName, index: PageIndex) -> Option<(PageName, PageIndex)> {
+        let page = self.page(index);
+        if page.level == 0 {
+            return None;
+        }
+        let mut bits = page.bits;
+        while bits != 0 {
+            let slot = bits.trailing_zeros();
+            bits &= bits - 1;
+            let below = child(page.entries[slot as usize]);
+            if let Some(below) = below.filter(|&below| !self.arena.place(below).is_somewhere()) {
+                let index = name.index << FANOUT_BITS | u64::from(slot);
+                let name = PageName { level: page.level - 1, index, ..name };
+                return Some(self.unplaced_below(name, below).unwrap_or((name, below)));
+            }
+        }
+        None
+    }
+
     /// The first dirty page of the level of `from` at or after it.
-    pub(crate) fn next_dirty(&mut self, from: PageName) -> Option<(PageName, PageIndex)> {
+    fn next_dirty(&mut self, from: PageName) -> Option<(PageName, PageIndex)> {
         let mut at = Some(from.volume);
         while let Some((&volume, tree)) = at.and_then(|at| self.trees.range(at..).next()) {
             let root = tree.root;
@@ -51,7 +100,7 @@ impl Map {
                 *entry = child(*entry).map_or(0, |below| self.arena.place(below).0);
             }
         }
-        // A page above whose children were all made since the checkpoint passed them is written empty: it exists.
+        // The root of a fork that maps nothing is written all the same: it exists.
         let head = self.head(name.volume)?;
         let stays =
             head.forked && self.page_at(name.volume, page.level + 1, name.index >> FANOUT_BITS).is_none();

@@ -62,28 +62,22 @@ fn checkpoint(
     levels: std::ops::RangeInclusive<u8>,
 ) -> Vec<Place> {
     let mut freed = Vec::new();
-    let mut at = PageName { level: *levels.start(), volume: VolumeId(0), index: 0 };
-    loop {
-        if let Some((name, index)) = map.next_dirty(at) {
-            at = PageName { index: name.index + 1, ..name };
-            let Some(page) = map.disk_page(name, index) else {
-                freed.push(map.prune(name, index));
-                continue;
-            };
-            let mut bytes = vec![0; page.len_bytes()];
-            let crc = page.encode(&mut bytes);
-            assert_eq!(DiskPage::parse(&bytes), Ok((page.clone(), crc)));
-            *next += 2;
-            let place = Place::new(Location(*next), 64, u32::try_from(bytes.len()).unwrap(), crc);
-            drive.insert(*next, (page, place));
-            freed.push(map.set_written(name, index, place));
-        } else if at.level < map.level_max().min(*levels.end()) {
-            at = PageName { level: at.level + 1, volume: VolumeId(0), index: 0 };
-        } else {
-            freed.retain(|place| place.is_somewhere());
-            return freed;
-        }
+    let mut at = PageName { level: *levels.start(), ..PageName::FIRST };
+    while let Some((name, index)) = map.next_page(&mut at, map.level_max().min(*levels.end())) {
+        let Some(page) = map.disk_page(name, index) else {
+            freed.push(map.prune(name, index));
+            continue;
+        };
+        let mut bytes = vec![0; page.len_bytes()];
+        let crc = page.encode(&mut bytes);
+        assert_eq!(DiskPage::parse(&bytes), Ok((page.clone(), crc)));
+        *next += 2;
+        let place = Place::new(Location(*next), 64, u32::try_from(bytes.len()).unwrap(), crc);
+        drive.insert(*next, (page, place));
+        freed.push(map.set_written(name, index, place));
     }
+    freed.retain(|place| place.is_somewhere());
+    freed
 }
 
 /// Puts a page of the drive and all below it into the map, once however many refer to it.

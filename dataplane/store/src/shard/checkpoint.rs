@@ -5,6 +5,7 @@ use io::{Buffer, Disk, DiskError, Purpose};
 
 use super::log::Batch;
 use super::{Doing, Failure, Output, Phase, Shard, TokenKind};
+use crate::SegmentId;
 use crate::checksum;
 use crate::manifest::{ManifestEntry, chunk_bytes, encode_chunk};
 use crate::map::{Freed, LOCATION_BYTES, Location, PAGE_BYTES_MAX, PageIndex, PageName, Place};
@@ -12,7 +13,6 @@ use crate::record::{
     ALIGNMENT, HEADER_BYTES, HEADER_BYTES_MAX, RECORD_BYTES, RecordWriter, UNMAP_RECORD_BYTES, header_bytes,
 };
 use crate::root::{ChunkPlace, Position, ROOT_BYTES, Root};
-use crate::{SegmentId, VolumeId};
 
 use super::space::State;
 
@@ -73,7 +73,6 @@ pub(super) enum RootFor {
 
 /// Forks that may make a checkpoint begin anew before the next must wait.
 const RESTARTS_MAX: u32 = 16;
-const FIRST_PAGE: PageName = PageName { level: 0, volume: VolumeId(0), index: 0 };
 
 impl Checkpoint {
     pub(super) fn new() -> Self {
@@ -130,7 +129,7 @@ impl Checkpoint {
     /// the fork, and replay would not make those of the new image newer: the checkpoint begins anew, from the fork.
     pub(super) fn on_fork(&mut self, settled: Position) {
         if self.is_logging_pages() {
-            self.state = CheckpointState::Pages(FIRST_PAGE);
+            self.state = CheckpointState::Pages(PageName::FIRST);
             self.start = settled;
             self.restarts += 1;
         }
@@ -152,7 +151,7 @@ impl<B: Buffer> Shard<B> {
         match self.checkpoint.state {
             CheckpointState::Idle if self.wants_checkpoint() => {
                 self.checkpoint.start = self.log.settled;
-                self.checkpoint.state = CheckpointState::Pages(FIRST_PAGE);
+                self.checkpoint.state = CheckpointState::Pages(PageName::FIRST);
                 self.checkpoint.restarts = 0;
                 self.log.since_root_bytes = 0;
             }
@@ -329,7 +328,9 @@ impl<B: Buffer> Shard<B> {
         let mut writer = RecordWriter::new(header);
         let mut filled = 0;
         let mut at = from;
-        while let Some((name, index)) = self.next_page(&mut at) {
+        let level_max = self.map.level_max();
+        let mut next = from;
+        while let Some((name, index)) = self.map.next_page(&mut next, level_max) {
             let Some(page) = self.map.disk_page(name, index) else {
                 let place = self.map.prune(name, index);
                 if place.is_somewhere() {
@@ -339,7 +340,6 @@ impl<B: Buffer> Shard<B> {
             };
             let len = page.len_bytes();
             if !writer.has_room(RECORD_BYTES) || filled + len > payload.len() {
-                at = name;
                 break;
             }
             let crc = page.encode(&mut payload[filled..filled + len]);
@@ -347,6 +347,7 @@ impl<B: Buffer> Shard<B> {
             self.place_page(name, index, offset, as_u32(len), crc);
             writer.page(page.lineage, name.level, name.index, offset, as_u32(len));
             filled += len;
+            at = next;
         }
         let records = writer.finish();
         if filled == 0 {
@@ -359,20 +360,6 @@ impl<B: Buffer> Shard<B> {
         let batch = self.log.take_batch();
         self.send_batch(disk, batch, buffer, total, records, None);
         true
-    }
-
-    /// The next dirty page from `at` on, of this level or one above; `at` goes on beyond it.
-    fn next_page(&mut self, at: &mut PageName) -> Option<(PageName, PageIndex)> {
-        loop {
-            if let Some((name, index)) = self.map.next_dirty(*at) {
-                *at = PageName { index: name.index + 1, ..name };
-                return Some((name, index));
-            }
-            if at.level >= self.map.level_max() {
-                return None;
-            }
-            *at = PageName { level: at.level + 1, ..FIRST_PAGE };
-        }
     }
 
     /// Notes where a page will be: `offset` bytes into the batch that comes next.
@@ -393,7 +380,7 @@ impl<B: Buffer> Shard<B> {
     /// a root page was never written.
     fn end_pages(&mut self) {
         if self.map.roots().any(|(_, _, place)| !place.is_somewhere()) {
-            self.checkpoint.state = CheckpointState::Pages(FIRST_PAGE);
+            self.checkpoint.state = CheckpointState::Pages(PageName::FIRST);
             return;
         }
         for (location, bytes) in self.checkpoint.chunks.drain(..) {

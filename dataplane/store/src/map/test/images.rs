@@ -204,12 +204,28 @@ impl World {
     /// Writes what is dirty, the leaves, then what `between` makes of the rest.
     fn checkpoint(&mut self, between: Option<&Step>) {
         self.write_levels(0..=0);
+        let before = self.images.clone();
         if let Some(step) = between {
             self.step(step);
         }
         self.write_levels(1..=LEVEL_MAX);
         if between.is_none() {
             assert_eq!(self.map.dirty_pages() - self.dirty_in_cuts(), 0);
+        } else if self.map.roots().all(|(_, _, place)| place.is_somewhere()) {
+            self.check_written(&before);
+        }
+    }
+
+    /// What was there when a checkpoint began, and has not been changed since, must be in what it has written: replay
+    /// brings no more than what came later.
+    fn check_written(&self, before: &BTreeMap<VolumeId, BTreeMap<u64, u64>>) {
+        let written = reload(&self.map, &self.drive);
+        for (&image, blocks) in &self.images {
+            for (&block, &location) in
+                blocks.iter().filter(|(block, now)| before[&image].get(block) == Some(now))
+            {
+                assert_eq!(written.entry(image, block).location().0, location, "{image:?} block {block}");
+            }
         }
     }
 
