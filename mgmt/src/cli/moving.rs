@@ -17,7 +17,7 @@ pub(super) enum Move {
 /// From where to where.
 #[derive(Args, Debug)]
 pub(super) struct MoveMetadata {
-    /// Where it is: a state folder, or etcd://HOST:PORT[,HOST:PORT…][/PREFIX]
+    /// Where it is: a state folder, or etcd://HOST:PORT[,HOST:PORT…]/PREFIX
     #[arg(long, value_name = "STATE|URL", value_parser = Location::parse)]
     from: Location,
     /// Where it shall be
