@@ -127,3 +127,45 @@ fn full_pool_says_so_and_recovers_by_itself() {
         check(&mut queue, scene.nsid, place, 0);
     }
 }
+
+#[test]
+fn compression_is_switched_on_a_live_volume_and_counted() {
+    let mut scene = Scene::new(64 * MIB);
+    let client = scene.server.client();
+    let mut queue = scene.association.io_queue(1);
+    let path = "/api/v2/projects/default/volumes";
+    let uuid = client.get(path)["volumes"][0]["UUID"].as_str().expect("a UUID").to_owned();
+    let path = format!("{path}/{uuid}");
+    let text: Vec<u8> = b"the same words over and over, ".iter().copied().cycle().take(PIECE).collect();
+    let blocks = (PIECE / BLOCK) as u64;
+    // What was stored before stays as it is, what is written then follows the setting.
+    for (place, compression) in [(0, None), (1, Some("true")), (2, Some("false"))] {
+        if let Some(compression) = compression {
+            client.put(&path, &serde_json::json!({"compression": compression}));
+        }
+        let _ = queue.write(scene.nsid, place * blocks, BLOCK, &text).expect_success("write");
+    }
+    // A block of text takes one unit; on a drive with blocks of 4096 bytes nothing can be saved.
+    let unit = if scene.server.log().contains("in blocks of 512") { 512 } else { BLOCK as u64 };
+    let (logical, physical) = (3 * PIECE as u64, 2 * PIECE as u64 + blocks * unit);
+    let ratio = logical as f64 / physical as f64;
+    let is = |value: &serde_json::Value, bytes: u64| *value == bytes.to_string().as_str();
+    let is_ratio = |value: &serde_json::Value| value.as_f64().is_some_and(|told| (told - ratio).abs() < 1e-6);
+    wait_until("volume and pool tell of what was written", Duration::from_secs(20), || {
+        let volume = client.get(&path)["statistics"].clone();
+        let pool = client.get("/api/v2/cluster")["statistics"].clone();
+        is(&volume["userWritten"], logical)
+            && is(&volume["logicalUsedStorage"], logical)
+            && is(&volume["physicalUsedStorage"], physical)
+            && is(&pool["logicalUsedStorage"], logical)
+            && [&volume, &pool].into_iter().all(|told| is_ratio(&told["compressionRatio"]))
+    });
+    scene.server.kill();
+    scene.server.restart();
+    let association = Association::connect(&scene.association.identity);
+    let mut queue = association.io_queue(1);
+    for place in 0..3 {
+        let read = queue.read(scene.nsid, place * blocks, BLOCK, PIECE).expect_success("read").data;
+        assert!(read == text, "piece {place}");
+    }
+}
