@@ -28,6 +28,6 @@ pub use pool::{
 };
 pub use segments::{GrantPurpose, Segments, SegmentsError};
 pub use shard::{
-    BLOCK_BYTES, DiffEnd, DiffLimits, Doing, Failure, ImageStats, Op, Outcome, Output, Payload, Request,
-    SECTOR_BYTES, Shard, ShardOptions, ShardStats, UnreadableMap,
+    BLOCK_BYTES, DiffEnd, DiffLimits, Doing, Failure, ImageStats, Miscount, Op, Outcome, Output, Payload,
+    Request, SECTOR_BYTES, Shard, ShardOptions, ShardStats, UnreadableMap,
 };

@@ -29,7 +29,7 @@ use crate::pool::bytes::{array, crc32c, is_zero, put, u16_at, u32_at, u64_at};
 use crate::{Layout, SegmentId, ShardId};
 
 /// The format that this code writes, and the only one that it reads.
-pub(crate) const ROOT_VERSION: u32 = 2;
+pub(crate) const ROOT_VERSION: u32 = 3;
 /// Bytes of a slot.
 pub(crate) const ROOT_BYTES: usize = 4096;
 

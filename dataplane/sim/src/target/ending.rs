@@ -34,7 +34,7 @@ impl TargetTrial {
             // However it ends then: everything was safe.
             self.crash(self.plan.reactors[0]);
             self.begin_life(self.plan.reactors[0])?;
-            // Recovery counts anew.
+            // Recovery takes over what was counted.
             let found = self.live_bytes();
             let differs = |(shard, (ran, found)): (usize, (&u64, &u64))| {
                 (ran != found).then_some((shard, *ran, *found))

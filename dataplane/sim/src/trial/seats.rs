@@ -179,6 +179,7 @@ impl Trial {
                     return Err(Violation::SegmentsNotOwned(seat, segments));
                 }
                 self.meet_volumes(seat, &volumes)?;
+                self.audit(seat)?;
                 self.seats[seat].phase = Phase::Ready;
             }
             Output::Stopped => self.seats[seat].phase = Phase::Stopped,

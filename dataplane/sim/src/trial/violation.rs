@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use store::{Failure, Outcome, SegmentId, VolumeId};
+use store::{Failure, Miscount, Outcome, SegmentId, VolumeId};
 
 use crate::model::Mismatch;
 
@@ -78,8 +78,15 @@ pub enum Violation {
         shard: usize,
         /// Live bytes that it counted while it ran.
         ran: u64,
-        /// Live bytes that a walk through its map found.
+        /// Live bytes that it had after the next start.
         found: u64,
+    },
+    /// What a shard counts is not what a walk through its map finds.
+    Miscount {
+        /// The shard.
+        shard: usize,
+        /// What differs.
+        what: Miscount,
     },
     /// A command that was asked for behind a fence had success.
     FenceCrossed {
@@ -181,6 +188,7 @@ impl fmt::Display for Violation {
             Self::Miscounted { shard, ran, found } => {
                 write!(f, "shard {shard} counted {ran} live bytes where {found} are live")
             }
+            Self::Miscount { shard, what } => write!(f, "shard {shard}: {what}"),
             Self::FenceCrossed { number } => write!(f, "command {number} came through a fence"),
             Self::UnfairStatus { number, status } => {
                 write!(f, "command {number} ended with status {:?}", nvme::Status::from_bits(*status))

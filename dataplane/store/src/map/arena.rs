@@ -7,14 +7,14 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use super::entry::{Entry, Place};
-use super::page::FANOUT;
+use super::entry::Place;
+use super::page::{FANOUT, LeafCount};
 
 /// A page; the numbers are reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PageIndex(pub(crate) u32);
 
-/// The content of a page, 536 bytes: with heads and pages above the leaves 2.19 GiB for a mapped TiB.
+/// The content of a page, 536 bytes: with heads and pages above the leaves 2.2 GiB for a mapped TiB.
 #[derive(Clone, Debug)]
 pub(crate) struct Page {
     /// Of a leaf, block entries; of a page above, see [`super::IN_MEMORY`].
@@ -26,12 +26,12 @@ pub(crate) struct Page {
     pub(crate) lsn: u64,
     /// The page whose content this is.
     owner: PageIndex,
+    /// Of a leaf, what was in it when it was written last.
+    pub(crate) written: LeafCount,
     /// 0 for a leaf.
     pub(crate) level: u8,
     /// Whether it differs from what was last written.
     pub(crate) dirty: bool,
-    /// Somebody waits for more than this page: it stays until then.
-    held: bool,
 }
 
 /// What is known of a page whether its content is in memory or not.
@@ -44,8 +44,8 @@ struct Head {
     content: Content,
 }
 
-/// Where the content is: the number of a slot, or, under [`AWAY`], how many blocks the leaf maps, what compression
-/// saves of them, and what is being done to get it.
+/// Where the content is: the number of a slot, or, under [`AWAY`], what is in the leaf ([`LeafCount`], bits 0 to 15), and
+/// what is being done to get it.
 #[derive(Clone, Copy, Debug)]
 struct Content(u32);
 
@@ -65,9 +65,6 @@ pub(crate) enum Presence {
 const AWAY: u32 = 1 << 31;
 const COMING: u32 = 1 << 30;
 const UNREADABLE: u32 = 1 << 29;
-const MAPPED_MASK: u32 = 0xff;
-const SAVED_SHIFT: u32 = 8;
-const SAVED_MASK: u32 = 0x3ff << SAVED_SHIFT;
 /// In the number of a slot of a page above the leaves.
 const ABOVE: u32 = 1 << 28;
 
@@ -79,6 +76,8 @@ struct Chunk {
     used: Cell<u64>,
     /// A bit for each that no writable image uses, as far as is known.
     cold: Cell<u64>,
+    /// A bit for each that stays, because somebody waits for more than it.
+    held: Cell<u64>,
 }
 
 /// Contents of leaves, or of pages above: apart, so that whoever looks for a leaf that may go meets nothing else.
@@ -120,25 +119,28 @@ const _: () = assert!(size_of::<Head>() == 16);
 
 impl Page {
     fn blank(level: u8, owner: PageIndex) -> Self {
-        Self { entries: [0; FANOUT], bits: 0, lsn: 0, owner, level, dirty: false, held: false }
+        let written = LeafCount::default();
+        Self { entries: [0; FANOUT], bits: 0, lsn: 0, owner, written, level, dirty: false }
+    }
+}
+
+impl Content {
+    /// A leaf that is not in memory.
+    fn away(count: LeafCount) -> Self {
+        Self(AWAY | u32::from(count.0))
     }
 
-    /// Mapped blocks of a leaf.
-    fn mapped(&self) -> u32 {
-        self.entries.iter().map(|&entry| u32::from(entry != 0)).sum()
-    }
-
-    /// Units that compression saves of the blocks of a leaf.
-    fn saved(&self) -> u32 {
-        let saved = self.entries.iter().map(|&entry| Entry(entry).saved_units()).sum::<u64>();
-        u32::try_from(saved).expect("at most 8 units for each of 64 blocks")
+    /// What is in a leaf that is not in memory.
+    fn count(self) -> LeafCount {
+        LeafCount(u16::try_from(self.0 & u32::from(u16::MAX)).expect("16 bits"))
     }
 }
 
 impl Chunk {
     fn new() -> Self {
         let blank = Page::blank(0, NOBODY);
-        Self { pages: vec![blank; CHUNK].into_boxed_slice(), used: Cell::new(0), cold: Cell::new(0) }
+        let none = || Cell::new(0);
+        Self { pages: vec![blank; CHUNK].into_boxed_slice(), used: none(), cold: none(), held: none() }
     }
 }
 
@@ -271,21 +273,25 @@ impl Arena {
         self.resident(index).is_some_and(|page| page.dirty)
     }
 
-    /// How many blocks a leaf maps.
-    pub(crate) fn mapped(&self, leaf: PageIndex) -> u64 {
-        let content = self.head(leaf).content.0;
-        u64::from(if content & AWAY == 0 { self.slot(content).mapped() } else { content & MAPPED_MASK })
+    /// What is in a leaf.
+    pub(crate) fn count(&self, leaf: PageIndex) -> LeafCount {
+        match self.resident(leaf) {
+            Some(page) => LeafCount::of(&page.entries),
+            None => self.head(leaf).content.count(),
+        }
     }
 
-    /// Units that compression saves of the blocks of a leaf.
-    pub(crate) fn leaf_saved(&self, leaf: PageIndex) -> u64 {
-        let content = self.head(leaf).content.0;
-        let saved = if content & AWAY == 0 {
-            self.slot(content).saved()
-        } else {
-            (content & SAVED_MASK) >> SAVED_SHIFT
-        };
-        u64::from(saved)
+    /// What is in a leaf as it was written last.
+    pub(crate) fn written_count(&self, leaf: PageIndex) -> LeafCount {
+        self.resident(leaf).map_or_else(|| self.head(leaf).content.count(), |page| page.written)
+    }
+
+    /// A leaf that was written and is not in memory. It has no reference yet.
+    pub(crate) fn allocate_away(&mut self, place: Place, count: LeafCount) -> PageIndex {
+        let index = self.allocate_head();
+        *self.head_mut(index) = Head { place, refs: 0, content: Content::away(count) };
+        self.away += 1;
+        index
     }
 
     /// Units that compression saves below a page above the leaves.
@@ -350,7 +356,8 @@ impl Arena {
     pub(crate) fn install(&mut self, index: PageIndex, entries: [u64; FANOUT], lsn: u64) {
         let slot = self.leaves.allocate();
         // Who else holds what is not known: whoever lets go of it asks.
-        *self.slot_mut(slot) = Page { entries, bits: u64::MAX, lsn, ..Page::blank(0, index) };
+        let written = LeafCount::of(&entries);
+        *self.slot_mut(slot) = Page { entries, bits: u64::MAX, lsn, written, ..Page::blank(0, index) };
         self.head_mut(index).content = Content(slot);
         self.away -= 1;
         self.cool(index);
@@ -390,7 +397,8 @@ impl Arena {
     /// Keeps a page in memory, or lets go of it again.
     pub(crate) fn hold(&mut self, index: PageIndex, held: bool) {
         if let Some(slot) = self.slot_of(index) {
-            self.slot_mut(slot).held = held;
+            let (chunk, bit) = self.chunk_of(slot);
+            chunk.held.set(if held { chunk.held.get() | bit } else { chunk.held.get() & !bit });
         }
     }
 
@@ -489,10 +497,10 @@ impl Arena {
             let stays = page.dirty && !self.evicts_dirty;
             #[cfg(not(feature = "planted"))]
             let stays = page.dirty;
-            if page.owner == NOBODY || stays || page.held {
+            let (chunk, bit) = self.chunk_of(slot);
+            if page.owner == NOBODY || stays || chunk.held.get() & bit != 0 {
                 continue;
             }
-            let (chunk, bit) = self.chunk_of(slot);
             if cold_only && chunk.cold.get() & bit == 0 {
                 continue;
             }
@@ -509,10 +517,17 @@ impl Arena {
         taken
     }
 
+    /// Takes a leaf that is as it was written out of memory.
+    pub(crate) fn take_out(&mut self, index: PageIndex) {
+        if let Some(slot) = self.slot_of(index) {
+            self.put_away(slot);
+        }
+    }
+
     fn put_away(&mut self, slot: u32) {
         let page = self.slot(slot);
-        let (owner, mapped, saved) = (page.owner, page.mapped(), page.saved());
-        self.head_mut(owner).content = Content(AWAY | saved << SAVED_SHIFT | mapped);
+        let (owner, count) = (page.owner, LeafCount::of(&page.entries));
+        self.head_mut(owner).content = Content::away(count);
         self.leaves.give_back(slot);
         self.away += 1;
     }

@@ -12,7 +12,8 @@ use crate::shard::Planted;
 use super::arena::Presence;
 use super::image::Holder;
 use super::{
-    DiskPage, Entry, FANOUT, FANOUT_BITS, Location, Map, PageIndex, Place, child, coverage, slot_of,
+    DiskPage, Entry, FANOUT, FANOUT_BITS, LeafCount, Location, Map, PageIndex, Place, child, coverage,
+    slot_of,
 };
 
 /// A leaf that is to be read in.
@@ -185,20 +186,24 @@ impl Map {
         self.arena.awaits(wanted.page, wanted.place)
     }
 
-    /// Puts a leaf that was read into its place.
-    pub(crate) fn install(&mut self, wanted: &Wanted, page: &DiskPage) {
+    /// Puts a leaf that was read into its place; false if that is not the leaf that was counted.
+    pub(crate) fn install(&mut self, wanted: &Wanted, page: &DiskPage) -> bool {
         if !self.awaits(wanted) {
-            return;
+            return true;
+        }
+        if self.arena.count(wanted.page) != LeafCount::of(&page.entries) {
+            return false;
         }
         #[cfg(feature = "planted")]
         if self.planted == Some(Planted::LoadTwice) && self.install_copy(wanted, page) {
-            return;
+            return true;
         }
         self.arena.install(wanted.page, page.entries, page.lsn);
         #[cfg(feature = "planted")]
         if self.planted == Some(Planted::LoadAsOwn) {
             self.arena.page_mut(wanted.page).bits = 0;
         }
+        true
     }
 
     /// Hangs a page of its own under the first image that has the leaf, if others have it, too.
@@ -271,6 +276,11 @@ impl Map {
         let is_it = self.arena.place(page).accepts(crc) && found.level == 0;
         self.arena.install(page, found.entries, found.lsn);
         if is_it { Ok(()) } else { Err(Malformed) }
+    }
+
+    /// Takes leaves out of memory again that were put back: for tests.
+    pub(crate) fn take_out(&mut self, pages: &[PageIndex]) {
+        pages.iter().for_each(|&page| self.arena.take_out(page));
     }
 
     /// Bytes of the pages in use.

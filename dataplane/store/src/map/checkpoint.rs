@@ -12,9 +12,10 @@
 
 use crate::VolumeId;
 
-use super::{DiskPage, FANOUT, FANOUT_BITS, Freed, ImageHead, Map, PageIndex, Place, child};
+use super::image::Holder;
+use super::{DiskPage, FANOUT, FANOUT_BITS, Freed, ImageHead, LeafCount, Map, PageIndex, Place, child};
 
-/// A page's name: an image that refers to it, its level, its index in the level.
+/// A page's name: an image that refers to it (or something that was cut off, see `cuts`), its level, its index in the level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PageName {
     pub(crate) level: u8,
@@ -73,8 +74,7 @@ impl Map {
     /// The first dirty page of the level of `from` at or after it.
     fn next_dirty(&mut self, from: PageName) -> Option<(PageName, PageIndex)> {
         let mut at = Some(from.volume);
-        while let Some((&volume, tree)) = at.and_then(|at| self.trees.range(at..).next()) {
-            let root = tree.root;
+        while let Some((volume, root)) = at.and_then(|at| self.tree_from(at)) {
             let first = if volume == from.volume { from.index } else { 0 };
             if self.arena.level(root) >= from.level
                 && let Some((index, page)) = self.next_dirty_below(root, 0, from.level, first)
@@ -86,31 +86,32 @@ impl Map {
         None
     }
 
-    /// The highest level of any volume.
+    /// The highest level of any tree.
     pub(crate) fn level_max(&self) -> u8 {
-        self.trees.values().map(|tree| self.arena.level(tree.root)).max().unwrap_or(0)
+        let images = self.trees.values().map(|tree| tree.root);
+        let roots = images.chain(self.cuts.iter().filter_map(|cut| cut.root));
+        roots.map(|root| self.arena.level(root)).max().unwrap_or(0)
     }
 
     /// A page as it is to be written; `None` where it maps nothing, see [`Map::prune`].
     pub(crate) fn disk_page(&self, name: PageName, index: PageIndex) -> Option<DiskPage> {
         let page = self.page(index);
         let mut entries = page.entries;
+        let mut counts = [LeafCount::default(); FANOUT];
         if page.level > 0 {
-            for entry in &mut entries {
-                *entry = child(*entry).map_or(0, |below| self.arena.place(below).0);
+            for (entry, count) in entries.iter_mut().zip(&mut counts) {
+                let Some(below) = child(*entry) else { continue };
+                *entry = self.arena.place(below).0;
+                if page.level == 1 {
+                    *count = self.arena.written_count(below);
+                }
             }
         }
         // The root of a fork that maps nothing is written all the same: it exists.
-        let head = self.head(name.volume)?;
-        let stays =
-            head.forked && self.page_at(name.volume, page.level + 1, name.index >> FANOUT_BITS).is_none();
-        (stays || page.entries.iter().any(|&entry| entry != 0)).then_some(DiskPage {
-            lineage: head.lineage,
-            level: page.level,
-            index: name.index,
-            lsn: page.lsn,
-            entries,
-        })
+        let stays = self.head(name.volume).is_some_and(|head| head.forked) && self.parent_of(name).is_none();
+        let lineage = self.lineage_of_name(name.volume)?;
+        let page = DiskPage { lineage, level: page.level, index: name.index, lsn: page.lsn, entries, counts };
+        (stays || page.entries.iter().any(|&entry| entry != 0)).then_some(page)
     }
 
     /// The page is going to be written at `place`; gives where it was before.
@@ -119,6 +120,9 @@ impl Map {
         let page = self.arena.page_mut(index);
         if std::mem::take(&mut page.dirty) {
             self.dirty_pages -= 1;
+        }
+        if page.level == 0 {
+            page.written = LeafCount::of(&page.entries);
         }
         let still_dirty_below = page.level > 0 && page.bits != 0;
         if let Some((parent, slot)) = self.parent_of(name) {
@@ -140,7 +144,10 @@ impl Map {
                 page.entries[slot] = 0;
                 page.bits &= !(1 << slot);
             }
-            None => self.forget_tree(name.volume),
+            None => match Self::holder(name.volume) {
+                Holder::Image(image) => self.forget_tree(image),
+                Holder::Cut(number) => self.empty_cut(number),
+            },
         }
         if self.arena.drop_ref(index) > 0 {
             return Place::NOWHERE;
@@ -153,6 +160,12 @@ impl Map {
     /// Each image with its root's level and place.
     pub(crate) fn roots(&self) -> impl Iterator<Item = (ImageHead, u8, Place)> {
         self.trees.values().map(|tree| (tree.head, self.arena.level(tree.root), self.arena.place(tree.root)))
+    }
+
+    /// What is in the root page of a tree as it was written, if that is a leaf.
+    pub(crate) fn root_count(&self, name: VolumeId) -> LeafCount {
+        let root = self.root_of(Self::holder(name)).filter(|&root| self.arena.level(root) == 0);
+        root.map_or(LeafCount::default(), |root| self.arena.written_count(root))
     }
 
     fn next_dirty_below(
@@ -199,11 +212,11 @@ impl Map {
     }
 
     fn parent_of(&self, name: PageName) -> Option<(PageIndex, usize)> {
-        let root = self.trees.get(&name.volume)?.root;
+        let root = self.root_of(Self::holder(name.volume))?;
         if self.arena.level(root) <= name.level {
             return None;
         }
-        let parent = self.page_at(name.volume, name.level + 1, name.index >> FANOUT_BITS)?;
+        let parent = self.page_below(root, name.level + 1, name.index >> FANOUT_BITS)?;
         Some((parent, usize::try_from(name.index % FANOUT as u64).expect("six bits")))
     }
 }

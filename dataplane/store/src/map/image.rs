@@ -57,11 +57,11 @@ pub(super) enum Holder {
 /// page, and holds until then what it held.
 #[derive(Debug)]
 pub(super) struct Cut {
-    root: Option<PageIndex>,
-    lineage: VolumeId,
+    pub(super) root: Option<PageIndex>,
+    pub(super) lineage: VolumeId,
     /// At most one clique.
-    cliques: Vec<u64>,
-    ticket: Option<u32>,
+    pub(super) cliques: Vec<u64>,
+    pub(super) ticket: Option<u32>,
 }
 
 /// Which holders may share places.
@@ -181,7 +181,7 @@ impl Map {
                 }
                 continue;
             }
-            let holder = Holder::Cut(self.cuts_begun - self.cuts.len() as u64);
+            let holder = Holder::Cut(self.first_cut_number());
             let Some(cut) = self.cuts.pop_front() else { break };
             self.leave_cliques(&cut.cliques, holder);
             self.leave_lineage(cut.lineage, holder);
@@ -222,30 +222,33 @@ impl Map {
         is_known.then_some(false)
     }
 
-    /// The members of each clique, for a manifest.
+    /// The names of the members of each clique, for a manifest.
     pub(crate) fn cliques(&self) -> impl Iterator<Item = impl Iterator<Item = VolumeId>> {
-        self.cliques.members.values().map(|members| {
-            members.iter().filter_map(|&member| match member {
-                Holder::Image(image) => Some(image),
-                Holder::Cut(_) => None,
-            })
-        })
+        self.cliques.members.values().map(|members| members.iter().filter_map(|&member| self.name_of(member)))
     }
 
-    /// Puts a clique back that a manifest names. False if it cannot be: it names an image that is not there, or twice,
-    /// or a writable one that is in another.
-    pub(crate) fn load_clique(&mut self, images: &[VolumeId]) -> bool {
-        if images.len() < 2 {
+    /// Puts a clique back that a manifest names. False if it cannot be: it names something that is not there, or twice,
+    /// or one that changes and is in another.
+    pub(crate) fn load_clique(&mut self, names: &[VolumeId]) -> bool {
+        if names.len() < 2 {
             return true;
         }
-        let clique = self.cliques.add(images.iter().map(|&image| Holder::Image(image)).collect());
-        images.iter().all(|image| match self.trees.get_mut(image) {
-            Some(tree) if tree.head.read_only || tree.cliques.is_empty() => {
-                let is_new = tree.cliques.last() != Some(&clique);
-                tree.cliques.push(clique);
-                is_new
-            }
-            _ => false,
+        let clique = self.cliques.add(names.iter().map(|&name| Self::holder(name)).collect());
+        names.iter().all(|&name| {
+            let (may_be, cliques) = match Self::holder(name) {
+                Holder::Image(image) => match self.trees.get_mut(&image) {
+                    Some(tree) => (tree.head.read_only || tree.cliques.is_empty(), &mut tree.cliques),
+                    None => return false,
+                },
+                Holder::Cut(number) => {
+                    match usize::try_from(number).ok().and_then(|at| self.cuts.get_mut(at)) {
+                        Some(cut) => (cut.cliques.is_empty(), &mut cut.cliques),
+                        None => return false,
+                    }
+                }
+            };
+            cliques.push(clique);
+            may_be
         })
     }
 
@@ -300,7 +303,13 @@ impl Map {
         self.lineages.get(&lineage).into_iter().flatten().filter_map(|&holder| self.root_of(holder))
     }
 
-    fn push_cut(&mut self, root: PageIndex, lineage: VolumeId, cliques: Vec<u64>, ticket: Option<u32>) {
+    pub(super) fn push_cut(
+        &mut self,
+        root: PageIndex,
+        lineage: VolumeId,
+        cliques: Vec<u64>,
+        ticket: Option<u32>,
+    ) {
         self.lineages.entry(lineage).or_default().push(Holder::Cut(self.cuts_begun));
         self.cuts.push_back(Cut { root: Some(root), lineage, cliques, ticket });
         self.cuts_begun += 1;
@@ -327,11 +336,11 @@ impl Map {
     /// What is given back next: its number, its lineage and its root.
     pub(super) fn first_cut(&self) -> Option<(u64, VolumeId, PageIndex)> {
         let cut = self.cuts.front()?;
-        Some((self.cuts_begun - self.cuts.len() as u64, cut.lineage, cut.root?))
+        Some((self.first_cut_number(), cut.lineage, cut.root?))
     }
 
-    fn cut(&self, number: u64) -> Option<&Cut> {
-        let first = self.cuts_begun - self.cuts.len() as u64;
+    pub(super) fn cut(&self, number: u64) -> Option<&Cut> {
+        let first = self.first_cut_number();
         self.cuts.get(usize::try_from(number.checked_sub(first)?).ok()?)
     }
 
@@ -351,7 +360,7 @@ impl Map {
             let of_other = match other {
                 Holder::Image(image) => self.trees.get_mut(&image).map(|tree| &mut tree.cliques),
                 Holder::Cut(number) => {
-                    let first = self.cuts_begun - self.cuts.len() as u64;
+                    let first = self.first_cut_number();
                     usize::try_from(number - first)
                         .ok()
                         .and_then(|at| self.cuts.get_mut(at))
@@ -367,7 +376,7 @@ impl Map {
     }
 
     /// The holder lets go of its last place.
-    fn leave_cliques(&mut self, cliques: &[u64], holder: Holder) {
+    pub(super) fn leave_cliques(&mut self, cliques: &[u64], holder: Holder) {
         for clique in cliques {
             let Some(members) = self.cliques.members.get_mut(clique) else { continue };
             members.retain(|&member| member != holder);
@@ -383,7 +392,7 @@ impl Map {
                         }
                     }
                     Holder::Cut(number) => {
-                        let first = self.cuts_begun - self.cuts.len() as u64;
+                        let first = self.first_cut_number();
                         let at = usize::try_from(number - first).ok();
                         if let Some(cut) = at.and_then(|at| self.cuts.get_mut(at)) {
                             cut.cliques.clear();
@@ -394,7 +403,7 @@ impl Map {
         }
     }
 
-    fn leave_lineage(&mut self, lineage: VolumeId, holder: Holder) {
+    pub(super) fn leave_lineage(&mut self, lineage: VolumeId, holder: Holder) {
         if let Some(holders) = self.lineages.get_mut(&lineage) {
             holders.retain(|&found| found != holder);
             if holders.is_empty() {
@@ -406,7 +415,7 @@ impl Map {
     /// Gives back the first page, in order of the blocks, that hangs on the first cut's `root`; true if that was the
     /// root. What others refer to stays with them.
     fn release_first(&mut self, root: PageIndex, freed: &mut impl FnMut(Freed)) -> bool {
-        let mut parent: Option<(PageIndex, usize)> = None;
+        let mut way: Vec<(PageIndex, usize)> = Vec::new();
         let (mut at, mut index) = (root, 0_u64);
         loop {
             if self.arena.refs(at) > 1 {
@@ -423,19 +432,28 @@ impl Map {
                 self.arena.page_mut(at).entries[slot] = 0;
                 continue;
             };
-            parent = Some((at, slot));
+            way.push((at, slot));
             index = index << FANOUT_BITS | slot as u64;
             at = below;
         }
-        if let Some((parent, slot)) = parent {
-            self.arena.page_mut(parent).entries[slot] = 0;
+        // What is left is what the next checkpoint keeps.
+        let mut is_gone = true;
+        for (parent, slot) in way.into_iter().rev() {
+            self.touch(parent, 0);
+            let page = self.arena.page_mut(parent);
+            if std::mem::take(&mut is_gone) {
+                page.entries[slot] = 0;
+                page.bits &= !(1 << slot);
+            } else {
+                page.bits |= 1 << slot;
+            }
         }
         at == root
     }
 
     /// Gives back a page of the first cut that nothing hangs on, with the blocks that it alone held.
     fn release_page(&mut self, at: PageIndex, index: u64, freed: &mut impl FnMut(Freed)) {
-        let holder = Holder::Cut(self.cuts_begun - self.cuts.len() as u64);
+        let holder = Holder::Cut(self.first_cut_number());
         let place = self.arena.place(at);
         if place.is_somewhere() {
             freed(Freed::Page(place));

@@ -3,7 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{DiskPage, Entry, FANOUT, Freed, IN_MEMORY, ImageHead, LEVEL_MAX, Map, PageIndex, Place, child};
+use crate::VolumeId;
+
+use super::{
+    DiskPage, Entry, FANOUT, Freed, IN_MEMORY, ImageHead, LEVEL_MAX, LeafCount, Map, PageIndex, Place, child,
+};
 
 impl Map {
     /// Puts in a page that was read. It has no reference yet.
@@ -13,12 +17,18 @@ impl Map {
         memory.lsn = page.lsn;
         if page.level == 0 {
             memory.entries = page.entries;
+            memory.written = LeafCount::of(&page.entries);
             // Who else holds what is not known: whoever lets go of it asks.
             memory.bits = u64::MAX;
         }
         self.arena.set_place(index, place);
         self.arena.drop_ref(index);
         index
+    }
+
+    /// Puts in a leaf that was written, and leaves its content on the drive. It has no reference yet.
+    pub(crate) fn load_leaf(&mut self, place: Place, count: LeafCount) -> PageIndex {
+        self.arena.allocate_away(place, count)
     }
 
     /// Makes a page that was put in the root of an image.
@@ -44,14 +54,16 @@ impl Map {
         }
     }
 
-    /// The log was replayed: a write that was replayed may be in another image's pages already, as they were written.
-    pub(crate) fn end_replay(&mut self) {
+    /// The log was replayed up to where the manifest was made: a write that was replayed may be in another image's pages
+    /// already, as they were written.
+    pub(crate) fn forget_hints(&mut self) {
         self.arena.forget_hints();
     }
 
     /// Whether what a page says can be: a file of another time or a drive's fault must not become a wrong map.
     pub(crate) fn is_sound(page: &DiskPage) -> bool {
         page.level <= LEVEL_MAX
+            && page.counts.iter().all(|count| count.is_sound())
             && page
                 .entries
                 .iter()
@@ -71,6 +83,22 @@ impl Map {
             roots.dedup();
             self.live_below(&roots, top, &mut live);
         }
+    }
+
+    /// Mapped blocks of an image, and units that compression saves of them, counted one by one: for tests.
+    pub(crate) fn recount(&self, image: VolumeId) -> (u64, u64) {
+        self.trees.get(&image).map_or((0, 0), |tree| self.recount_below(tree.root))
+    }
+
+    fn recount_below(&self, at: PageIndex) -> (u64, u64) {
+        let page = self.page(at);
+        if page.level == 0 {
+            let count = LeafCount::of(&page.entries);
+            return (u64::from(count.mapped()), u64::from(count.saved()));
+        }
+        let below =
+            page.entries.iter().filter_map(|&entry| child(entry)).map(|below| self.recount_below(below));
+        below.fold((0, 0), |(mapped, saved), below| (mapped + below.0, saved + below.1))
     }
 
     /// Tells of the blocks below pages of the same place in several trees.

@@ -11,6 +11,7 @@
 mod arena;
 mod cache;
 mod checkpoint;
+mod cuts;
 mod diff;
 mod entry;
 mod image;
@@ -28,11 +29,12 @@ use arena::Arena;
 pub(crate) use arena::{Page, PageIndex};
 pub(crate) use cache::{Needs, Wanted};
 pub(crate) use checkpoint::{PageName, extent_of};
+pub(crate) use cuts::{CutHead, is_cut};
 pub use diff::ChangedLeaf;
 pub(crate) use entry::{Entry, LOCATION_BYTES, Location, Place};
 pub(crate) use image::ImageHead;
 use image::{Cliques, Cut, Holder, Tree};
-pub(crate) use page::{DiskPage, FANOUT, FANOUT_BITS, LEVEL_MAX, PAGE_BYTES_MAX};
+pub(crate) use page::{DiskPage, FANOUT, FANOUT_BITS, LEVEL_MAX, LeafCount, PAGE_BYTES_MAX};
 
 /// The maps of all images of a shard.
 #[derive(Debug, Default)]
@@ -157,9 +159,12 @@ impl Map {
         self.trees.keys().copied()
     }
 
-    /// How many entries a manifest needs for the images: one each, and one for each place in a clique.
+    /// How many entries a manifest needs for what has a tree: two for each image, one for each that was cut off, one for
+    /// each place in a clique; and one for the totals.
     pub(crate) fn manifest_entries(&self) -> u64 {
-        self.trees.values().map(|tree| 1 + tree.cliques.len() as u64).sum()
+        let images: u64 = self.trees.values().map(|tree| 2 + tree.cliques.len() as u64).sum();
+        let cuts: u64 = self.cuts.iter().map(|cut| 1 + cut.cliques.len() as u64).sum();
+        images + cuts + 1
     }
 
     /// Whether the image has a tree.
@@ -205,6 +210,7 @@ impl Map {
     }
 
     /// The page of this level and index of an image, if there is one.
+    #[cfg(any(test, feature = "planted"))]
     pub(crate) fn page_at(&self, image: VolumeId, level: u8, index: u64) -> Option<PageIndex> {
         self.page_below(self.trees.get(&image)?.root, level, index)
     }
@@ -317,6 +323,11 @@ impl Map {
         copy
     }
 
+    /// Whether a page, or something below it, differs from what was written.
+    fn must_be_written(&self, at: PageIndex) -> bool {
+        self.arena.resident(at).is_some_and(|page| page.dirty || page.level > 0 && page.bits != 0)
+    }
+
     /// Marks a page as changed by record `lsn`.
     fn touch(&mut self, index: PageIndex, lsn: u64) {
         let page = self.arena.page_mut(index);
@@ -364,15 +375,18 @@ impl Map {
                 let below = self.own(below);
                 cut_below = self.unmap_below(below, first, unmapping).map_or(0, |cut| self.link(cut));
                 self.arena.page_mut(at).entries[slot] = self.link(below);
-                let page = self.page(below);
-                if page.dirty || page.level > 0 && page.bits != 0 {
+                if self.must_be_written(below) {
                     self.touch(at, unmapping.lsn);
                     self.arena.page_mut(at).bits |= 1 << slot;
                 }
             }
             if cut_below != 0 {
                 let to = *cut.get_or_insert_with(|| self.arena.allocate(level));
-                self.arena.page_mut(to).entries[slot] = cut_below;
+                self.touch(to, unmapping.lsn);
+                let must_be_written = child(cut_below).is_some_and(|below| self.must_be_written(below));
+                let page = self.arena.page_mut(to);
+                page.entries[slot] = cut_below;
+                page.bits |= u64::from(must_be_written) << slot;
             }
         }
         self.save_less(at, unmapping.saved - saved_before);
@@ -417,7 +431,7 @@ impl Map {
     /// Mapped blocks of a page and all below it.
     fn mapped_in(&self, at: PageIndex) -> u64 {
         if self.arena.level(at) == 0 {
-            return self.arena.mapped(at);
+            return u64::from(self.arena.count(at).mapped());
         }
         self.page(at).entries.iter().filter(|&&entry| entry != 0).map(|&entry| self.linked(entry)).sum()
     }

@@ -15,14 +15,17 @@
 //! | 40 | 8 | a bit for each entry that is not zero |
 //! | 48 | 4 | CRC32C of the whole length with this field zero |
 //! | 52 | 12 | zero |
-//! | 64 | 8 each | the entries that are not zero, in order; zeros up to the length |
+//! | 64 | 8 each | the entries that are not zero, in order |
+//! | | 2 each | level 1 alone: what is in the leaf of each of these as it was written, see [`LeafCount`] |
+//! | | | zeros up to the length |
 
 use crate::VolumeId;
 use crate::checksum;
-use crate::pool::bytes::{array, is_zero, put, u32_at, u64_at};
+use crate::codec::RAW_UNITS;
+use crate::pool::bytes::{array, is_zero, put, u16_at, u32_at, u64_at};
 use crate::record::Malformed;
 
-use super::entry::PAGE_UNIT_BYTES;
+use super::entry::{Entry, PAGE_UNIT_BYTES};
 
 /// Entries of a page, of every level.
 pub(crate) const FANOUT: usize = 64;
@@ -31,7 +34,7 @@ pub(crate) const FANOUT_BITS: u32 = 6;
 /// The highest level a page can have: enough for every block that a volume can address.
 pub(crate) const LEVEL_MAX: u8 = 8;
 /// The longest page on a drive.
-pub(crate) const PAGE_BYTES_MAX: usize = PAGE_HEADER_BYTES + FANOUT * 8;
+pub(crate) const PAGE_BYTES_MAX: usize = PAGE_HEADER_BYTES + FANOUT * (8 + size_of::<LeafCount>());
 
 const PAGE_HEADER_BYTES: usize = 64;
 const MAGIC: [u8; 4] = *b"FeMP";
@@ -45,13 +48,52 @@ pub(crate) struct DiskPage {
     pub(crate) index: u64,
     pub(crate) lsn: u64,
     pub(crate) entries: [u64; FANOUT],
+    /// Of a page right above the leaves, what is in each of them as it was written; else nothing.
+    pub(crate) counts: [LeafCount; FANOUT],
+}
+
+/// How many blocks a leaf maps (bits 0 to 6), and how many units of 512 bytes compression saves of them (bits 7 to 15).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LeafCount(pub(crate) u16);
+
+impl LeafCount {
+    const SAVED_SHIFT: u32 = 7;
+
+    pub(crate) fn new(mapped: u32, saved: u32) -> Self {
+        Self(u16::try_from(mapped | saved << Self::SAVED_SHIFT).expect("64 blocks save 448 units at most"))
+    }
+
+    pub(crate) fn of(entries: &[u64; FANOUT]) -> Self {
+        let mapped = entries.iter().map(|&entry| u32::from(entry != 0)).sum();
+        let saved = entries.iter().map(|&entry| Entry(entry).saved_units()).sum::<u64>();
+        Self::new(mapped, u32::try_from(saved).expect("at most 8 units for each of 64 blocks"))
+    }
+
+    pub(crate) fn mapped(self) -> u32 {
+        u32::from(self.0) & ((1 << Self::SAVED_SHIFT) - 1)
+    }
+
+    pub(crate) fn saved(self) -> u32 {
+        u32::from(self.0) >> Self::SAVED_SHIFT
+    }
+
+    /// Whether a leaf can hold so much.
+    pub(crate) fn is_sound(self) -> bool {
+        self.mapped() as usize <= FANOUT && self.saved() < self.mapped() * u32::from(RAW_UNITS)
+            || self == Self::default()
+    }
+}
+
+/// Bytes of a page with so many entries.
+fn page_bytes(level: u8, present: usize) -> usize {
+    let entry_bytes = if level == 1 { 8 + size_of::<LeafCount>() } else { 8 };
+    (PAGE_HEADER_BYTES + present * entry_bytes).next_multiple_of(PAGE_UNIT_BYTES as usize)
 }
 
 impl DiskPage {
     /// Bytes of the page on a drive, a multiple of 64.
     pub(crate) fn len_bytes(&self) -> usize {
-        let present = self.entries.iter().filter(|&&entry| entry != 0).count();
-        (PAGE_HEADER_BYTES + present * 8).next_multiple_of(PAGE_UNIT_BYTES as usize)
+        page_bytes(self.level, self.entries.iter().filter(|&&entry| entry != 0).count())
     }
 
     /// Writes the page over `bytes`, which has its length; gives its checksum.
@@ -59,7 +101,7 @@ impl DiskPage {
         bytes.fill(0);
         put(bytes, 0, &MAGIC);
         bytes[4] = self.level;
-        bytes[5] = u8::try_from(bytes.len() / PAGE_UNIT_BYTES as usize).expect("a page is at most 576 bytes");
+        bytes[5] = u8::try_from(bytes.len() / PAGE_UNIT_BYTES as usize).expect("a page is at most 704 bytes");
         put(bytes, 8, &self.lineage.0.to_le_bytes());
         put(bytes, 16, &self.index.to_le_bytes());
         put(bytes, 24, &self.lsn.to_le_bytes());
@@ -70,6 +112,12 @@ impl DiskPage {
                 present |= 1 << slot;
                 put(bytes, at, &entry.to_le_bytes());
                 at += 8;
+            }
+        }
+        if self.level == 1 {
+            for (count, _) in self.counts.iter().zip(&self.entries).filter(|(_, entry)| **entry != 0) {
+                put(bytes, at, &count.0.to_le_bytes());
+                at += size_of::<LeafCount>();
             }
         }
         put(bytes, 40, &present.to_le_bytes());
@@ -85,8 +133,7 @@ impl DiskPage {
         }
         let len = usize::from(bytes[5]) * PAGE_UNIT_BYTES as usize;
         let present = u64_at(bytes, 40);
-        let needed = PAGE_HEADER_BYTES + present.count_ones() as usize * 8;
-        if len != needed.next_multiple_of(PAGE_UNIT_BYTES as usize) || bytes.len() < len {
+        if len != page_bytes(bytes[4], present.count_ones() as usize) || bytes.len() < len {
             return Err(Malformed);
         }
         let mut head: [u8; PAGE_HEADER_BYTES] = array(bytes, 0);
@@ -106,12 +153,20 @@ impl DiskPage {
                 at += 8;
             }
         }
+        let mut counts = [LeafCount::default(); FANOUT];
+        if bytes[4] == 1 {
+            for (count, _) in counts.iter_mut().zip(&entries).filter(|(_, entry)| **entry != 0) {
+                *count = LeafCount(u16_at(bytes, at));
+                at += size_of::<LeafCount>();
+            }
+        }
         let page = Self {
             lineage: VolumeId(u64_at(bytes, 8)),
             level: bytes[4],
             index: u64_at(bytes, 16),
             lsn: u64_at(bytes, 24),
             entries,
+            counts,
         };
         Ok((page, crc))
     }

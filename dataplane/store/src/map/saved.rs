@@ -24,7 +24,7 @@ impl Map {
     /// Units saved in a page and below it.
     pub(super) fn saved_in(&self, at: PageIndex) -> u64 {
         match self.arena.level(at) {
-            0 => self.arena.leaf_saved(at),
+            0 => u64::from(self.arena.count(at).saved()),
             1..=SUMMED_LEVEL_MAX => u64::from(self.arena.saved(at)),
             _ => self.saved_by_children(at),
         }

@@ -80,11 +80,11 @@ fn checkpoint(
     freed
 }
 
-/// Puts a page of the drive and all below it into the map, once however many refer to it.
+/// Puts a page of the drive and all below it into the map, once however many refer to it; leaves stay on the drive.
 fn load(
     map: &mut Map,
     drive: &BTreeMap<u64, (DiskPage, Place)>,
-    place: Place,
+    (place, count): (Place, LeafCount),
     loaded: &mut BTreeMap<u64, PageIndex>,
 ) -> PageIndex {
     if let Some(&index) = loaded.get(&place.0) {
@@ -92,11 +92,14 @@ fn load(
     }
     let (page, _) = &drive[&place.location().0];
     assert!(Map::is_sound(page));
-    let index = map.load(page, place);
+    if page.level == 0 {
+        assert_eq!(count, LeafCount::of(&page.entries));
+    }
+    let index = if page.level == 0 { map.load_leaf(place, count) } else { map.load(page, place) };
     loaded.insert(place.0, index);
     for (slot, &entry) in page.entries.iter().enumerate().filter(|&(_, &entry)| page.level > 0 && entry != 0)
     {
-        let below = load(map, drive, Place(entry), loaded);
+        let below = load(map, drive, (Place(entry), page.counts[slot]), loaded);
         map.load_child(index, slot, below);
     }
     index
@@ -106,15 +109,31 @@ fn load(
 fn reload(map: &Map, drive: &BTreeMap<u64, (DiskPage, Place)>) -> Map {
     let mut new = Map::default();
     let mut loaded = BTreeMap::new();
+    let mut names = BTreeMap::new();
     for (head, _, place) in map.roots() {
-        let root = load(&mut new, drive, place, &mut loaded);
+        let root = load(&mut new, drive, (place, map.root_count(head.image)), &mut loaded);
         new.load_root(head, root);
     }
+    for (head, _, place) in map.cut_roots() {
+        let root = load(&mut new, drive, (place, map.root_count(head.name)), &mut loaded);
+        names.insert(head.name, new.load_cut(head.lineage, root));
+    }
     for clique in map.cliques() {
-        assert!(new.load_clique(&clique.collect::<Vec<_>>()));
+        let name = |name: VolumeId| names.get(&name).copied().unwrap_or(name);
+        assert!(new.load_clique(&clique.map(name).collect::<Vec<_>>()));
     }
     new.end_load();
     new
+}
+
+/// Reads all leaves in that are not in memory.
+fn fetch_all(map: &mut Map, drive: &BTreeMap<u64, (DiskPage, Place)>) {
+    for (page, place) in map.away() {
+        let page_on_drive = &drive[&place.location().0].0;
+        let mut bytes = vec![0; page_on_drive.len_bytes()];
+        page_on_drive.encode(&mut bytes);
+        map.put_back(page, &bytes).unwrap();
+    }
 }
 
 fn assert_same(map: &Map, model: &BTreeMap<u64, Entry>) {
@@ -181,7 +200,10 @@ proptest! {
         prop_assert_eq!(blocks, expected);
         checkpoint(&mut map, &mut drive, &mut next_place, 0..=LEVEL_MAX);
         prop_assert_eq!(map.dirty_pages(), 0);
-        assert_same(&reload(&map, &drive), &model);
+        let mut again = reload(&map, &drive);
+        prop_assert_eq!(again.mapped_blocks(), model.len() as u64);
+        fetch_all(&mut again, &drive);
+        assert_same(&again, &model);
     }
 }
 
@@ -226,7 +248,8 @@ fn a_page_has_these_bytes() {
     let mut entries = [0; FANOUT];
     entries[1] = 0x1122;
     entries[63] = 0x3344;
-    let page = DiskPage { lineage: VolumeId(5), level: 0, index: 6, lsn: 7, entries };
+    let counts = [LeafCount::default(); FANOUT];
+    let page = DiskPage { lineage: VolumeId(5), level: 0, index: 6, lsn: 7, entries, counts };
     let mut bytes = vec![0xff; page.len_bytes()];
     let crc = page.encode(&mut bytes);
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -242,6 +265,26 @@ fn a_page_has_these_bytes() {
         torn[bit / 8] ^= 1 << (bit % 8);
         assert!(DiskPage::parse(&torn).is_err(), "bit {bit}");
     }
+}
+
+#[test]
+fn a_page_above_the_leaves_says_what_is_in_each() {
+    let (mut entries, mut counts) = ([0; FANOUT], [LeafCount::default(); FANOUT]);
+    (entries[1], counts[1]) = (0x1122, LeafCount::new(64, 448));
+    (entries[63], counts[63]) = (0x3344, LeafCount::new(1, 0));
+    let page = DiskPage { lineage: VolumeId(5), level: 1, index: 6, lsn: 7, entries, counts };
+    let mut bytes = vec![0xff; page.len_bytes()];
+    let crc = page.encode(&mut bytes);
+    assert_eq!(bytes[80..88], [0x40, 0xe0, 1, 0, 0, 0, 0, 0]);
+    assert_eq!(DiskPage::parse(&bytes), Ok((page.clone(), crc)));
+    assert!(Map::is_sound(&page));
+    for count in [LeafCount::new(65, 0), LeafCount::new(1, 8), LeafCount::new(0, 1)] {
+        let mut counts = counts;
+        counts[1] = count;
+        assert!(!Map::is_sound(&DiskPage { counts, ..page.clone() }), "{count:?}");
+    }
+    let full = DiskPage { entries: [1; FANOUT], ..page };
+    assert_eq!(full.len_bytes(), PAGE_BYTES_MAX);
 }
 
 proptest! {

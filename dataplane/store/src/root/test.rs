@@ -32,12 +32,12 @@ fn root() -> Root {
 }
 
 #[test]
-fn a_root_of_version_2_has_these_bytes() {
+fn a_root_of_version_3_has_these_bytes() {
     let mut slot = vec![0xff; ROOT_BYTES];
     root().encode(&layout(), ShardId(2), &mut slot);
     let hex: String = slot[..128].iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(&slot[..8], b"FeROOT1\n");
-    assert_eq!(&hex[16..24], "02000000");
+    assert_eq!(&hex[16..24], "03000000");
     assert_eq!(&hex[32..64], "05".repeat(16));
     assert_eq!(&hex[64..80], "0200040000001000");
     assert_eq!(&hex[80..128], "110000000000000022000000000000003300000000000000");
@@ -61,9 +61,9 @@ fn what_is_not_our_root_is_told_apart() {
         torn[bit / 8] ^= 1 << (bit % 8);
         assert_eq!(Root::parse(&layout, ShardId(2), &torn), Slot::Damaged, "bit {bit}");
     }
-    put(&mut slot, 8, &3_u32.to_le_bytes());
+    put(&mut slot, 8, &2_u32.to_le_bytes());
     put(&mut slot, CRC_OFFSET, &[0; 4]);
     let crc = crc32c(&[&slot]);
     put(&mut slot, CRC_OFFSET, &crc.to_le_bytes());
-    assert_eq!(Root::parse(&layout, ShardId(2), &slot), Slot::Version(3));
+    assert_eq!(Root::parse(&layout, ShardId(2), &slot), Slot::Version(2));
 }

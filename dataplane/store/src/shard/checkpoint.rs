@@ -14,7 +14,7 @@ use crate::record::{
 };
 use crate::root::{ChunkPlace, Position, ROOT_BYTES, Root};
 
-use super::space::State;
+use super::space::{Blocks, State};
 
 /// The checkpoint under way, and the root in force.
 #[derive(Debug)]
@@ -32,8 +32,10 @@ pub(super) struct Checkpoint {
     chunks: Vec<(Location, u64)>,
     /// Whether pages go before requests when the next batch is composed.
     pages_turn: bool,
-    /// How often forks have made the checkpoint under way look at the pages again.
+    /// How often forks, and what was cut off, have made the checkpoint under way look at the pages again.
     restarts: u32,
+    /// How often something had been cut off when it did so last.
+    cuts: u64,
 }
 
 #[derive(Debug)]
@@ -71,7 +73,7 @@ pub(super) enum RootFor {
     Recovery,
 }
 
-/// Forks that may make a checkpoint begin anew before the next must wait.
+/// How often a checkpoint may look at the pages again before forks, and then all changes, wait.
 const RESTARTS_MAX: u32 = 16;
 
 impl Checkpoint {
@@ -85,6 +87,7 @@ impl Checkpoint {
             chunks: Vec::new(),
             pages_turn: false,
             restarts: 0,
+            cuts: 0,
         }
     }
 
@@ -125,6 +128,11 @@ impl Checkpoint {
         self.restarts < RESTARTS_MAX || !self.is_logging_pages()
     }
 
+    /// Whether changes may be logged now: without end, what they cut off would keep a checkpoint from its end.
+    pub(super) fn may_change(&self) -> bool {
+        self.restarts < 2 * RESTARTS_MAX || !self.is_logging_pages()
+    }
+
     /// A fork is being put into the map, and `settled` is the log before it. Pages that were logged may be older than
     /// the fork, and replay would not make those of the new image newer: the checkpoint begins anew, from the fork.
     pub(super) fn on_fork(&mut self, settled: Position) {
@@ -135,9 +143,9 @@ impl Checkpoint {
         }
     }
 
-    /// Bytes of the manifest.
-    pub(super) fn manifest_bytes(&self) -> u64 {
-        self.chunks.iter().map(|(_, bytes)| bytes).sum()
+    /// Where the manifest lies, and its bytes.
+    pub(super) fn chunks(&self) -> &[(Location, u64)] {
+        &self.chunks
     }
 
     fn is_idle(&self) -> bool {
@@ -153,6 +161,7 @@ impl<B: Buffer> Shard<B> {
                 self.checkpoint.start = self.log.settled;
                 self.checkpoint.state = CheckpointState::Pages(PageName::FIRST);
                 self.checkpoint.restarts = 0;
+                self.checkpoint.cuts = self.map.cuts_begun();
                 self.log.since_root_bytes = 0;
             }
             CheckpointState::Settling { batch, manifest } if self.log.applied >= batch => {
@@ -377,17 +386,32 @@ impl<B: Buffer> Shard<B> {
     }
 
     /// All pages are logged: the manifest is made, or pages are looked at again if the map has grown upwards so that
-    /// a root page was never written.
+    /// a root page was never written. The same if something was cut off since they were looked at first: what replay
+    /// will do to the image does not reach it any more, so it must be written as it is.
     fn end_pages(&mut self) {
-        if self.map.roots().any(|(_, _, place)| !place.is_somewhere()) {
+        let cuts = self.map.cuts_begun();
+        let mut places = self.map.roots().map(|root| root.2).chain(self.map.cut_roots().map(|root| root.2));
+        if self.checkpoint.cuts != cuts || places.any(|place| !place.is_somewhere()) {
+            self.checkpoint.restarts += u32::from(self.checkpoint.cuts != cuts);
+            self.checkpoint.cuts = cuts;
             self.checkpoint.state = CheckpointState::Pages(PageName::FIRST);
             return;
         }
+        drop(places);
         for (location, bytes) in self.checkpoint.chunks.drain(..) {
             self.space.dies(location, bytes);
         }
         self.space.condemn(self.checkpoint.start.sequence, self.keep_segments());
-        let images = self.map.roots().map(|(head, level, place)| ManifestEntry::Image { head, level, place });
+        let images = self.map.roots().flat_map(|(head, level, place)| {
+            let count = self.map.root_count(head.image);
+            let bytes = self.written_bytes(head.image);
+            let written = ManifestEntry::Written { image: head.image, bytes };
+            [ManifestEntry::Image { head, level, place, count }, written]
+        });
+        let cuts = self.map.cut_roots().map(|(head, level, place)| {
+            let count = self.map.root_count(head.name);
+            ManifestEntry::Cut { head, level, place, count }
+        });
         #[cfg(feature = "planted")]
         let none = self.is_planted(super::Planted::ForgetCliques);
         #[cfg(not(feature = "planted"))]
@@ -405,7 +429,9 @@ impl<B: Buffer> Shard<B> {
                 live_bytes: found.live_bytes,
             },
         );
-        let entries = images.chain(members).chain(segments).collect();
+        let Blocks { count: blocks, bytes: block_bytes } = self.space.blocks;
+        let totals = ManifestEntry::Totals { counted: self.log.mapped_lsn, blocks, block_bytes };
+        let entries = images.chain(cuts).chain(members).chain(segments).chain([totals]).collect();
         self.checkpoint.state = CheckpointState::Manifest { entries, at: 0, before: None };
     }
 

@@ -289,6 +289,9 @@ impl<B: Buffer> Shard<B> {
         if write.admitted {
             return Look::Plan;
         }
+        if !self.checkpoint.may_change() {
+            return Look::Wait;
+        }
         #[cfg(feature = "planted")]
         let ignores_guards =
             self.is_planted(super::Planted::IgnoreGuards) && matches!(write.source, Source::Data(_));

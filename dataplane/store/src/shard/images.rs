@@ -1,10 +1,12 @@
 //! Questions about images: what is known of one, and what differs between two.
 
+use std::collections::BTreeMap;
+
 use io::{Buffer, DriveId};
 
 use super::{BLOCK_BYTES, Shard};
-use crate::VolumeId;
-use crate::map::{ChangedLeaf, LOCATION_BYTES, extent_of};
+use crate::map::{ChangedLeaf, Freed, LOCATION_BYTES, PageIndex, extent_of};
+use crate::{SegmentId, VolumeId};
 
 /// What a shard knows of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,39 @@ pub struct ImageStats {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a page of the map cannot be read")]
 pub struct UnreadableMap;
+
+/// What [`Shard::audit`] found counted wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Miscount {
+    /// Live bytes of a segment.
+    #[error("segment {}: {counted} bytes are counted as live, {found} are", segment.0)]
+    Segment {
+        /// The segment.
+        segment: SegmentId,
+        /// What was counted.
+        counted: u64,
+        /// What there is.
+        found: u64,
+    },
+    /// Live blocks, and the bytes that they take.
+    #[error("(blocks, bytes) {counted:?} are counted as live, {found:?} are")]
+    Blocks {
+        /// What was counted.
+        counted: (u64, u64),
+        /// What there is.
+        found: (u64, u64),
+    },
+    /// Mapped bytes of an image, and those that compression saves.
+    #[error("image {}: (mapped, saved) bytes {counted:?} are counted, {found:?} are", image.0)]
+    Image {
+        /// The image.
+        image: VolumeId,
+        /// What was counted.
+        counted: (u64, u64),
+        /// What there is.
+        found: (u64, u64),
+    },
+}
 
 /// Where a call of [`Shard::diff`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,23 +123,59 @@ impl<B: Buffer> Shard<B> {
         if needs.unreadable.is_some() { Err(UnreadableMap) } else { Ok(DiffEnd::Leaf(next)) }
     }
 
-    /// Live bytes counted anew by a walk through the whole map, which must be what [`super::ShardStats::live_bytes`] has
-    /// come to while nothing is under way: for tests. What is not in memory is read by `read`, so many bytes at an offset
-    /// of a drive.
+    /// Holds all that is counted as live against a walk through the whole map, while nothing is under way: for tests. What
+    /// is not in memory is read by `read`, so many bytes at an offset of a drive, and is not there afterwards either.
+    ///
+    /// # Errors
+    /// Says what is counted wrong.
     ///
     /// # Panics
     /// If what it reads is not what was written.
-    #[must_use]
-    pub fn count_live(&mut self, mut read: impl FnMut(DriveId, u64, usize) -> Vec<u8>) -> u64 {
-        for (page, place) in self.map.away() {
+    pub fn audit(&mut self, mut read: impl FnMut(DriveId, u64, usize) -> Vec<u8>) -> Result<(), Miscount> {
+        let away = self.map.away();
+        for &(page, place) in &away {
             let (drive, offset) = self.space.place(&self.layout, place.location());
             let len = (place.offset() + place.len()).next_multiple_of(LOCATION_BYTES as u32);
             let bytes = read(drive, offset, len as usize);
             self.map.put_back(page, &bytes[place.offset() as usize..]).expect("a page is as it was written");
         }
-        let mut bytes = self.checkpoint.manifest_bytes();
-        self.map.for_each_live(|what| bytes += extent_of(what).1);
-        bytes
+        let result = self.walk();
+        let away: Vec<PageIndex> = away.into_iter().map(|(page, _)| page).collect();
+        self.map.take_out(&away);
+        result
+    }
+
+    fn walk(&self) -> Result<(), Miscount> {
+        let mut found: BTreeMap<SegmentId, u64> = BTreeMap::new();
+        let mut add = |(location, bytes)| *found.entry(self.space.segment_of(location)).or_default() += bytes;
+        self.checkpoint.chunks().iter().copied().for_each(&mut add);
+        let mut blocks = (0, 0);
+        self.map.for_each_live(|what| {
+            if let Freed::Block(entry) = what {
+                blocks = (blocks.0 + 1, blocks.1 + u64::from(entry.bytes()));
+            }
+            add(extent_of(what));
+        });
+        let counted = self.space.lives_by_segment();
+        for &segment in counted.keys().chain(found.keys()) {
+            let of = |lives: &BTreeMap<SegmentId, u64>| lives.get(&segment).copied().unwrap_or(0);
+            if of(&counted) != of(&found) {
+                return Err(Miscount::Segment { segment, counted: of(&counted), found: of(&found) });
+            }
+        }
+        let counted = (self.space.blocks.count, self.space.blocks.bytes);
+        if counted != blocks || self.space.live_bytes() != found.values().sum() {
+            return Err(Miscount::Blocks { counted, found: blocks });
+        }
+        for image in self.map.volumes() {
+            let (mapped, saved) = self.map.recount(image);
+            let found = (mapped * u64::from(BLOCK_BYTES), saved * LOCATION_BYTES);
+            let counted = (self.mapped_bytes(image), self.map.saved_bytes_of(image));
+            if counted != found {
+                return Err(Miscount::Image { image, counted, found });
+            }
+        }
+        Ok(())
     }
 
     /// Bytes that the mapped blocks of a volume or image take on the drives, shared or not.

@@ -6,7 +6,7 @@ use io::{Buffer, Disk, DiskError, DriveId};
 
 use super::{Doing, Failure, Shard, Space, TokenKind};
 use crate::codec::Form;
-use crate::map::{Entry, FANOUT, Location, Place};
+use crate::map::{Entry, FANOUT, Location, Map, Needs, Place};
 use crate::root::Position;
 use crate::{SegmentId, VolumeId};
 
@@ -23,6 +23,8 @@ pub(super) struct Log {
     pub(super) applied: u64,
     /// The log after the last applied batch that does not end within a request.
     pub(super) settled: Position,
+    /// What records before this LSN did is in the map, and of no later ones.
+    pub(super) mapped_lsn: u64,
     /// Effects of the first part of a request whose last part is not written yet.
     deferred: Batch,
     /// Effects that are in the map, of the oldest batch that is not there whole, and of `deferred`.
@@ -98,6 +100,7 @@ impl Log {
             in_flight: VecDeque::new(),
             applied: 0,
             settled: Position::START,
+            mapped_lsn: 0,
             deferred: Batch::default(),
             effects_done: 0,
             deferred_done: 0,
@@ -113,6 +116,7 @@ impl Log {
     pub(super) fn resume(&mut self, position: Position, epoch: u64) {
         self.head = position;
         self.settled = position;
+        self.mapped_lsn = position.lsn;
         self.epoch = epoch;
         self.applied = position.sequence - 1;
         self.forget_deferred();
@@ -176,6 +180,26 @@ impl Log {
         }
         assert!(!in_open_group, "changes are ordered once all of those before are logged");
         pending
+    }
+}
+
+impl Effect {
+    /// What putting it into the map needs. Who else holds what it replaces matters only if that is counted.
+    pub(super) fn need(&self, map: &Map, counting: bool, needs: &mut Needs) {
+        let Self { volume, first, end, .. } = *self;
+        match self.change {
+            Change::Write { .. } if !counting => {
+                map.need_read(volume, first, u32::try_from(end - first).unwrap_or(u32::MAX), needs);
+            }
+            Change::Write { .. } => map.need_write(volume, first, end, needs),
+            Change::Unmap => map.need_unmap(volume, first, end, needs),
+            Change::Move { .. } => {
+                for leaf in first / FANOUT as u64..end.div_ceil(FANOUT as u64) {
+                    map.need_everywhere(volume, leaf, true, needs);
+                }
+            }
+            Change::DropVolume { .. } | Change::Fork { .. } => {}
+        }
     }
 }
 
@@ -368,22 +392,14 @@ impl<B: Buffer> Shard<B> {
     /// Whether the leaves are there that an effect needs. What cannot be read ends the shard: the change is made, and
     /// where is lost.
     fn may_apply(&mut self, effect: Effect) -> bool {
+        self.count_from(effect.lsn);
+        let counting = self.uncounted.is_none();
         if !self.map.has_away() {
             return true;
         }
-        let Effect { volume, first, end, change, .. } = effect;
-        let has_leaves = self.has_leaves(|map, needs| match change {
-            Change::Write { .. } => map.need_write(volume, first, end, needs),
-            Change::Unmap => map.need_unmap(volume, first, end, needs),
-            Change::Move { .. } => {
-                for leaf in first / FANOUT as u64..end.div_ceil(FANOUT as u64) {
-                    map.need_everywhere(volume, leaf, true, needs);
-                }
-            }
-            Change::DropVolume { .. } | Change::Fork { .. } => {}
-        });
+        let has_leaves = self.has_leaves(|map, needs| effect.need(map, counting, needs));
         if let (Some(place), true) = (self.pages.needs.unreadable, has_leaves)
-            && !matches!(change, Change::Move { .. })
+            && !matches!(effect.change, Change::Move { .. })
         {
             self.fail(self.damaged_page(place));
             return false;
@@ -398,7 +414,8 @@ impl<B: Buffer> Shard<B> {
 
     fn apply_now(&mut self, batch: &Batch, effect: Effect) {
         let Effect { lsn, volume, first, end, change, .. } = effect;
-        let counting = self.is_counting();
+        self.log.mapped_lsn = lsn + 1;
+        let counting = self.uncounted.is_none();
         let space = &mut self.space;
         let map = &mut self.map;
         let mut freed = |freed| {

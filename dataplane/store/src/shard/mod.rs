@@ -58,7 +58,7 @@ use space::{Space, Want};
 use summary::Summary;
 use ticket::Ticket;
 
-pub use images::{DiffEnd, DiffLimits, ImageStats, UnreadableMap};
+pub use images::{DiffEnd, DiffLimits, ImageStats, Miscount, UnreadableMap};
 pub use options::{ShardOptions, ShardStats};
 #[cfg(feature = "planted")]
 pub use planted::Planted;
@@ -102,6 +102,17 @@ pub struct Shard<B: Buffer> {
     tickets: Slab<Ticket>,
     /// What is given back next must be read first.
     drops_wait: bool,
+    /// Replay has not come to what the manifest does not count.
+    uncounted: Option<Uncounted>,
+}
+
+/// The part of replay that is in the counts of the manifest.
+#[derive(Clone, Copy, Debug)]
+struct Uncounted {
+    /// Records before this LSN are.
+    until: u64,
+    /// What was cut off when the manifest was made.
+    cuts: u64,
 }
 
 /// Where the machine is in its life.
@@ -161,6 +172,7 @@ impl<B: Buffer> Shard<B> {
             cleaner: Cleaner::new(),
             tickets: Slab::new(),
             drops_wait: false,
+            uncounted: None,
             layout,
             shard,
             owner,
@@ -224,6 +236,8 @@ impl<B: Buffer> Shard<B> {
         match self.phase {
             Phase::Recovering => {
                 self.run_recovery(disk);
+                self.read_leaves(disk);
+                self.evict_leaves();
                 self.step_checkpoint(disk);
             }
             Phase::Running | Phase::Stopping => {
@@ -410,11 +424,6 @@ impl<B: Buffer> Shard<B> {
 
     fn is_failed(&self) -> bool {
         matches!(self.phase, Phase::Failed)
-    }
-
-    /// Whether live bytes are being counted: recovery counts them at its end.
-    fn is_counting(&self) -> bool {
-        !matches!(self.phase, Phase::Recovering)
     }
 
     fn token(&self, kind: TokenKind, number: u64) -> Token {

@@ -10,7 +10,7 @@ use io::{Buffer, Disk, Extent, Purpose, Time};
 
 use super::read::ReadFor;
 use super::{Failure, Shard};
-use crate::map::{DiskPage, FANOUT, LOCATION_BYTES, Location, Map, Needs, PageIndex, Place, Wanted};
+use crate::map::{DiskPage, Entry, FANOUT, LOCATION_BYTES, Location, Map, Needs, PageIndex, Place, Wanted};
 
 /// Leaves that are wanted.
 #[derive(Debug)]
@@ -178,10 +178,11 @@ impl<B: Buffer> Shard<B> {
             let address = wanted.place.location().0 * LOCATION_BYTES + u64::from(wanted.place.offset());
             let at = usize::try_from(address - start).expect("within the read");
             let page = if good { parse_leaf(&wanted, &bytes[at..]) } else { None };
-            match page {
-                Some(page) => self.map.install(&wanted, &page),
-                None if failures + 1 < TRIES => self.pages.wanted.push_back((wanted, failures + 1)),
-                None => {
+            let page = page.filter(|page| self.is_of_pool(page));
+            match page.is_some_and(|page| self.map.install(&wanted, &page)) {
+                true => {}
+                false if failures + 1 < TRIES => self.pages.wanted.push_back((wanted, failures + 1)),
+                false => {
                     self.stats.map_errors += 1;
                     self.map.give_up(&wanted);
                     self.pages.unreadable.push_back((self.now + self.options.retry, wanted.page));
@@ -189,6 +190,12 @@ impl<B: Buffer> Shard<B> {
             }
         }
         self.pages.spare.push(leaves);
+    }
+
+    /// Whether all that a leaf names can be in the pool.
+    fn is_of_pool(&self, leaf: &DiskPage) -> bool {
+        let mapped = leaf.entries.iter().map(|&entry| Entry(entry)).filter(|entry| entry.is_mapped());
+        mapped.map(Entry::location).all(|location| self.layout.has_segment(self.space.segment_of(location)))
     }
 
     /// Takes leaves out of memory where the map has more than it may.

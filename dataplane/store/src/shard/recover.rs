@@ -1,6 +1,6 @@
 //! Recovery up to the log: the newest root, its manifest, the pages of every map; then a new epoch's root.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use io::{Buffer, Disk, DiskError, DriveId, Extent, Purpose};
 
@@ -8,9 +8,11 @@ use super::beyond::Beyond;
 use super::checkpoint::{RootFor, chunk_extent};
 use super::replay::Replay;
 use super::space::State;
-use super::{Doing, Failure, Phase, Shard, TokenKind};
+use super::{Doing, Failure, Phase, Shard, TokenKind, Uncounted};
 use crate::manifest::{ManifestEntry, parse_chunk};
-use crate::map::{DiskPage, FANOUT, Freed, ImageHead, LOCATION_BYTES, Location, Map, PageIndex, Place};
+use crate::map::{
+    CutHead, DiskPage, FANOUT, ImageHead, LOCATION_BYTES, LeafCount, Location, Map, PageIndex, Place, is_cut,
+};
 use crate::root::{ChunkPlace, Position, ROOT_BYTES, Root, Slot};
 use crate::{SegmentId, VolumeId, checksum};
 
@@ -27,8 +29,9 @@ pub(super) struct Recovery<B> {
     asked: usize,
     /// Pages of lower levels.
     below: Vec<PageRef>,
-    /// Images that may share blocks, as the manifest tells.
-    cliques: Vec<Vec<VolumeId>>,
+    /// Images that may share blocks, as the manifest tells, and what it calls that was cut off, with its name now.
+    cliques: BTreeMap<u32, Vec<VolumeId>>,
+    cuts: BTreeMap<VolumeId, VolumeId>,
     reads: Vec<Option<PageRead>>,
     pub(super) replay: Replay,
     pub(super) beyond: Option<Beyond>,
@@ -70,6 +73,8 @@ struct PageRef {
     lineage: VolumeId,
     level: u8,
     index: u64,
+    /// What is in it, if it is a leaf.
+    count: LeafCount,
     parent: Parent,
 }
 
@@ -77,6 +82,7 @@ struct PageRef {
 #[derive(Clone, Copy, Debug)]
 enum Parent {
     Image(ImageHead),
+    Cut(CutHead),
     Page(PageIndex),
 }
 
@@ -105,7 +111,8 @@ impl<B: Buffer> Recovery<B> {
             pages: Vec::new(),
             asked: 0,
             below: Vec::new(),
-            cliques: Vec::new(),
+            cliques: BTreeMap::new(),
+            cuts: BTreeMap::new(),
             reads: vec![None; PAGE_READS],
             replay: Replay::new(),
             beyond: None,
@@ -167,6 +174,9 @@ impl<B: Buffer> Shard<B> {
     }
 
     fn step_recovery<D: Disk<Buffer = B>>(&mut self, disk: &mut D, recovery: &mut Recovery<B>) {
+        if !self.apply_ready(&mut recovery.replay) {
+            return;
+        }
         match recovery.stage {
             Stage::ReadRoots => self.read_roots(disk, recovery),
             Stage::ReadManifest(place) => {
@@ -325,35 +335,59 @@ impl<B: Buffer> Shard<B> {
             recovery.stage = Stage::ReadManifest(before);
             return Ok(());
         }
-        let mut last_clique = None;
-        let mut images = BTreeSet::new();
+        if self.take_manifest(recovery) {
+            recovery.stage = Stage::Pages;
+            Ok(())
+        } else {
+            Err(damaged)
+        }
+    }
+
+    /// Takes over what the manifest says; false if that cannot be.
+    fn take_manifest(&mut self, recovery: &mut Recovery<B>) -> bool {
+        let mut names = BTreeSet::new();
         for entry in std::mem::take(&mut recovery.entries) {
             match entry {
-                ManifestEntry::Segment { segment, .. } if !self.layout.has_segment(segment) => {
-                    return Err(damaged);
-                }
-                ManifestEntry::Segment { segment, in_use: true, generation, last, .. } => {
-                    self.space.add_used(segment, State::Sealed, generation, last);
-                }
-                ManifestEntry::Segment { segment, .. } => self.space.add_free(segment),
-                ManifestEntry::Image { head, level, place } => {
-                    if !images.insert(head.image) {
-                        return Err(damaged);
+                ManifestEntry::Segment { segment, in_use, generation, last, live_bytes } => {
+                    if !self.layout.has_segment(segment)
+                        || live_bytes > u64::from(self.layout.segment_bytes())
+                    {
+                        return false;
                     }
+                    match in_use {
+                        true => self.space.load_used(segment, generation, last, live_bytes),
+                        false => self.space.add_free(segment),
+                    }
+                }
+                ManifestEntry::Image { head, level, place, count } => {
                     let (lineage, parent) = (head.lineage, Parent::Image(head));
-                    recovery.below.push(PageRef { place, lineage, level, index: 0, parent });
-                }
-                ManifestEntry::Member { clique, image } => match recovery.cliques.last_mut() {
-                    Some(members) if last_clique == Some(clique) => members.push(image),
-                    _ => {
-                        last_clique = Some(clique);
-                        recovery.cliques.push(vec![image]);
+                    recovery.below.push(PageRef { place, lineage, level, index: 0, count, parent });
+                    if !names.insert(head.image) || is_cut(head.image) || !self.is_in_pool(place) {
+                        return false;
                     }
-                },
+                }
+                ManifestEntry::Cut { head, level, place, count } => {
+                    let (lineage, parent) = (head.lineage, Parent::Cut(head));
+                    recovery.below.push(PageRef { place, lineage, level, index: 0, count, parent });
+                    if !names.insert(head.name) || !is_cut(head.name) || !self.is_in_pool(place) {
+                        return false;
+                    }
+                }
+                ManifestEntry::Member { clique, image } => {
+                    recovery.cliques.entry(clique).or_default().push(image);
+                }
+                ManifestEntry::Totals { counted, blocks, block_bytes } => {
+                    self.uncounted = Some(Uncounted { until: counted, cuts: 0 });
+                    self.space.count_blocks(blocks, block_bytes);
+                }
+                ManifestEntry::Written { image, bytes } => {
+                    if bytes > 0 {
+                        self.written.insert(image, bytes);
+                    }
+                }
             }
         }
-        recovery.stage = Stage::Pages;
-        Ok(())
+        self.uncounted.is_some()
     }
 
     /// Asks for pages of the level at hand; goes on to the level below, and then to the log.
@@ -365,10 +399,13 @@ impl<B: Buffer> Shard<B> {
             (recovery.pages, recovery.below) = below.into_iter().partition(|page| Some(page.level) == level);
             recovery.pages.sort_by_key(|page| (page.place.location(), page.place.offset()));
             recovery.asked = 0;
+            if level == Some(0) {
+                self.place_leaves(recovery);
+            }
             if let (true, Some(root)) = (recovery.pages.is_empty(), recovery.root) {
                 self.map.end_load();
                 if let Some(manifest) = root.manifest
-                    && !recovery.cliques.iter().all(|clique| self.map.load_clique(clique))
+                    && !self.load_cliques(recovery)
                 {
                     let (segment, offset) = (manifest.segment, manifest.offset);
                     self.fail(Failure::CheckpointDamaged { segment, offset });
@@ -395,6 +432,31 @@ impl<B: Buffer> Shard<B> {
             let extent = Extent { drive, offset, start: 0, len };
             disk.read(self.token(TokenKind::Recovery, number as u64), buffer, &[extent]);
         }
+    }
+
+    /// Leaves stay on the drives until somebody needs them.
+    fn place_leaves(&mut self, recovery: &mut Recovery<B>) {
+        let mut last: Option<(PageRef, PageIndex)> = None;
+        for leaf in std::mem::take(&mut recovery.pages) {
+            let same = |of: &PageRef| {
+                (of.place, of.lineage, of.index, of.count)
+                    == (leaf.place, leaf.lineage, leaf.index, leaf.count)
+            };
+            let index = match last {
+                Some((of, index)) if same(&of) => index,
+                _ => self.map.load_leaf(leaf.place, leaf.count),
+            };
+            self.put_under(recovery, &leaf, index);
+            last = Some((leaf, index));
+        }
+    }
+
+    fn load_cliques(&mut self, recovery: &Recovery<B>) -> bool {
+        recovery.cliques.values().all(|members| {
+            let name = |name| if is_cut(name) { recovery.cuts.get(&name).copied() } else { Some(name) };
+            let names: Option<Vec<VolumeId>> = members.iter().copied().map(name).collect();
+            names.is_some_and(|names| self.map.load_clique(&names))
+        })
     }
 
     /// Pages from `first` on that lie close enough together to be read at once, and where that read ends.
@@ -430,7 +492,8 @@ impl<B: Buffer> Shard<B> {
             if let Some((_, page, index)) = loaded.as_ref().filter(|(place, ..)| *place == wanted.place)
                 && (page.lineage, page.level, page.index) == (wanted.lineage, wanted.level, wanted.index)
             {
-                self.put_under(&wanted, *index);
+                let index = *index;
+                self.put_under(recovery, &wanted, index);
                 continue;
             }
             let location = wanted.place.location();
@@ -441,7 +504,7 @@ impl<B: Buffer> Shard<B> {
                     && page.len_bytes() == wanted.place.len() as usize
                     && (page.lineage, page.level, page.index) == (wanted.lineage, wanted.level, wanted.index)
                     && Map::is_sound(page)
-                    && (page.level == 0 || self.children_are_in_pool(page))
+                    && page.entries.iter().all(|&entry| entry == 0 || self.is_in_pool(Place(entry)))
             });
             let Some((page, _)) = found else {
                 let segment = self.space.segment_of(location);
@@ -450,28 +513,30 @@ impl<B: Buffer> Shard<B> {
                 return Err(Failure::CheckpointDamaged { segment, offset });
             };
             let index = self.map.load(&page, wanted.place);
-            self.put_under(&wanted, index);
-            if page.level > 0 {
-                let children =
-                    (0_u64..).zip(page.entries).filter(|&(_, entry)| entry != 0).map(|(slot, entry)| {
-                        PageRef {
-                            place: Place(entry),
-                            lineage: page.lineage,
-                            level: page.level - 1,
-                            index: page.index * FANOUT as u64 + slot,
-                            parent: Parent::Page(index),
-                        }
-                    });
-                recovery.below.extend(children);
-            }
+            self.put_under(recovery, &wanted, index);
+            let children = (0_u64..).zip(page.entries.into_iter().zip(page.counts));
+            let children =
+                children.filter(|&(_, (entry, _))| entry != 0).map(|(slot, (entry, count))| PageRef {
+                    place: Place(entry),
+                    lineage: page.lineage,
+                    level: page.level - 1,
+                    index: page.index * FANOUT as u64 + slot,
+                    count,
+                    parent: Parent::Page(index),
+                });
+            recovery.below.extend(children);
             loaded = Some((wanted.place, page, index));
         }
         Ok(())
     }
 
-    fn put_under(&mut self, wanted: &PageRef, index: PageIndex) {
+    fn put_under(&mut self, recovery: &mut Recovery<B>, wanted: &PageRef, index: PageIndex) {
         match wanted.parent {
             Parent::Image(head) => self.map.load_root(head, index),
+            Parent::Cut(head) => {
+                let name = self.map.load_cut(head.lineage, index);
+                recovery.cuts.insert(head.name, name);
+            }
             Parent::Page(parent) => {
                 let slot = usize::try_from(wanted.index % FANOUT as u64).expect("six bits");
                 self.map.load_child(parent, slot, index);
@@ -479,14 +544,11 @@ impl<B: Buffer> Shard<B> {
         }
     }
 
-    fn children_are_in_pool(&self, page: &DiskPage) -> bool {
-        page.entries.iter().filter(|&&entry| entry != 0).all(|&entry| {
-            let place = Place(entry);
-            let start = place.location().0 * LOCATION_BYTES % u64::from(self.layout.segment_bytes());
-            self.layout.has_segment(self.space.segment_of(place.location()))
-                && place.len() != 0
-                && start + u64::from(place.offset() + place.len()) <= u64::from(self.layout.segment_bytes())
-        })
+    fn is_in_pool(&self, place: Place) -> bool {
+        let start = place.location().0 * LOCATION_BYTES % u64::from(self.layout.segment_bytes());
+        self.layout.has_segment(self.space.segment_of(place.location()))
+            && place.len() != 0
+            && start + u64::from(place.offset() + place.len()) <= u64::from(self.layout.segment_bytes())
     }
 
     /// The map is the root's: the log is replayed on it.
@@ -495,10 +557,23 @@ impl<B: Buffer> Shard<B> {
             self.space.add_used(segment, State::Open, root.replay.generation, root.replay.sequence);
         }
         self.checkpoint.resume(*root, recovery.chunks.clone());
+        if let Some(uncounted) = &mut self.uncounted {
+            uncounted.cuts = self.map.cuts_begun();
+        }
         self.log.epoch = root.epoch;
     }
 
-    /// Everything is in the map: what is live is counted, and a new epoch begins.
+    /// Records from `lsn` on come into the map: where the manifest counts no further, counting begins.
+    pub(super) fn count_from(&mut self, lsn: u64) {
+        if let Some(uncounted) = self.uncounted.filter(|uncounted| lsn >= uncounted.until) {
+            self.uncounted = None;
+            let space = &mut self.space;
+            self.map.forget_new_cuts(uncounted.cuts, &mut |freed| space.frees(freed));
+            self.map.forget_hints();
+        }
+    }
+
+    /// Everything is in the map: what lives of the manifest is counted, and a new epoch begins.
     fn end_replay(&mut self, recovery: &mut Recovery<B>) -> Result<(), Failure> {
         let Some(root) = recovery.root else { return Ok(()) };
         let end = recovery.replay.position();
@@ -507,37 +582,14 @@ impl<B: Buffer> Shard<B> {
             return Err(Failure::LogDamaged { found, expected: root.durable });
         }
         self.forget_deferred();
-        let mut pages = u32::MAX;
-        while self.map.is_dropping() {
-            self.map.drop_step(&mut pages, &mut self.pages.needs, &mut |_| ());
-            pages = u32::MAX;
-        }
-        self.map.end_replay();
-        let mut damaged = None;
-        let (space, layout) = (&mut self.space, &self.layout);
-        let mut count = |location: Location, bytes: u64| {
-            if !space.lives(location, bytes) && damaged.is_none() {
-                let offset = location.0 * LOCATION_BYTES % u64::from(layout.segment_bytes());
-                let offset = u32::try_from(offset).expect("within a segment");
-                damaged = Some(Failure::CheckpointDamaged { segment: space.segment_of(location), offset });
-            }
-        };
-        let mut blocks = (0, 0);
-        self.map.for_each_live(|freed: Freed| {
-            let (location, bytes) = crate::map::extent_of(freed);
-            if matches!(freed, Freed::Block(_)) {
-                blocks.0 += 1;
-                blocks.1 += bytes;
-            }
-            count(location, bytes);
-        });
+        self.count_from(u64::MAX);
         for &(location, bytes) in &recovery.chunks {
-            count(location, bytes);
+            if !self.space.lives(location, bytes) {
+                let offset = location.0 * LOCATION_BYTES % u64::from(self.layout.segment_bytes());
+                let offset = u32::try_from(offset).expect("within a segment");
+                return Err(Failure::CheckpointDamaged { segment: self.space.segment_of(location), offset });
+            }
         }
-        if let Some(failure) = damaged {
-            return Err(failure);
-        }
-        self.space.count_blocks(blocks.0, blocks.1);
         self.space.recount();
         #[cfg_attr(not(feature = "planted"), expect(unused_mut, reason = "changed by planted faults alone"))]
         let mut epoch = root.epoch + 1;

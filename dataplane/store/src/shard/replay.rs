@@ -8,9 +8,9 @@ use std::collections::VecDeque;
 
 use io::Buffer;
 
-use super::log::{Change, Effect};
+use super::log::{Batch, Change, Effect};
 use super::recover::{Recovery, Stage};
-use super::{Failure, Shard};
+use super::{BLOCK_BYTES, Failure, Shard};
 use crate::SegmentId;
 use crate::checksum::crc32c;
 use crate::codec::Form;
@@ -34,6 +34,18 @@ pub(super) struct Replay {
     last_epoch: u64,
     /// Batches that are not known to be safe, in order.
     unchecked: VecDeque<Unchecked>,
+    /// Batches that count, in order, and the first of them as far as it is in the map.
+    ready: VecDeque<Unchecked>,
+    applying: Option<Applying>,
+}
+
+/// A batch on its way into the map.
+#[derive(Debug)]
+struct Applying {
+    batch: Batch,
+    /// Effects that are there.
+    done: usize,
+    after: Position,
 }
 
 /// A batch of which only the header was looked at.
@@ -58,6 +70,8 @@ impl Replay {
             durable: 0,
             last_epoch: 0,
             unchecked: VecDeque::new(),
+            ready: VecDeque::new(),
+            applying: None,
         }
     }
 
@@ -194,9 +208,7 @@ impl<B: Buffer> Shard<B> {
             replay.safe = u64::MAX;
         }
         while replay.unchecked.front().is_some_and(|batch| batch.header.sequence <= replay.safe) {
-            if let Some(batch) = replay.unchecked.pop_front() {
-                self.replay_batch(replay, &batch);
-            }
+            replay.ready.extend(replay.unchecked.pop_front());
         }
         Ok(true)
     }
@@ -213,15 +225,53 @@ impl<B: Buffer> Shard<B> {
         let is_whole =
             bytes.starts_with(&batch.bytes) && payloads_are_whole(&batch.header, bytes, skips_packed);
         if is_whole {
-            self.replay_batch(replay, &batch);
+            replay.ready.push_back(batch);
         } else {
             replay.unchecked.clear();
         }
         Ok(())
     }
 
-    /// Puts a batch into the map.
-    fn replay_batch(&mut self, replay: &mut Replay, unchecked: &Unchecked) {
+    /// Puts the batches that count into the map; false as long as leaves are missing for that.
+    pub(super) fn apply_ready(&mut self, replay: &mut Replay) -> bool {
+        loop {
+            while let Some(applying) = &mut replay.applying {
+                let Some(&effect) = applying.batch.effects.get(applying.done) else {
+                    replay.applied = applying.after;
+                    self.log.recycle(replay.applying.take().map(|done| done.batch).unwrap_or_default());
+                    break;
+                };
+                if !self.apply(&applying.batch, effect) {
+                    return false;
+                }
+                applying.done += 1;
+                self.count_replayed(effect);
+            }
+            let Some(next) = replay.ready.pop_front() else { return true };
+            let batch = self.begin_batch(&next);
+            for &effect in &batch.effects {
+                let counting = self.uncounted.is_none_or(|uncounted| effect.lsn >= uncounted.until);
+                self.prefetch(|map, needs| effect.need(map, counting, needs));
+            }
+            replay.applying = Some(Applying { batch, done: 0, after: next.after });
+        }
+    }
+
+    /// Counts what hosts wrote since the manifest was made, in whole blocks.
+    fn count_replayed(&mut self, effect: Effect) {
+        match effect.change {
+            _ if self.uncounted.is_some() => {}
+            Change::Write { .. } => {
+                let bytes = (effect.end - effect.first) * u64::from(BLOCK_BYTES);
+                *self.written.entry(effect.volume).or_default() += bytes;
+            }
+            Change::DropVolume { .. } => drop(self.written.remove(&effect.volume)),
+            Change::Move { .. } | Change::Unmap | Change::Fork { .. } => {}
+        }
+    }
+
+    /// Makes a batch of the log what it was before it was written.
+    fn begin_batch(&mut self, unchecked: &Unchecked) -> Batch {
         let header = &unchecked.header;
         if header.epoch != self.log.epoch {
             // What the epoch before left unfinished stays unfinished.
@@ -270,14 +320,11 @@ impl<B: Buffer> Shard<B> {
                 Change::Fork { .. } => !self.is_planted(super::Planted::ForgetForks),
                 _ => true,
             });
-            if let Some(effect) = effect {
-                self.apply(&batch, effect);
-            }
+            batch.effects.extend(effect);
         }
-        self.log.recycle(batch);
         self.stats.replayed_batches += 1;
         self.log.since_root_bytes += u64::from(header.total_bytes);
-        replay.applied = unchecked.after;
+        batch
     }
 }
 

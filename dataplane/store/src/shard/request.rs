@@ -317,7 +317,12 @@ impl fmt::Display for Failure {
             Self::Disk { doing, error } => write!(f, "{doing} failed: {error}"),
             Self::RootsDamaged => write!(f, "a root slot is damaged, and the other may not be the newer one"),
             Self::RootVersion(version) => {
-                write!(f, "the root has format version {version}, which is not known")
+                write!(
+                    f,
+                    "the pool has format version {version}, this program reads {} alone: start the program that wrote it, \
+                     or move the volumes with export and import",
+                    crate::root::ROOT_VERSION
+                )
             }
             Self::RootForeign(drive) => write!(f, "the root on drive {} belongs to another pool", drive.0),
             Self::CheckpointDamaged { segment, offset } => {

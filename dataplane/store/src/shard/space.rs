@@ -133,7 +133,31 @@ impl Space {
     /// Records a segment that the log has used, found at recovery.
     pub(super) fn add_used(&mut self, id: SegmentId, state: State, generation: u64, last: u64) {
         self.free.retain(|&free| free != id);
-        self.segments.insert(id, Segment::new(state, generation, last));
+        match self.segments.get_mut(&id) {
+            // The manifest tells of it, and of what is live in it.
+            Some(segment) if segment.generation == generation && segment.state != State::Free => {
+                segment.state = state;
+                segment.last = segment.last.max(last);
+            }
+            _ => {
+                self.segments.insert(id, Segment::new(state, generation, last));
+            }
+        }
+    }
+
+    /// Takes a segment of the manifest into the shard's own, with what was counted in it.
+    pub(super) fn load_used(&mut self, id: SegmentId, generation: u64, last: u64, live_bytes: u64) {
+        let segment = Segment { live_bytes, ..Segment::new(State::Sealed, generation, last) };
+        let before = self.segments.insert(id, segment);
+        self.live_bytes += live_bytes - before.map_or(0, |segment| segment.live_bytes);
+    }
+
+    /// What is live in each segment, for tests.
+    pub(super) fn lives_by_segment(&self) -> BTreeMap<SegmentId, u64> {
+        self.iter()
+            .filter(|(_, found)| found.live_bytes > 0)
+            .map(|(id, found)| (id, found.live_bytes))
+            .collect()
     }
 
     /// The free segment in which the log shall go on.

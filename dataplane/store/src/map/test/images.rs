@@ -114,17 +114,8 @@ impl World {
                 let (page, place) = &self.drive[&wanted.place.location().0];
                 assert_eq!(*place, wanted.place);
                 assert_eq!((page.lineage, page.level, page.index), (wanted.lineage, 0, wanted.index));
-                self.map.install(wanted, page);
+                assert!(self.map.install(wanted, page));
             }
-        }
-    }
-
-    fn fetch_all(&mut self) {
-        for (page, place) in self.map.away() {
-            let page_on_drive = &self.drive[&place.location().0].0;
-            let mut bytes = vec![0; page_on_drive.len_bytes()];
-            page_on_drive.encode(&mut bytes);
-            self.map.put_back(page, &bytes).unwrap();
         }
     }
 
@@ -174,9 +165,9 @@ impl World {
             Step::Recover => {
                 self.checkpoint(None);
                 self.map = reload(&self.map, &self.drive);
-                // What was cut off and not given back yet is gone with the crash.
-                self.fetch_all();
-                (self.blocks, self.pages) = self.live();
+                if !self.evicts {
+                    fetch_all(&mut self.map, &self.drive);
+                }
             }
         }
         self.free(freed);
@@ -210,7 +201,7 @@ impl World {
         }
         self.write_levels(1..=LEVEL_MAX);
         if between.is_none() {
-            assert_eq!(self.map.dirty_pages() - self.dirty_in_cuts(), 0);
+            assert_eq!(self.map.dirty_pages(), 0);
         } else if self.map.roots().all(|(_, _, place)| place.is_somewhere()) {
             self.check_written(&before);
         }
@@ -219,7 +210,8 @@ impl World {
     /// What was there when a checkpoint began, and has not been changed since, must be in what it has written: replay
     /// brings no more than what came later.
     fn check_written(&self, before: &BTreeMap<VolumeId, BTreeMap<u64, u64>>) {
-        let written = reload(&self.map, &self.drive);
+        let mut written = reload(&self.map, &self.drive);
+        fetch_all(&mut written, &self.drive);
         for (&image, blocks) in &self.images {
             for (&block, &location) in
                 blocks.iter().filter(|(block, now)| before[&image].get(block) == Some(now))
@@ -234,19 +226,6 @@ impl World {
         let freed = checkpoint(&mut self.map, &mut self.drive, &mut self.next_place, levels);
         self.pages.extend(self.drive.keys().filter(|place| !before.contains(place)));
         self.free(freed.into_iter().map(Freed::Page).collect());
-    }
-
-    /// Dirty pages that no image refers to.
-    fn dirty_in_cuts(&mut self) -> u64 {
-        let mut reached = BTreeSet::new();
-        let mut stack: Vec<PageIndex> = self.map.trees.values().map(|tree| tree.root).collect();
-        while let Some(at) = stack.pop() {
-            if reached.insert(at) && self.map.arena.level(at) > 0 {
-                stack.extend(self.map.page(at).entries.iter().filter_map(|&entry| child(entry)));
-            }
-        }
-        let dirty = reached.iter().filter(|&&at| self.map.arena.is_dirty(at)).count() as u64;
-        self.map.dirty_pages() - dirty
     }
 
     /// What the map says is live.
@@ -264,7 +243,9 @@ impl World {
 
     /// Gives back everything, and compares all there is.
     fn check(&mut self) {
-        self.fetch_all();
+        fetch_all(&mut self.map, &self.drive);
+        // What was told and what is there are the same at every moment, what is being given back counted.
+        assert_eq!(self.live(), (self.blocks.clone(), self.pages.clone()));
         while self.map.is_dropping() {
             let mut freed = Vec::new();
             self.map.drop_step(&mut 3, &mut Needs::default(), &mut |what| freed.push(what));

@@ -117,6 +117,12 @@ impl TestDisk {
         self.drives[drive].durable[offset..offset + len].fill(0xEE);
     }
 
+    /// What a read of a part of a drive would bring.
+    pub(super) fn content(&self, drive: DriveId, offset: u64, len: usize) -> Vec<u8> {
+        let offset = usize::try_from(offset).unwrap();
+        self.drives[usize::from(drive.0)].image[offset..offset + len].to_vec()
+    }
+
     pub(super) fn new(sizes: &[usize], seed: u64) -> Self {
         let drive = |&size: &usize| Drive {
             image: vec![0; size],

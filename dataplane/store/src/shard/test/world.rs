@@ -279,8 +279,17 @@ impl World {
             return;
         }
         if self.ready {
+            self.audit();
             self.check_after_crash(power);
+            self.audit();
         }
+    }
+
+    /// What the shard counts is what a walk through its map finds.
+    pub(super) fn audit(&mut self) {
+        let disk = &self.disk;
+        let result = self.shard.audit(|drive, offset, len| disk.content(drive, offset, len));
+        self.errors.extend(result.err().map(|error| error.to_string()));
     }
 
     pub(super) fn restart(&mut self) {
