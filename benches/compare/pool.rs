@@ -14,6 +14,8 @@ const PRECONDITION_TIMES: u64 = 3;
 const FULL_PERCENT: u64 = 60;
 /// Written before the server is killed, at most.
 const REPLAY_BYTES: u64 = 4 << 30;
+/// More than a shard writes there: no checkpoint may come in between.
+const REPLAY_DISTANCE: &str = "1TiB";
 /// Size of the volume that is emptied.
 const EMPTIED_BYTES: u64 = 1 << 40;
 /// Blocks of 4 KiB that one range of a Dataset Management command takes at most here.
@@ -22,7 +24,7 @@ const RANGE_BLOCKS: u64 = 1 << 28;
 /// A pool at 60 % in a steady state: IOPS against raw, and bytes written to the drive for each of the host's.
 pub(crate) fn steady(bench: &Bench) -> Result<(Sample, Sample), String> {
     let pool_mib = bench.pool_mib()? / 2;
-    let target = Target::start_pool(pool_mib, (pool_mib << 20) * FULL_PERCENT / 100, bench.cpus());
+    let target = Target::start_pool(pool_mib, (pool_mib << 20) * FULL_PERCENT / 100, bench.cpus(), &[]);
     let volume = target.volume.ok_or("measured with a pool only")?;
     let load = |pattern, depth| target.load(volume, pattern, depth, Duration::from_secs(2));
     Target::run(&LoadOptions { block_bytes: 128 << 10, ..load(Pattern::Write, 8) })?;
@@ -45,18 +47,23 @@ pub(crate) fn steady(bench: &Bench) -> Result<(Sample, Sample), String> {
     ))
 }
 
-/// A server that is killed after gigabytes of random writes: the share of them that the next start reads, and its
-/// time against the raw read of those bytes.
+/// A server that is killed after gigabytes of random writes without a checkpoint: the share of them that the next start
+/// reads beside what the map needs, and its time against the raw read of those bytes.
 pub(crate) fn replay(bench: &Bench) -> Result<(Sample, Sample), String> {
-    let pool_mib = bench.pool_mib()?;
-    let volume_bytes = (pool_mib << 20) / 4;
-    let mut target = Target::start_pool(pool_mib, volume_bytes, bench.cpus());
+    // Nothing of the log is given back before a checkpoint.
+    let pool_mib = bench.pool_mib()? * 4 / 3;
+    let volume_bytes = (pool_mib << 20) / 8;
+    let distance = ["--checkpoint-distance", REPLAY_DISTANCE];
+    let mut target = Target::start_pool(pool_mib, volume_bytes, bench.cpus(), &distance);
     let volume = target.volume.ok_or("measured with a pool only")?;
     let goal = REPLAY_BYTES.min((pool_mib << 20) / 2) as f64;
     while target.metric("host_written_bytes_total")? < goal {
         Target::run(&target.load(volume, Pattern::RandWrite, 128, Duration::from_secs(1)))?;
     }
     let written = target.metric("device_written_bytes_total")?;
+    if target.metric("store_checkpoints_total")? > 0.0 {
+        return Err("a checkpoint came in between: take a larger pool".to_owned());
+    }
     target.kill();
     let crashed = target.time_to_start(false);
     let read = target.metric("store_recovery_read_bytes_total")?;
@@ -75,7 +82,7 @@ pub(crate) fn replay(bench: &Bench) -> Result<(Sample, Sample), String> {
 /// against the same without it.
 pub(crate) fn emptied(bench: &Bench) -> Result<(Sample, Sample), String> {
     let pool_mib = bench.pool_mib()?;
-    let target = Target::start_pool(pool_mib, EMPTIED_BYTES, bench.cpus());
+    let target = Target::start_pool(pool_mib, EMPTIED_BYTES, bench.cpus(), &[]);
     let emptied = target.volume.ok_or("measured with a pool only")?;
     let other = target.create_volume("other", 1 << 30);
     Target::run(&target.load(emptied, Pattern::RandWrite, 64, Duration::from_secs(2)))?;

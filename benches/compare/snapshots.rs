@@ -119,7 +119,7 @@ fn diff_micros(map: &InjectedMap, base: VolumeId, image: VolumeId, count: u64) -
 /// A server with a volume of half the pool, written whole.
 fn written(bench: &Bench) -> Result<(Target, u32), String> {
     let pool_mib = bench.pool_mib()?;
-    let target = Target::start_pool(pool_mib, (pool_mib << 20) / 4, bench.cpus());
+    let target = Target::start_pool(pool_mib, (pool_mib << 20) / 4, bench.cpus(), &[]);
     let volume = target.volume.ok_or("measured with a pool only")?;
     fill(&target, volume, (pool_mib << 20) / 4)?;
     Ok((target, volume))

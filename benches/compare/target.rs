@@ -57,10 +57,11 @@ impl Target {
         Self { server, subsystem_nqn, null, ram, volume, idle_bytes, load_cpu: cpus.1 }
     }
 
-    /// Starts a server with a pool and one volume of `volume_bytes`, and nothing beside.
-    pub(crate) fn start_pool(pool_mib: u64, volume_bytes: u64, cpus: (u32, u32)) -> Self {
+    /// Starts a server with a pool, one volume of `volume_bytes`, and further arguments.
+    pub(crate) fn start_pool(pool_mib: u64, volume_bytes: u64, cpus: (u32, u32), arguments: &[&str]) -> Self {
         let reactors: &'static str = Box::leak(format!("{},", cpus.0).into_boxed_str());
-        let server = Server::start(&Setup { pool_mib, reactors, ..Setup::default() });
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let server = Server::start(&Setup { pool_mib, reactors, arguments, ..Setup::default() });
         let subsystem_nqn = server.nqn();
         let idle_bytes = server.resident_bytes();
         let (null, ram) = (0, 0);

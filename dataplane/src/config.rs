@@ -17,6 +17,8 @@ pub struct Config {
     /// Memory in bytes for the map of the pool, over all shards; `None` takes a quarter of what the machine, or the
     /// control group, lets this process have. What does not fit is read from the drives when it is needed.
     pub map_memory_bytes: Option<u64>,
+    /// Bytes that a shard logs between two checkpoints; `None` takes the store's default.
+    pub checkpoint_bytes: Option<u64>,
     /// Addresses for I/O queues; port 0 chooses one.
     pub listen: Vec<SocketAddr>,
     /// What the discovery log tells hosts instead of the listening addresses.

@@ -97,7 +97,8 @@ impl DataPlane {
         let mut threads = Vec::new();
         for seed in built.seeds {
             let lead = (seed.id() == ReactorId(0)).then(|| lead.clone());
-            let options = ShardOptions { map_bytes_max, ..ShardOptions::default() };
+            let mut options = ShardOptions { map_bytes_max, ..ShardOptions::default() };
+            options.checkpoint_bytes = config.checkpoint_bytes.unwrap_or(options.checkpoint_bytes);
             let config = EngineConfig::new(lead, options, r2t_bytes_max);
             let report = report.clone();
             let thread = seed.spawn(move |reactor| match reactor {
@@ -331,6 +332,7 @@ mod test {
             bench: Vec::new(),
             ring_features_off: Vec::new(),
             map_memory_bytes: None,
+            checkpoint_bytes: None,
         }
     }
 

@@ -58,6 +58,7 @@ impl Target {
             shards: Some(8),
             reactors: Reactors::Count(2),
             map_memory_bytes: None,
+            checkpoint_bytes: None,
             listen: vec![([127, 0, 0, 1], 0).into()],
             advertise: Vec::new(),
             discovery: Vec::new(),

@@ -25,6 +25,7 @@ impl Target {
             bench: vec![Bench::Ram { size_bytes: RAM_BYTES }],
             ring_features_off: Vec::new(),
             map_memory_bytes: None,
+            checkpoint_bytes: None,
         };
         Self(Some(DataPlane::start(&config).unwrap()))
     }

@@ -43,6 +43,10 @@ pub(crate) struct ServeArgs {
     /// one more read. A mapped TiB takes 2.2 GiB, and 100 MiB at the least [default: a quarter of the machine's memory]
     #[arg(long, value_name = "SIZE", value_parser = values::memory, verbatim_doc_comment)]
     map_memory: Option<u64>,
+    /// What a shard writes between two checkpoints of its map. With more, fewer bytes are written, less room is free for
+    /// reuse, and a start after a crash has more to go through; at least 1MiB [default: 256MiB]
+    #[arg(long, value_name = "SIZE", value_parser = values::checkpoint_distance, verbatim_doc_comment)]
+    checkpoint_distance: Option<u64>,
     /// Print where reactors, their memory and the pool's shards would be, and start nothing
     #[arg(long)]
     explain_placement: bool,
@@ -133,6 +137,7 @@ impl ServeArgs {
             shards: args.shards,
             reactors: args.reactors.unwrap_or(Reactors::Auto),
             map_memory_bytes: args.map_memory,
+            checkpoint_bytes: args.checkpoint_distance,
             listen: or_loopback(args.listen, values::IO_PORT),
             advertise: args.advertise,
             discovery: or_loopback(args.discovery, values::DISCOVERY_PORT),
@@ -164,6 +169,7 @@ impl ServeArgs {
             pool: either(self.pool, file.pool),
             shards: self.shards.or(file.shards),
             map_memory: self.map_memory.or(file.map_memory),
+            checkpoint_distance: self.checkpoint_distance.or(file.checkpoint_distance),
             explain_placement: self.explain_placement || file.explain_placement,
             reactors: self.reactors.or(file.reactors),
             listen: either(self.listen, file.listen),

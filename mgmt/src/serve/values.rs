@@ -37,6 +37,14 @@ pub(super) fn memory(text: &str) -> Result<u64, String> {
     parse_size(text).map_err(|error| error.to_string())
 }
 
+/// What is written between two checkpoints.
+pub(super) fn checkpoint_distance(text: &str) -> Result<u64, String> {
+    match memory(text)? {
+        bytes if bytes >= CHECKPOINT_BYTES_MIN => Ok(bytes),
+        _ => Err("at least 1MiB: a checkpoint must be worth what it costs".to_owned()),
+    }
+}
+
 /// A number of reactors, or a list of CPUs such as `0,2,4-7`.
 pub(super) fn reactors(text: &str) -> Result<Reactors, String> {
     let hint = || "expected a number, a list of CPUs such as 0,2,4-7, or auto".to_owned();
@@ -112,6 +120,7 @@ fn address(text: &str, default_port: u16) -> Result<SocketAddr, String> {
 
 /// More than any machine has; keeps a range from filling the memory.
 const CPUS_MAX: u32 = 4096;
+const CHECKPOINT_BYTES_MIN: u64 = 1 << 20;
 const SECTOR_BYTES: u64 = 4096;
 
 #[cfg(test)]
@@ -129,6 +138,14 @@ mod test {
         assert!(pool_drive("").is_err());
         assert!(pool_drive(":4GiB").is_err());
         assert!(pool_drive("p:0").is_err());
+    }
+
+    #[test]
+    fn checkpoints_are_not_closer_than_they_are_worth() {
+        assert_eq!(checkpoint_distance("1MiB"), Ok(1 << 20));
+        assert_eq!(checkpoint_distance("1TiB"), Ok(1 << 40));
+        assert!(checkpoint_distance("1023KiB").is_err());
+        assert!(checkpoint_distance("far").is_err());
     }
 
     #[test]
