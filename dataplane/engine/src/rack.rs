@@ -26,6 +26,8 @@ const DIFF_PAGES: u32 = 1024;
 pub(crate) struct Rack<B: Buffer> {
     reactors: u16,
     shards: Vec<Shard<B>>,
+    /// By place: something has happened to the shard since it ran last. The others have nothing to do.
+    stirred: Vec<bool>,
     failed: Vec<bool>,
     ram: RamParts,
     pub(crate) gate: FlushGate,
@@ -109,6 +111,7 @@ impl<B: Buffer> Rack<B> {
         Self {
             reactors,
             shards: Vec::new(),
+            stirred: Vec::new(),
             failed: Vec::new(),
             ram: RamParts::default(),
             gate: FlushGate::default(),
@@ -127,6 +130,7 @@ impl<B: Buffer> Rack<B> {
         for number in (reactor.0..layout.shards()).step_by(usize::from(self.reactors)) {
             let owner = owner::SHARDS + number;
             self.shards.push(Shard::recover(Arc::clone(layout), ShardId(number), owner, options.clone()));
+            self.stirred.push(true);
             self.failed.push(false);
         }
     }
@@ -203,6 +207,7 @@ impl<B: Buffer> Rack<B> {
     /// The pool's answer to a shard.
     pub(crate) fn handle_grant(&mut self, shard: ShardId, segment: Option<SegmentId>) {
         let number = self.local(shard);
+        self.stirred[number] = true;
         self.shards[number].handle_grant(segment);
     }
 
@@ -211,9 +216,10 @@ impl<B: Buffer> Rack<B> {
         for shard in &mut self.shards {
             shard.handle_pool_space(free, total);
         }
+        self.stirred.fill(true);
     }
 
-    /// Runs every shard once and collects what they say.
+    /// Runs once every shard to which something has happened or whose time has come, and collects what they say.
     pub(crate) fn run(&mut self, disk: &mut impl Disk<Buffer = B>, now: Time, out: &mut Vec<RackOutput<B>>) {
         out.extend(self.drives_failed.drain(..).map(RackOutput::DriveFailed));
         while let Some((token, error)) = self.gate.take_refused() {
@@ -229,6 +235,10 @@ impl<B: Buffer> Rack<B> {
         }
         let count = self.shards.len();
         for (number, shard) in self.shards.iter_mut().enumerate() {
+            let is_due = shard.poll_timeout().is_some_and(|at| at <= now);
+            if !std::mem::take(&mut self.stirred[number]) && !is_due {
+                continue;
+            }
             shard.run(&mut GatedDisk { disk, gate: &mut self.gate }, now);
             while let Some(output) = shard.poll_output() {
                 match output {
@@ -271,6 +281,7 @@ impl<B: Buffer> Rack<B> {
                 shard.checkpoint_and_stop();
             }
         }
+        self.stirred.fill(true);
         if self.stopped == self.shards.len() {
             out.push(RackOutput::Stopped);
         }
@@ -303,6 +314,7 @@ impl<B: Buffer> Rack<B> {
     /// Asks a shard; `None` while it has nothing to say.
     fn ask(&mut self, part: PartOfDiff) -> Option<DiffAnswer> {
         let PartOfDiff { to, token, place, base, image, from, leaves } = part;
+        self.stirred[place] = true;
         let limits = DiffLimits { pages: DIFF_PAGES, leaves };
         let mut changed = Vec::new();
         let end = self.shards[place].diff(base, image, from, limits, &mut changed);
@@ -368,6 +380,7 @@ impl<B: Buffer> Rack<B> {
             let (from, origin) = untag(request.tag);
             return Ok(Some(done(from, origin, Outcome::Failed, None)));
         }
+        self.stirred[place] = true;
         match self.shards[place].submit(request) {
             Ok(()) => Ok(None),
             Err(request) => Err(Starved::Request(place, request)),
@@ -405,6 +418,7 @@ impl<B: Buffer> Rack<B> {
 
     fn shard_of(&mut self, token: Token) -> &mut Shard<B> {
         let number = self.local(ShardId(owner::of(token) - owner::SHARDS));
+        self.stirred[number] = true;
         &mut self.shards[number]
     }
 

@@ -233,6 +233,7 @@ impl<B: Buffer> Shard<B> {
     pub fn run<D: Disk<Buffer = B>>(&mut self, disk: &mut D, now: Time) {
         self.now = now;
         self.memory_retry = None;
+        self.forgive_leaves();
         match self.phase {
             Phase::Recovering => {
                 self.run_recovery(disk);

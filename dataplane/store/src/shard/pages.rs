@@ -198,14 +198,18 @@ impl<B: Buffer> Shard<B> {
         mapped.map(Entry::location).all(|location| self.layout.has_segment(self.space.segment_of(location)))
     }
 
-    /// Takes leaves out of memory where the map has more than it may.
-    pub(super) fn evict_leaves(&mut self) {
+    /// Lets leaves be asked for again that could not be read some time ago.
+    pub(super) fn forgive_leaves(&mut self) {
         while let Some(&(until, page)) = self.pages.unreadable.front()
             && until <= self.now
         {
             self.pages.unreadable.pop_front();
             self.map.forgive(page);
         }
+    }
+
+    /// Takes leaves out of memory where the map has more than it may.
+    pub(super) fn evict_leaves(&mut self) {
         let max = self.options.map_bytes_max;
         if self.map.bytes_in_use() > max {
             self.hold_for_reads();
