@@ -44,6 +44,12 @@ impl FlushGate {
         }
     }
 
+    /// Drives, a bit each, that are flushed as soon as no flush of theirs is under way.
+    pub(crate) fn asked(&self) -> u32 {
+        let lanes = self.drives.iter().enumerate();
+        lanes.filter(|(_, lane)| !lane.waiting.is_empty()).fold(0, |drives, (number, _)| drives | 1 << number)
+    }
+
     /// A flush that [`FlushGate::issue`] started has ended: moves the tokens that it answers to `answered`.
     pub(crate) fn ended(&mut self, token: Token, answered: &mut Vec<Token>) {
         let drive = usize::try_from(token.0 & 0xffff).expect("sixteen bits");

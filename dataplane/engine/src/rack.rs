@@ -270,6 +270,12 @@ impl<B: Buffer> Rack<B> {
                 }
             }
         }
+        let drives = self.gate.asked();
+        if drives != 0 {
+            for shard in &mut self.shards {
+                shard.join_flush(&mut GatedDisk { disk, gate: &mut self.gate }, drives);
+            }
+        }
     }
 
     /// Makes every shard durable and ends it. A failed one has nothing left to do.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use io::{Buffer, Disk, DriveId};
 
-use super::{Shard, TokenKind, ticket};
+use super::{Phase, Shard, TokenKind, ticket};
 
 /// What is safe from a power cut, and who waits for it.
 #[derive(Debug)]
@@ -76,9 +76,23 @@ impl<B: Buffer> Shard<B> {
         }
         let due = self.log.since_flush_bytes >= self.options.flush_bytes;
         let asked = self.flush.waiting.front().map_or(0, |&(batch, _)| batch).max(self.flush.wanted);
-        if !due && asked <= self.flush.flushed {
-            return;
+        if due || asked > self.flush.flushed {
+            self.begin_flush(disk);
         }
+    }
+
+    /// Drives, a bit each, are about to be flushed for somebody else: what this shard has written to them, and to no
+    /// other, becomes safe with it. Call it after [`Shard::run`], before the flush begins.
+    pub fn join_flush<D: Disk<Buffer = B>>(&mut self, disk: &mut D, drives: u32) {
+        let Flush { unflushed, round, .. } = &self.flush;
+        let is_running = matches!(self.phase, Phase::Running | Phase::Stopping);
+        if is_running && round.is_none() && *unflushed != 0 && unflushed & !drives == 0 {
+            self.begin_flush(disk);
+        }
+    }
+
+    /// Begins to make everything safe that is written with all before it.
+    fn begin_flush<D: Disk<Buffer = B>>(&mut self, disk: &mut D) {
         let target = self.log.applied;
         if target <= self.flush.flushed {
             return;

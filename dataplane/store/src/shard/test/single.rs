@@ -256,6 +256,26 @@ fn a_flush_of_what_is_safe_is_answered_at_once() {
 }
 
 #[test]
+fn a_flush_for_somebody_else_makes_writes_safe_without_another() {
+    let mut world = World::new(1, 100, small_options());
+    world.write(1, 0, 8, false);
+    assert!(world.drain());
+    let flushes = world.shard.stats().flushes;
+    world.shard.join_flush(&mut world.disk, 0);
+    assert_eq!(world.shard.stats().flushes, flushes, "no drive of the shard's is flushed");
+    world.shard.join_flush(&mut world.disk, 3);
+    world.shard.join_flush(&mut world.disk, 3);
+    assert_eq!(world.shard.stats().flushes, flushes + 1, "joined once");
+    for _ in 0..100 {
+        world.step();
+    }
+    world.flush();
+    world.shard.run(&mut world.disk, world.now);
+    assert!(matches!(world.shard.poll_output(), Some(Output::Done { outcome: Outcome::Ok, .. })));
+    assert_eq!(world.shard.stats().flushes, flushes + 1);
+}
+
+#[test]
 fn more_requests_than_the_limit_are_given_back() {
     let mut world = World::new(1, 100, crate::ShardOptions { requests_max: 2, ..small_options() });
     world.write(1, 0, 8, false);
