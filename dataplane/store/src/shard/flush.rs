@@ -18,7 +18,15 @@ pub(super) struct Flush {
     waiting: VecDeque<(u64, u32)>,
     /// The batch that a checkpoint waits for, 0 for none.
     wanted: u64,
+    /// A Flush was asked for since a request was last answered that changes something.
+    asked: bool,
+    /// How often in a row a Flush came before the next such answer.
+    habit: u8,
 }
+
+/// From how many on a host is expected to ask again: the flush is begun before it does, while the answer to its write and
+/// its Flush cross the network.
+const HABIT: u8 = 4;
 
 /// Flushes of several drives that are under way together.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +39,29 @@ struct Round {
 
 impl Flush {
     pub(super) fn new() -> Self {
-        Self { flushed: 0, unflushed: 0, round: None, waiting: VecDeque::new(), wanted: 0 }
+        Self {
+            flushed: 0,
+            unflushed: 0,
+            round: None,
+            waiting: VecDeque::new(),
+            wanted: 0,
+            asked: false,
+            habit: 0,
+        }
+    }
+
+    /// Answers `ticket`, a Flush, once the batch is safe.
+    pub(super) fn ask(&mut self, batch: u64, ticket: u32) {
+        self.habit = self.habit.saturating_add(u8::from(!self.asked));
+        self.asked = true;
+        self.wait(batch, ticket);
+    }
+
+    /// Requests that change something were answered.
+    pub(super) fn on_answered(&mut self) {
+        if !std::mem::take(&mut self.asked) {
+            self.habit = 0;
+        }
     }
 
     /// A batch was written to the drive.
@@ -76,7 +106,8 @@ impl<B: Buffer> Shard<B> {
         }
         let due = self.log.since_flush_bytes >= self.options.flush_bytes;
         let asked = self.flush.waiting.front().map_or(0, |&(batch, _)| batch).max(self.flush.wanted);
-        if due || asked > self.flush.flushed {
+        let expected = self.flush.habit >= HABIT && !self.flush.asked && self.log.in_flight() == 0;
+        if due || expected || asked > self.flush.flushed {
             self.begin_flush(disk);
         }
     }

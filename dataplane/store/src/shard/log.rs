@@ -334,6 +334,9 @@ impl<B: Buffer> Shard<B> {
                 return;
             }
             self.acknowledge(&batch);
+            if !batch.finished.is_empty() {
+                self.flush.on_answered();
+            }
             batch.clear();
             self.log.spare.push(batch);
         }

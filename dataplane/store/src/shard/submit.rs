@@ -77,7 +77,7 @@ impl<B: Buffer> Shard<B> {
             }
             Op::Flush => {
                 let ticket = self.new_ticket(tag, false, 1);
-                self.flush.wait(self.log.applied, ticket);
+                self.flush.ask(self.log.applied, ticket);
             }
         }
         Ok(())

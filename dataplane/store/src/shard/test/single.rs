@@ -256,6 +256,34 @@ fn a_flush_of_what_is_safe_is_answered_at_once() {
 }
 
 #[test]
+fn a_host_that_flushes_after_each_write_is_not_waited_for() {
+    let mut world = World::new(1, 100, small_options());
+    let write = |world: &mut World| {
+        world.write(1, 0, 8, false);
+        assert!(world.drain());
+        world.shard.run(&mut world.disk, world.now);
+        world.shard.stats().flushes
+    };
+    for _ in 0..4 {
+        let before = world.shard.stats().flushes;
+        assert_eq!(write(&mut world), before, "nobody has asked yet");
+        world.flush();
+        assert!(world.drain());
+    }
+    let before = world.shard.stats().flushes;
+    assert_eq!(write(&mut world), before + 1, "the flush is begun before it is asked for");
+    world.flush();
+    assert!(world.drain());
+    assert_eq!(world.shard.stats().flushes, before + 1, "and it was the one");
+    write(&mut world);
+    let once_more = write(&mut world);
+    for _ in 0..5 {
+        assert_eq!(write(&mut world), once_more, "the host has given it up");
+    }
+    assert_good(&world);
+}
+
+#[test]
 fn a_flush_for_somebody_else_makes_writes_safe_without_another() {
     let mut world = World::new(1, 100, small_options());
     world.write(1, 0, 8, false);
