@@ -198,15 +198,17 @@ impl<B: Buffer> Shard<B> {
         if self.cleaner.has_moves() {
             return true;
         }
+        // A drive that has several gains by one more only if that is long.
+        let least = u64::from(self.options.batch_bytes_min) << (self.log.in_flight() / 4);
         let mut bytes = 0;
         self.order.queue.iter().filter_map(|&id| self.order.writes.get(id)).any(|write| {
             bytes += match write.source {
                 Source::Unmap | Source::DropVolume => u64::from(BLOCK_BYTES) / 8,
                 // Acknowledgements may be waiting for its place in the order.
-                Source::Fork { .. } => u64::from(self.options.batch_bytes_min),
+                Source::Fork { .. } => least,
                 _ => (write.end - write.next) * u64::from(BLOCK_BYTES),
             };
-            bytes >= u64::from(self.options.batch_bytes_min)
+            bytes >= least
         })
     }
 
@@ -255,6 +257,9 @@ impl<B: Buffer> Shard<B> {
         }
         let mut place = 0;
         while let Some(&id) = self.order.queue.get(place) {
+            if place > 0 && self.waits_for_next(id, plan) {
+                break;
+            }
             match self.look_at(id, plan) {
                 Look::Plan => {
                     let planned = plan.runs.len();
@@ -282,6 +287,20 @@ impl<B: Buffer> Shard<B> {
             }
         }
         plan.ended = place;
+    }
+
+    /// Whether a change should rather go into the next batch, which takes it whole. Cut at the end of this one it would be
+    /// answered with the next all the same, and lie in two pieces, which costs every read of it.
+    fn waits_for_next(&self, id: u32, plan: &Plan) -> bool {
+        let Some(write) = self.order.writes.get(id) else { return false };
+        let is_data = matches!(write.source, Source::Data(_) | Source::Content(_)) && !write.compress;
+        if !is_data {
+            return false;
+        }
+        let blocks = usize::try_from(write.end - write.first).expect("a change of data is at most 1 MiB");
+        let (record_bytes, bytes) = (write_record_bytes(blocks, false), blocks * BLOCK_BYTES as usize);
+        let most = header_bytes(record_bytes) + bytes;
+        !plan.fits(record_bytes, bytes, 0) && most <= self.options.batch_bytes_max as usize
     }
 
     fn look_at(&mut self, id: u32, plan: &Plan) -> Look {

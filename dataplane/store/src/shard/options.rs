@@ -11,7 +11,7 @@ pub struct ShardOptions {
     pub batches_max: usize,
     /// The largest batch in bytes with its header, at most 1 MiB.
     pub batch_bytes_max: u32,
-    /// With a batch under way, another is begun only once this much waits.
+    /// With a batch under way, another is begun only once this much waits, and twice as much for each four under way.
     pub batch_bytes_min: u32,
     /// A checkpoint begins when this much was logged since the last one: it bounds what recovery replays.
     pub checkpoint_bytes: u64,
@@ -40,7 +40,7 @@ impl Default for ShardOptions {
     fn default() -> Self {
         Self {
             requests_max: 4096,
-            batches_max: 4,
+            batches_max: 8,
             batch_bytes_max: 256 << 10,
             batch_bytes_min: 64 << 10,
             checkpoint_bytes: 256 << 20,

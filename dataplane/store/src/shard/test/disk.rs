@@ -108,6 +108,8 @@ pub(super) struct TestDisk {
     pub(super) slow_reads: bool,
     pub(super) writes: u64,
     pub(super) written_bytes: u64,
+    /// Pieces that were read.
+    pub(super) extents: u64,
 }
 
 impl TestDisk {
@@ -141,6 +143,7 @@ impl TestDisk {
             slow_reads: false,
             writes: 0,
             written_bytes: 0,
+            extents: 0,
         }
     }
 
@@ -307,6 +310,7 @@ impl Disk for TestDisk {
             assert!(extent.offset.is_multiple_of(u64::from(block)) && extent.start.is_multiple_of(block));
             assert!(extent.len > 0 && extent.len.is_multiple_of(block));
         }
+        self.extents += extents.len() as u64;
         self.pending.push(Pending::Read { token, buffer, extents: extents.to_vec() });
     }
 

@@ -24,6 +24,26 @@ fn a_lone_write_costs_two_blocks_of_the_device() {
 }
 
 #[test]
+fn what_fits_into_a_batch_is_cut_by_the_end_of_a_segment_alone() {
+    let options = crate::ShardOptions { batch_bytes_max: 32 << 10, ..small_options() };
+    let mut world = World::new(1, 100, options);
+    let ranges: Vec<(u64, u64)> = (0..40).map(|place| (place * 40, (place + 1) * 40)).collect();
+    for &(first, end) in &ranges {
+        world.write(1, first, end, false);
+    }
+    assert!(world.drain());
+    let segments = world.disk.written_bytes / (56 << 10) + 1;
+    let extents = world.disk.extents;
+    for &(first, end) in &ranges {
+        world.read(1, first, end);
+        assert!(world.drain());
+    }
+    let extents = world.disk.extents - extents;
+    assert!(extents <= ranges.len() as u64 + segments, "{extents} pieces in {segments} segments");
+    assert_good(&world);
+}
+
+#[test]
 fn zeros_are_not_stored() {
     let mut world = World::new(1, 100, small_options());
     world.write(1, 0, 64, false);
