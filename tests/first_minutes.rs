@@ -102,3 +102,29 @@ fn a_token_about_to_end_is_announced() {
         assert!(String::from_utf8_lossy(&output.stdout).starts_with("Name"));
     }
 }
+
+#[test]
+fn colours_and_progress_are_for_terminals_alone() {
+    let server = Server::start(&Setup::small());
+    let person = Person::of(&server).with("FERRULE_JWT", &server.token("system.jwt"));
+    let program = tests::server::binary().display().to_string();
+    // `script` gives the program a terminal.
+    let on_terminal = |environment: &str, words: &str| {
+        let line = format!("TERM=xterm {environment} script -qefc '{program} {words}' said");
+        let output = person.command("sh").args(["-c", &line]).output().expect("script runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for words in ["lst volumes", "get volume --name none", "--help"] {
+        assert!(on_terminal("", words).contains("\u{1b}["), "{words} in colours");
+        assert!(!on_terminal("NO_COLOR=1", words).contains("\u{1b}["), "{words} without");
+    }
+    // A server that is stopped makes who waits at a terminal see for how long.
+    server.signal("STOP");
+    let words = ["list", "nodes", "--dial-timeout", "2s"];
+    let said = on_terminal("", &words.join(" "));
+    let (silent, code) = person.refused(&words);
+    server.signal("CONT");
+    assert!(said.contains("waiting for https://") && said.contains(": 1 s"), "{said}");
+    assert!(code == 3 && !silent.contains("waiting for"), "{silent}");
+    assert_eq!(on_terminal("", "list nodes").matches("waiting for").count(), 0, "nothing of what is quick");
+}

@@ -264,6 +264,43 @@ fn a_certificate_beside_the_token_is_trusted() {
 }
 
 #[test]
+fn what_lbcli_documents_is_understood() {
+    bench(async |bench| {
+        for (kind, limits) in [("iops", "limitIOPS"), ("bw", "limitBw"), ("iops-per-gb", "limitIOPSPerGB")] {
+            let words = format!(
+                "create qos-policy --name {kind} --type {kind} --read-limit 300 --write-limit 400 --projects default -o json"
+            );
+            let (text, code) = ferrule(&bench, &words).await;
+            assert_eq!(code, 0, "{text}");
+            let made: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let set = made["QoSRateLimitPolicy"][limits].as_object().unwrap();
+            assert_eq!(set.values().filter_map(serde_json::Value::as_u64).sum::<u64>(), 700, "{text}");
+        }
+        let (table, _) = ferrule(&bench, "list qos-policy").await;
+        assert!(table.contains("iops-per-gb  400          300"), "{table}");
+        for words in ["create qos-policy --name x --read-limit 7", "create qos-policy --name x --type mb"] {
+            assert_eq!(ferrule(&bench, words).await.1, 2, "{words}");
+        }
+        let (flags, _) = ferrule(&bench, "list feature-flags").await;
+        assert!(flags.starts_with("Feature Flag") && flags.contains("EventLog"), "{flags}");
+        let words = "update cluster-config --parameter=ClusterName --value=20m";
+        assert_eq!(ferrule(&bench, words).await.1, 0);
+        let (values, _) = ferrule(&bench, "list cluster-config").await;
+        let words: Vec<Vec<&str>> = values.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(words[0], ["Name", "Value"]);
+        assert!(words.contains(&vec!["ClusterName", "20m"]), "{values}");
+        // A node by itself has no other place, and says so.
+        let words = "create volume --name v --size 1MiB --acl a --placement-affinity fd:Server0|fd:rack1";
+        let (said, code) = ferrule(&bench, words).await;
+        assert!(code == 1 && said.contains("placementRestrictions"), "{said}");
+        // Before the verb as after it.
+        let words = format!("-o json --project-name default -J {} list volumes", bench.system);
+        let listed = ferrule_in(&bench, &[], &format!("--insecure-skip-tls-verify {words}")).await;
+        assert!(listed.1 == 0 && listed.0.starts_with('{'), "{listed:?}");
+    });
+}
+
+#[test]
 fn what_a_server_sends_cannot_steer_the_terminal() {
     let evil = serde_json::json!({"nodes": [{"name": "a\u{1b}[2Jb", "UUID": "x\ny"}]});
     let shape = output::Shape::List("nodes", output::NODES);
