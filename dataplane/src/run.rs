@@ -26,6 +26,7 @@ type Mail = Message<ArenaBuffer, OwnedSocket>;
 pub struct DataPlane {
     handle: Handle,
     identity: Identity,
+    placement: Placement,
     threads: Vec<JoinHandle<Result<(), IoFault>>>,
 }
 
@@ -121,7 +122,7 @@ impl DataPlane {
                 Err(mpsc::RecvError) => return Err(StartError::Lost),
             }
         };
-        Ok(Self { handle: handle(built.poster), identity, threads })
+        Ok(Self { handle: handle(built.poster), identity, placement, threads })
     }
 
     /// Tells where everything would run with this configuration, and starts nothing. Files of the pool that do not
@@ -147,6 +148,14 @@ impl DataPlane {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Keeps the calling thread, and those that it starts from now on, out of the reactors' way.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn step_aside(&self) -> std::io::Result<()> {
+        self.placement.step_aside()
     }
 
     /// Waits until every reactor has ended, which [`Action::Stop`] brings about.

@@ -87,6 +87,9 @@ pub(crate) fn run(options: &Options) -> Result<(), ServeError> {
         .map_err(ServeError::Runtime)?;
     let data_plane =
         DataPlane::start(&options.data_plane).map_err(|error| ServeError::DataPlane(Box::new(error)))?;
+    if let Err(error) = data_plane.step_aside() {
+        tracing::warn!(%error, "the management threads cannot be kept off the reactors' CPUs");
+    }
     let handle = data_plane.handle();
     let end = watch(data_plane).map_err(ServeError::Runtime)?;
     runtime.block_on(manage(options, &folder, store, listeners, handle, end))

@@ -46,7 +46,24 @@ impl Placement {
         let alone = self.reactors.iter().filter(|cpu| !self.others.contains(&cpu.number)).count();
         self.others.len() + alone
     }
+
+    /// Keeps the calling thread, and those that it starts from now on, out of the reactors' way: it runs where no reactor
+    /// does, or where every CPU has one, with less weight than they.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn step_aside(&self) -> std::io::Result<()> {
+        if self.reactors.iter().any(|cpu| self.others.contains(&cpu.number)) {
+            // SAFETY: it takes numbers alone; 0 is the calling thread.
+            let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, ASIDE) };
+            return if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) };
+        }
+        allow(&self.others)
+    }
 }
+
+/// A tenth of the weight that threads have by themselves.
+const ASIDE: libc::c_int = 10;
 
 /// One line for a log.
 impl fmt::Display for Placement {
@@ -115,8 +132,13 @@ fn affinity() -> Vec<u32> {
 
 /// Runs the calling thread on one CPU only.
 pub(crate) fn pin(cpu: u32) -> std::io::Result<()> {
+    allow(&[cpu])
+}
+
+/// Runs the calling thread on these CPUs only.
+fn allow(cpus: &[u32]) -> std::io::Result<()> {
     let mut set = CpuSet::new();
-    set.insert(cpu);
+    cpus.iter().for_each(|cpu| set.insert(*cpu));
     // SAFETY: the set is of the length given, and outlives the call.
     let result = unsafe { libc::sched_setaffinity(0, size_of_val(&set.words), set.words.as_ptr().cast()) };
     if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
@@ -181,5 +203,26 @@ mod tests {
             affinity()
         });
         assert_eq!(after.join().unwrap(), [cpu]);
+    }
+
+    #[test]
+    fn a_thread_that_steps_aside_leaves_the_reactors_cpus_or_weighs_less() {
+        let cpus = cpus();
+        let (first, rest) = cpus.split_first().unwrap();
+        let aside = |others: Vec<u32>| {
+            let placement = Placement { reactors: vec![*first], others, nodes: 1 };
+            let after = std::thread::spawn(move || {
+                placement.step_aside().unwrap();
+                // SAFETY: it takes numbers alone.
+                (affinity(), unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) })
+            });
+            after.join().unwrap()
+        };
+        let all: Vec<u32> = cpus.iter().map(|cpu| cpu.number).collect();
+        assert_eq!(aside(all.clone()), (all, ASIDE));
+        let others: Vec<u32> = rest.iter().map(|cpu| cpu.number).collect();
+        if !others.is_empty() {
+            assert_eq!(aside(others.clone()).0, others);
+        }
     }
 }
