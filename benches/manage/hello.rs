@@ -1,7 +1,6 @@
 //! The bound of the REST interface: hyper with the same TLS that answers every request with one word, on one thread.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 
 use http_body_util::Full;
@@ -16,18 +15,19 @@ use rustls::pki_types::PrivateKeyDer;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
+use crate::rest::Endpoint;
 use crate::site::pin_this_thread;
 
 /// Starts the server on a thread of its own on `cpu`; it serves as long as this program runs.
-pub(crate) fn start(cpu: u32) -> Result<SocketAddr, String> {
+pub(crate) fn start(cpu: u32) -> Result<Endpoint, String> {
     let key =
         rcgen::generate_simple_self_signed(["localhost".to_owned()]).map_err(|error| error.to_string())?;
-    let chain = vec![key.cert.der().clone()];
+    let certificate = key.cert.der().clone();
     let private =
         PrivateKeyDer::try_from(key.signing_key.serialize_der()).map_err(|error| error.to_owned())?;
     let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
-    let config = builder.with_no_client_auth().with_single_cert(chain, private);
+    let config = builder.with_no_client_auth().with_single_cert(vec![certificate.clone()], private);
     let acceptor = TlsAcceptor::from(Arc::new(config.map_err(|error| error.to_string())?));
     let (ready, is_ready) = mpsc::channel();
     std::thread::spawn(move || {
@@ -48,5 +48,5 @@ pub(crate) fn start(cpu: u32) -> Result<SocketAddr, String> {
             }
         });
     });
-    is_ready.recv().map_err(|error| error.to_string())
+    Endpoint::new(is_ready.recv().map_err(|error| error.to_string())?, certificate)
 }

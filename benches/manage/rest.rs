@@ -10,13 +10,19 @@ use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+
+/// A server, which is known by its certificate.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    address: SocketAddr,
+    tls: Arc<ClientConfig>,
+}
 
 /// One connection.
 #[derive(Debug)]
@@ -40,13 +46,24 @@ pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(work)
 }
 
+impl Endpoint {
+    /// The server at `address`, whose certificate is good for `localhost`.
+    pub(crate) fn new(address: SocketAddr, certificate: CertificateDer<'static>) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).map_err(|error| error.to_string())?;
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
+        Ok(Self { address, tls: Arc::new(builder.with_root_certificates(roots).with_no_client_auth()) })
+    }
+}
+
 impl Connection {
     /// Connects.
-    pub(crate) async fn open(address: SocketAddr, token: &str) -> Result<Self, String> {
-        let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+    pub(crate) async fn open(endpoint: &Endpoint, token: &str) -> Result<Self, String> {
+        let stream = TcpStream::connect(endpoint.address).await.map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         let name = ServerName::try_from("localhost").map_err(|error| error.to_string())?;
-        let stream = TlsConnector::from(tls()).connect(name, stream).await;
+        let stream = TlsConnector::from(endpoint.tls.clone()).connect(name, stream).await;
         let stream = stream.map_err(|error| error.to_string())?;
         let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
@@ -91,7 +108,7 @@ impl Connection {
 
 /// Reads `path` on `connections` at once for `time`.
 pub(crate) fn load(
-    address: SocketAddr,
+    endpoint: &Endpoint,
     token: &str,
     path: &str,
     connections: usize,
@@ -100,7 +117,7 @@ pub(crate) fn load(
     block_on(async {
         let mut open = Vec::new();
         for _ in 0..connections {
-            open.push(Connection::open(address, token).await?);
+            open.push(Connection::open(endpoint, token).await?);
         }
         let begin = Instant::now();
         let tasks: Vec<_> = open
@@ -125,55 +142,4 @@ pub(crate) fn load(
         }
         Ok(Served { rate: total as f64 / begin.elapsed().as_secs_f64(), answer_bytes })
     })
-}
-
-fn tls() -> Arc<ClientConfig> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = Arc::new(AnyCertificate { provider: provider.clone() });
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.expect("the provider has the default versions");
-    Arc::new(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
-}
-
-/// Takes any certificate: both servers are this program's own.
-#[derive(Debug)]
-struct AnyCertificate {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }

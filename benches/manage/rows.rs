@@ -26,8 +26,8 @@ pub(crate) fn requests(options: &Options) -> Result<Vec<Figure>, String> {
     let path = format!("{VOLUMES}/{}", made["UUID"].as_str().unwrap_or_default());
     let (mut ratios, mut own, mut bare, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for _ in 0..options.rounds {
-        let served = load(site.api(), &site.token, &path, CONNECTIONS, options.time)?;
-        let hello = load(bound, "", "/", CONNECTIONS, options.time)?;
+        let served = load(&site.api, &site.token, &path, CONNECTIONS, options.time)?;
+        let hello = load(&bound, "", "/", CONNECTIONS, options.time)?;
         ratios.push(served.rate / hello.rate);
         own.push(served.rate);
         bare.push(hello.rate);
@@ -49,7 +49,7 @@ pub(crate) fn creation(options: &Options) -> Result<Vec<Figure>, String> {
     let folder = site.server.pool().parent().map(std::path::PathBuf::from).unwrap_or_default();
     let (mut ratios, mut own, mut disk, mut answered) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     block_on(async {
-        let mut client = Connection::open(site.api(), &site.token).await?;
+        let mut client = Connection::open(&site.api, &site.token).await?;
         for round in 0..options.rounds {
             let (mut took, mut syncs) = (Vec::new(), Vec::new());
             for number in 0..VOLUMES_A_ROUND {
@@ -98,7 +98,7 @@ pub(crate) fn list(options: &Options) -> Result<Vec<Figure>, String> {
     for _ in 0..options.rounds {
         let begin = Instant::now();
         let count = block_on(async {
-            let mut client = Connection::open(site.api(), &site.token).await?;
+            let mut client = Connection::open(&site.api, &site.token).await?;
             read_all(&mut client, || most = most.max(site.server.resident_bytes())).await
         })?;
         seconds.push(begin.elapsed().as_secs_f64());
@@ -145,7 +145,7 @@ struct Creation {
 async fn create_many(site: &Site, count: usize) -> Result<Creation, String> {
     let mut open = Vec::new();
     for _ in 0..CONNECTIONS {
-        open.push(Connection::open(site.api(), &site.token).await?);
+        open.push(Connection::open(&site.api, &site.token).await?);
     }
     let begin = Instant::now();
     let tenth = (count / 10).max(1);

@@ -1,14 +1,15 @@
 //! The server under test, and where its threads run.
 
-use std::net::SocketAddr;
-
 use dataplane::load::{LoadOptions, Pattern, Waiting};
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use tests::server::{Server, Setup};
 
 use crate::Options;
+use crate::rest::Endpoint;
 
 /// CPU of the servers.
 pub(crate) const SERVER_CPU: u32 = 0;
@@ -22,6 +23,8 @@ pub(crate) const VOLUMES: &str = "/api/v2/projects/default/volumes";
 pub(crate) struct Site {
     pub(crate) server: Server,
     pub(crate) token: String,
+    /// The REST interface.
+    pub(crate) api: Endpoint,
 }
 
 impl Site {
@@ -29,7 +32,10 @@ impl Site {
     pub(crate) fn start(pool_mib: u64, benches: Vec<&'static str>) -> Self {
         let server = Server::start(&Setup { pool_mib, benches, reactors: "0,", ..Setup::default() });
         let token = server.token("system.jwt");
-        Self { server, token }
+        let certificate = CertificateDer::from_pem_file(server.state().join("tls/cert.pem"));
+        let certificate = certificate.expect("the server has made its certificate");
+        let api = Endpoint::new(([127, 0, 0, 1], server.api).into(), certificate);
+        Self { server, token, api: api.expect("the certificate can be trusted") }
     }
 
     /// Puts every thread of the server on `cpu`.
@@ -41,11 +47,6 @@ impl Site {
             sched_setaffinity(thread, &one(cpu)).map_err(|error| error.to_string())?;
         }
         Ok(())
-    }
-
-    /// Where the REST interface is.
-    pub(crate) fn api(&self) -> SocketAddr {
-        ([127, 0, 0, 1], self.server.api).into()
     }
 
     /// Random reads of a namespace at a fixed rate, by a thread that sleeps between them.
@@ -70,6 +71,14 @@ pub(crate) fn volume(name: &str, bytes: u64) -> Value {
 /// A volume's namespace.
 pub(crate) fn nsid_of(volume: &Value) -> Result<u32, String> {
     volume["nsid"].as_u64().and_then(|nsid| u32::try_from(nsid).ok()).ok_or_else(|| volume.to_string())
+}
+
+/// Gives the calling thread, and those that it starts, the CPU before all others of this program and of the server: a
+/// host has CPUs of its own, and only what the server does to it is asked for. False where this is not permitted.
+pub(crate) fn go_first() -> bool {
+    let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+    let chrt = std::process::Command::new("chrt").args(["--fifo", "--pid", "1", &thread]).output();
+    chrt.is_ok_and(|output| output.status.success())
 }
 
 /// Puts the calling thread on `cpu`, where that can be done.

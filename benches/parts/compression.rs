@@ -2,20 +2,15 @@
 //! bare `lz4_flex` on the same blocks, device bytes a host byte against what the codec alone comes to, and random reads of
 //! compressed blocks against reads of the same blocks stored as they are. On a drive in memory, medians of five.
 
-use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
-use benches::memory_drive::{Ended, HeapBuffer, HeapShared, MemoryDrive};
-use io::{Buffer as _, Memory as _, Purpose, Slice, Time};
-use store::{
-    Geometry, Identity, Layout, Op, Outcome, Output, Payload, Request, SegmentId, Shard, ShardId,
-    ShardOptions, VolumeId,
-};
+use benches::memory_drive::{HeapBuffer, HeapShared};
+use benches::shard_driver::{BLOCK, ShardDriver};
+use io::{Buffer as _, Slice};
+use store::{Op, Payload, ShardOptions};
 
-const BLOCK: usize = 4096;
 /// Blocks of each part of the corpus.
 const BLOCKS: usize = 1536;
 /// Blocks of a request.
@@ -172,9 +167,9 @@ fn device_bytes(blocks: &[Vec<u8>]) -> f64 {
     let mut bench = Bench::new(true);
     let requests = requests(blocks);
     bench.write(&requests);
-    let before = bench.shard.stats().device_written_bytes;
+    let before = bench.driver.shard().stats().device_written_bytes;
     bench.write(&requests);
-    (bench.shard.stats().device_written_bytes - before) as f64
+    (bench.driver.shard().stats().device_written_bytes - before) as f64
 }
 
 fn read_ns(blocks: &[Vec<u8>], compress: bool) -> f64 {
@@ -192,99 +187,32 @@ fn requests(blocks: &[Vec<u8>]) -> Vec<Payload<HeapShared>> {
     blocks.chunks_exact(REQUEST).map(payload).collect()
 }
 
-/// A shard, its drive, and the segments that it may have.
+/// A shard that compresses what is written, or not.
 struct Bench {
-    drive: MemoryDrive,
-    shard: Shard<HeapBuffer>,
-    free: BTreeSet<SegmentId>,
+    driver: ShardDriver,
     compress: bool,
-    now: u64,
-    ready: bool,
-    ended: u64,
     random: Random,
 }
 
 impl Bench {
     fn new(compress: bool) -> Self {
-        const DRIVE_BYTES: usize = 256 << 20;
-        let geometry = Geometry {
-            shards: 1,
-            segment_bytes: 4 << 20,
-            directory_half_bytes: 1 << 20,
-            block_bytes: 512,
-            drive_bytes: vec![DRIVE_BYTES as u64],
-        };
-        let identity = Identity { pool: [7; 16], cluster: [8; 16], node: [9; 16] };
-        let layout = Arc::new(Layout::new(identity, geometry).expect("the geometry is possible"));
-        let free = (0..layout.segments()).map(SegmentId).collect();
-        let shard = Shard::recover(layout, ShardId(0), 0, ShardOptions::default());
-        let drive = MemoryDrive::new(DRIVE_BYTES);
-        let random = Random(3);
-        let mut bench = Self { drive, shard, free, compress, now: 0, ready: false, ended: 0, random };
-        while !bench.ready {
-            bench.turn();
-        }
-        bench
-    }
-
-    /// One round of the shard's driver.
-    fn turn(&mut self) {
-        self.now += 1_000;
-        while let Some(ended) = self.drive.poll() {
-            match ended {
-                Ended::Read(token, buffer) => self.shard.handle_read(token, buffer, Ok(())),
-                Ended::Written(token, buffer) => self.shard.handle_written(token, buffer, Ok(())),
-                Ended::Flushed(token) => self.shard.handle_flushed(token, Ok(())),
-            }
-        }
-        self.shard.run(&mut self.drive, Time(self.now));
-        while let Some(output) = self.shard.poll_output() {
-            match output {
-                Output::Done { outcome, buffer, .. } => {
-                    assert_eq!(outcome, Outcome::Ok);
-                    self.ended += 1;
-                    buffer.into_iter().for_each(|buffer| self.drive.recycle(buffer));
-                }
-                Output::WantSegment { .. } => {
-                    let grant = self.free.pop_first();
-                    self.shard.handle_grant(grant);
-                }
-                Output::Release(segments) => self.free.extend(segments),
-                Output::Ready { .. } => self.ready = true,
-                Output::Stopped | Output::Forked { .. } => {}
-                Output::Failed(failure) => panic!("the shard failed: {failure:?}"),
-            }
-        }
-    }
-
-    fn submit(&mut self, block: u64, len: usize, op: Op<HeapBuffer>) {
-        let (offset, len, compress) = (block * BLOCK as u64, len as u64, self.compress);
-        let request = Request { tag: block, volume: VolumeId(1), offset, len, compress, op };
-        assert!(self.shard.submit(request).is_ok(), "a shard takes what fits its queue");
-    }
-
-    fn finish(&mut self, wanted: u64) {
-        while self.ended < wanted {
-            self.turn();
-        }
+        Self { driver: ShardDriver::new(256 << 20, ShardOptions::default()), compress, random: Random(3) }
     }
 
     fn write(&mut self, requests: &[Payload<HeapShared>]) {
         for (number, data) in (0..).zip(requests) {
             let op = Op::Write { data: data.clone(), fua: false };
-            self.submit(number * REQUEST as u64, REQUEST * BLOCK, op);
-            self.finish(self.ended + 1);
+            self.driver.submit(number * REQUEST as u64, REQUEST * BLOCK, self.compress, op);
+            self.driver.finish(self.driver.ended() + 1);
         }
     }
 
     fn read(&mut self, count: u64, blocks: u64) {
         for _ in 0..count / REQUEST as u64 {
             for _ in 0..REQUEST {
-                let buffer = self.drive.allocate(BLOCK, Purpose::Data).expect("memory is not bounded here");
-                let block = self.random.below(blocks);
-                self.submit(block, BLOCK, Op::Read { buffer });
+                self.driver.submit_read(self.random.below(blocks));
             }
-            self.finish(self.ended + REQUEST as u64);
+            self.driver.finish(self.driver.ended() + REQUEST as u64);
         }
     }
 }
