@@ -1,5 +1,5 @@
 //! Cluster federation, clusters that are managed together: the contract has it, and this server answers that it is not
-//! available.
+//! available to whoever may ask.
 
 use std::rc::Rc;
 
@@ -8,39 +8,24 @@ use super::request::Request;
 use super::{Api, Reply};
 use crate::auth::{Caller, Resource, Scope, Verb};
 
-/// `POST /cflogin`.
-pub(super) async fn login(_: Rc<Api>, caller: Caller, _: Request) -> Result<Reply, ApiError> {
+/// A login to a federation, or a cluster for it.
+pub(super) async fn create(_: Rc<Api>, caller: Caller, _: Request) -> Result<Reply, ApiError> {
     refuse(&caller, Verb::Create)
 }
 
-/// `GET /api/v2/clusters`.
-pub(super) async fn clusters(_: Rc<Api>, caller: Caller, _: Request) -> Result<Reply, ApiError> {
+/// Its clusters, or what it is doing.
+pub(super) async fn list(_: Rc<Api>, caller: Caller, _: Request) -> Result<Reply, ApiError> {
     refuse(&caller, Verb::List)
 }
 
-/// `POST /api/v2/clusters`.
-pub(super) async fn attach(_: Rc<Api>, caller: Caller, _: Request) -> Result<Reply, ApiError> {
-    refuse(&caller, Verb::Create)
+/// Its credentials, or one thing that it is doing.
+pub(super) async fn get(_: Rc<Api>, caller: Caller, _: Request) -> Result<Reply, ApiError> {
+    refuse(&caller, Verb::Get)
 }
 
-/// `DELETE /api/v2/clusters/{cid}`.
-pub(super) async fn detach(_: Rc<Api>, caller: Caller, _: Request) -> Result<Reply, ApiError> {
+/// One of its clusters.
+pub(super) async fn delete(_: Rc<Api>, caller: Caller, _: Request) -> Result<Reply, ApiError> {
     refuse(&caller, Verb::Delete)
-}
-
-/// `GET /api/v2/cf-service-credentials`.
-pub(super) async fn credentials(_: Rc<Api>, caller: Caller, _: Request) -> Result<Reply, ApiError> {
-    refuse(&caller, Verb::Get)
-}
-
-/// `GET /api/v2/workflows`.
-pub(super) async fn workflows(_: Rc<Api>, caller: Caller, _: Request) -> Result<Reply, ApiError> {
-    refuse(&caller, Verb::List)
-}
-
-/// `GET /api/v2/workflows/{workflowId}`.
-pub(super) async fn workflow(_: Rc<Api>, caller: Caller, _: Request) -> Result<Reply, ApiError> {
-    refuse(&caller, Verb::Get)
 }
 
 fn refuse(caller: &Caller, verb: Verb) -> Result<Reply, ApiError> {

@@ -160,13 +160,13 @@ fn authentication() -> Vec<Route> {
         token!(GET "/api/v2/cluster/authMaps" ListAuthMapEntries(requests::LIST_AUTH_MAP_ENTRIES_REQUEST) -> site::LIST_AUTH_MAP_ENTRIES_RESPONSE, [400, 401, 403] => idp::maps::list),
         token!(POST "/api/v2/cluster/federatedAuthentication/enable" EnableFederatedAuthentication(requests::ENABLE_FEDERATED_AUTHENTICATION_REQUEST) -> schema::EMPTY, [401, 403] => idp::enable),
         token!(POST "/api/v2/cluster/federatedAuthentication/disable" DisableFederatedAuthentication(requests::DISABLE_FEDERATED_AUTHENTICATION_REQUEST) -> schema::EMPTY, [401, 403] => idp::disable),
-        token!(POST "/cflogin" CFLogin(requests::CF_LOGIN_REQUEST) -> site::CF_LOGIN_RESPONSE, [401, 500] => cluster_federation::login),
-        token!(GET "/api/v2/clusters" ListClusters(requests::LIST_CLUSTERS_REQUEST) -> site::LIST_CLUSTERS_RESPONSE, [401] => cluster_federation::clusters),
-        token!(DELETE "/api/v2/clusters/{cid}" DetachCluster(requests::DETACH_CLUSTER_REQUEST) -> schema::EMPTY, [400, 401, 500] => cluster_federation::detach),
-        token!(POST "/api/v2/clusters" AttachCluster(site::ATTACH_CLUSTER_REQUEST) -> site::ATTACH_CLUSTER_RESPONSE, [400, 401, 500] => cluster_federation::attach),
-        token!(GET "/api/v2/cf-service-credentials" GetCFServiceCredentials(requests::GET_CF_SERVICE_CREDENTIALS_REQUEST) -> site::GET_CF_SERVICE_CREDENTIALS_RESPONSE, [401] => cluster_federation::credentials),
-        token!(GET "/api/v2/workflows" ListWorkflows(requests::LIST_WORKFLOWS_REQUEST) -> site::LIST_WORKFLOWS_RESPONSE, [400, 401, 500] => cluster_federation::workflows),
-        token!(GET "/api/v2/workflows/{workflowId}" GetWorkflow(requests::GET_WORKFLOW_REQUEST) -> site::GET_WORKFLOW_RESPONSE, [400, 401, 500] => cluster_federation::workflow),
+        token!(POST "/cflogin" CFLogin(requests::CF_LOGIN_REQUEST) -> site::CF_LOGIN_RESPONSE, [401, 500] => cluster_federation::create),
+        token!(GET "/api/v2/clusters" ListClusters(requests::LIST_CLUSTERS_REQUEST) -> site::LIST_CLUSTERS_RESPONSE, [401] => cluster_federation::list),
+        token!(DELETE "/api/v2/clusters/{cid}" DetachCluster(requests::DETACH_CLUSTER_REQUEST) -> schema::EMPTY, [400, 401, 500] => cluster_federation::delete),
+        token!(POST "/api/v2/clusters" AttachCluster(site::ATTACH_CLUSTER_REQUEST) -> site::ATTACH_CLUSTER_RESPONSE, [400, 401, 500] => cluster_federation::create),
+        token!(GET "/api/v2/cf-service-credentials" GetCFServiceCredentials(requests::GET_CF_SERVICE_CREDENTIALS_REQUEST) -> site::GET_CF_SERVICE_CREDENTIALS_RESPONSE, [401] => cluster_federation::get),
+        token!(GET "/api/v2/workflows" ListWorkflows(requests::LIST_WORKFLOWS_REQUEST) -> site::LIST_WORKFLOWS_RESPONSE, [400, 401, 500] => cluster_federation::list),
+        token!(GET "/api/v2/workflows/{workflowId}" GetWorkflow(requests::GET_WORKFLOW_REQUEST) -> site::GET_WORKFLOW_RESPONSE, [400, 401, 500] => cluster_federation::get),
     ]
 }
 

@@ -4,7 +4,7 @@ use hyper::Method;
 
 use super::super::output::{self, Shape};
 use super::rows::{may, must};
-use super::{Kind, Place, Row};
+use super::{Kind, Opt, Place, Row};
 
 /// The rows.
 pub(super) const ROWS: &[Row] = &[
@@ -139,7 +139,7 @@ pub(super) const ROWS: &[Row] = &[
             must("name", "name", Place::Body, Kind::Text, "Its name"),
             must("issuer-url", "idpIssuerURL", Place::Body, Kind::Text, "Its issuer, as tokens name it"),
             must("type", "type", Place::Body, Kind::Text, "Its type"),
-            may("proxy", "proxyInfo", Place::Body, Kind::Json, "A proxy, as {\"URL\": ..}"),
+            PROXY,
         ],
         shape: Shape::One(output::IDPS),
     },
@@ -156,7 +156,7 @@ pub(super) const ROWS: &[Row] = &[
             must("name", "name", Place::Body, Kind::Text, "Its name"),
             may("issuer-url", "idpIssuerURL", Place::Body, Kind::Text, "Its issuer, as tokens name it"),
             may("type", "type", Place::Body, Kind::Text, "Its type"),
-            may("proxy", "proxyInfo", Place::Body, Kind::Json, "A proxy, as {\"URL\": ..}"),
+            PROXY,
         ],
         shape: Shape::One(output::IDPS),
     },
@@ -214,13 +214,7 @@ pub(super) const ROWS: &[Row] = &[
                 Kind::Text,
                 "The client to which the issuer gives tokens",
             ),
-            must(
-                "idp-configuration-name",
-                "idpConfigurationName",
-                Place::Body,
-                Kind::Text,
-                "The issuer's name",
-            ),
+            IDP_NAME,
             must(
                 "authz-mode",
                 "authzMode",
@@ -294,22 +288,10 @@ pub(super) const ROWS: &[Row] = &[
         everywhere: None,
         options: &[
             must("name", "name", Place::Body, Kind::Text, "Its name"),
-            must(
-                "identifier",
-                "identifier",
-                Place::Body,
-                Kind::Text,
-                "The claim's value, or the client's name",
-            ),
-            must("scope", "scope", Place::Body, Kind::Text, "The project, or system"),
-            must("role", "role", Place::Body, Kind::Text, "The role there, such as admin"),
-            must(
-                "idp-configuration-name",
-                "idpConfigurationName",
-                Place::Body,
-                Kind::Text,
-                "The issuer's name",
-            ),
+            IDENTIFIER,
+            MAP_SCOPE,
+            MAP_ROLE,
+            IDP_NAME,
         ],
         shape: Shape::One(output::AUTH_MAP),
     },
@@ -324,22 +306,10 @@ pub(super) const ROWS: &[Row] = &[
         everywhere: None,
         options: &[
             must("name", "name", Place::Path, Kind::Text, "The entry's name"),
-            must(
-                "identifier",
-                "identifier",
-                Place::Body,
-                Kind::Text,
-                "The claim's value, or the client's name",
-            ),
-            must("scope", "scope", Place::Body, Kind::Text, "The project, or system"),
-            must("role", "role", Place::Body, Kind::Text, "The role there, such as admin"),
-            must(
-                "idp-configuration-name",
-                "idpConfigurationName",
-                Place::Body,
-                Kind::Text,
-                "The issuer's name",
-            ),
+            IDENTIFIER,
+            MAP_SCOPE,
+            MAP_ROLE,
+            IDP_NAME,
         ],
         shape: Shape::One(output::AUTH_MAP),
     },
@@ -548,3 +518,12 @@ pub(super) const ROWS: &[Row] = &[
         shape: Shape::Fields,
     },
 ];
+
+// Options that several rows have.
+const IDP_NAME: Opt =
+    must("idp-configuration-name", "idpConfigurationName", Place::Body, Kind::Text, "The issuer's name");
+const IDENTIFIER: Opt =
+    must("identifier", "identifier", Place::Body, Kind::Text, "The claim's value, or the client's name");
+const MAP_SCOPE: Opt = must("scope", "scope", Place::Body, Kind::Text, "The project, or system");
+const MAP_ROLE: Opt = must("role", "role", Place::Body, Kind::Text, "The role there, such as admin");
+const PROXY: Opt = may("proxy", "proxyInfo", Place::Body, Kind::Json, "A proxy, as {\"URL\": ..}");

@@ -4,7 +4,7 @@ use hyper::Method;
 
 use super::super::output::{self, Shape};
 use super::rows::{may, must};
-use super::{Kind, Place, Row};
+use super::{Kind, Opt, Place, Row};
 
 /// The rows.
 pub(super) const ROWS: &[Row] = &[
@@ -276,64 +276,16 @@ pub(super) const ROWS: &[Row] = &[
         options: &[
             must("name", "name", Place::Body, Kind::Text, "Its name"),
             may("description", "description", Place::Body, Kind::Text, "What people say of it"),
-            may(
-                "type",
-                "",
-                Place::Limit,
-                Kind::Name(&["iops", "bw", "iops-per-gb"]),
-                "What --read-limit and --write-limit are",
-            ),
-            may("read-limit", "read", Place::Limit, Kind::Number, "Reads, by the type; bw is in MB a second"),
-            may("write-limit", "write", Place::Limit, Kind::Number, "Writes, by the type"),
-            may(
-                "read-iops-limit",
-                "qoSRateLimitPolicy.limitIOPS.readIOPSLimit",
-                Place::Body,
-                Kind::Number,
-                "Reads a second",
-            ),
-            may(
-                "write-iops-limit",
-                "qoSRateLimitPolicy.limitIOPS.writeIOPSLimit",
-                Place::Body,
-                Kind::Number,
-                "Writes a second",
-            ),
-            may(
-                "read-bw-limit",
-                "qoSRateLimitPolicy.limitBw.readBWLimit",
-                Place::Body,
-                Kind::Number,
-                "MB a second read",
-            ),
-            may(
-                "write-bw-limit",
-                "qoSRateLimitPolicy.limitBw.writeBWLimit",
-                Place::Body,
-                Kind::Number,
-                "MB a second written",
-            ),
-            may(
-                "read-iops-per-gb-limit",
-                "qoSRateLimitPolicy.limitIOPSPerGB.readIOPSPerGBLimit",
-                Place::Body,
-                Kind::Number,
-                "Reads a second for each GB",
-            ),
-            may(
-                "write-iops-per-gb-limit",
-                "qoSRateLimitPolicy.limitIOPSPerGB.writeIOPSPerGBLimit",
-                Place::Body,
-                Kind::Number,
-                "Writes a second for each GB",
-            ),
-            may(
-                "projects",
-                "qoSRateLimitPolicy.projectsNamesScope",
-                Place::Body,
-                Kind::List,
-                "A project that may use it; may be repeated",
-            ),
+            LIMIT_TYPE,
+            READ_LIMIT,
+            WRITE_LIMIT,
+            READ_IOPS,
+            WRITE_IOPS,
+            READ_BANDWIDTH,
+            WRITE_BANDWIDTH,
+            READ_IOPS_PER_GB,
+            WRITE_IOPS_PER_GB,
+            SCOPE,
         ],
         shape: Shape::One(output::POLICIES),
     },
@@ -349,64 +301,16 @@ pub(super) const ROWS: &[Row] = &[
         options: &[
             must("uuid", "UUID", Place::Path, Kind::Text, "The policy's UUID"),
             may("description", "description", Place::Body, Kind::Text, "What people say of it"),
-            may(
-                "type",
-                "",
-                Place::Limit,
-                Kind::Name(&["iops", "bw", "iops-per-gb"]),
-                "What --read-limit and --write-limit are",
-            ),
-            may("read-limit", "read", Place::Limit, Kind::Number, "Reads, by the type; bw is in MB a second"),
-            may("write-limit", "write", Place::Limit, Kind::Number, "Writes, by the type"),
-            may(
-                "read-iops-limit",
-                "qoSRateLimitPolicy.limitIOPS.readIOPSLimit",
-                Place::Body,
-                Kind::Number,
-                "Reads a second",
-            ),
-            may(
-                "write-iops-limit",
-                "qoSRateLimitPolicy.limitIOPS.writeIOPSLimit",
-                Place::Body,
-                Kind::Number,
-                "Writes a second",
-            ),
-            may(
-                "read-bw-limit",
-                "qoSRateLimitPolicy.limitBw.readBWLimit",
-                Place::Body,
-                Kind::Number,
-                "MB a second read",
-            ),
-            may(
-                "write-bw-limit",
-                "qoSRateLimitPolicy.limitBw.writeBWLimit",
-                Place::Body,
-                Kind::Number,
-                "MB a second written",
-            ),
-            may(
-                "read-iops-per-gb-limit",
-                "qoSRateLimitPolicy.limitIOPSPerGB.readIOPSPerGBLimit",
-                Place::Body,
-                Kind::Number,
-                "Reads a second for each GB",
-            ),
-            may(
-                "write-iops-per-gb-limit",
-                "qoSRateLimitPolicy.limitIOPSPerGB.writeIOPSPerGBLimit",
-                Place::Body,
-                Kind::Number,
-                "Writes a second for each GB",
-            ),
-            may(
-                "projects",
-                "qoSRateLimitPolicy.projectsNamesScope",
-                Place::Body,
-                Kind::List,
-                "A project that may use it; may be repeated",
-            ),
+            LIMIT_TYPE,
+            READ_LIMIT,
+            WRITE_LIMIT,
+            READ_IOPS,
+            WRITE_IOPS,
+            READ_BANDWIDTH,
+            WRITE_BANDWIDTH,
+            READ_IOPS_PER_GB,
+            WRITE_IOPS_PER_GB,
+            SCOPE,
         ],
         shape: Shape::Nothing,
     },
@@ -468,13 +372,7 @@ pub(super) const ROWS: &[Row] = &[
             must("name", "name", Place::Body, Kind::Text, "Its name"),
             may("resource-name", "resourceName", Place::Body, Kind::Text, "The volume's name"),
             may("resource-uuid", "resourceUUID", Place::Body, Kind::Text, "The volume's UUID"),
-            must(
-                "schedule",
-                "schedulePolicy",
-                Place::Body,
-                Kind::Json,
-                "When, and for how long snapshots are kept, as JSON",
-            ),
+            SCHEDULE,
             may("description", "description", Place::Body, Kind::Text, "What people say of it"),
         ],
         shape: Shape::One(output::RESOURCE_POLICIES),
@@ -490,13 +388,7 @@ pub(super) const ROWS: &[Row] = &[
         everywhere: None,
         options: &[
             must("uuid", "UUID", Place::Path, Kind::Text, "The policy's UUID"),
-            must(
-                "schedule",
-                "schedulePolicy",
-                Place::Body,
-                Kind::Json,
-                "When, and for how long snapshots are kept, as JSON",
-            ),
+            SCHEDULE,
             may("description", "description", Place::Body, Kind::Text, "What people say of it"),
         ],
         shape: Shape::Nothing,
@@ -541,3 +433,71 @@ pub(super) const ROWS: &[Row] = &[
         shape: Shape::Nothing,
     },
 ];
+
+// Options that several rows have.
+const LIMIT_TYPE: Opt = may(
+    "type",
+    "",
+    Place::Limit,
+    Kind::Name(&["iops", "bw", "iops-per-gb"]),
+    "What --read-limit and --write-limit are",
+);
+const READ_LIMIT: Opt =
+    may("read-limit", "read", Place::Limit, Kind::Number, "Reads, by the type; bw is in MB a second");
+const WRITE_LIMIT: Opt = may("write-limit", "write", Place::Limit, Kind::Number, "Writes, by the type");
+const READ_IOPS: Opt = may(
+    "read-iops-limit",
+    "qoSRateLimitPolicy.limitIOPS.readIOPSLimit",
+    Place::Body,
+    Kind::Number,
+    "Reads a second",
+);
+const WRITE_IOPS: Opt = may(
+    "write-iops-limit",
+    "qoSRateLimitPolicy.limitIOPS.writeIOPSLimit",
+    Place::Body,
+    Kind::Number,
+    "Writes a second",
+);
+const READ_BANDWIDTH: Opt = may(
+    "read-bw-limit",
+    "qoSRateLimitPolicy.limitBw.readBWLimit",
+    Place::Body,
+    Kind::Number,
+    "MB a second read",
+);
+const WRITE_BANDWIDTH: Opt = may(
+    "write-bw-limit",
+    "qoSRateLimitPolicy.limitBw.writeBWLimit",
+    Place::Body,
+    Kind::Number,
+    "MB a second written",
+);
+const READ_IOPS_PER_GB: Opt = may(
+    "read-iops-per-gb-limit",
+    "qoSRateLimitPolicy.limitIOPSPerGB.readIOPSPerGBLimit",
+    Place::Body,
+    Kind::Number,
+    "Reads a second for each GB",
+);
+const WRITE_IOPS_PER_GB: Opt = may(
+    "write-iops-per-gb-limit",
+    "qoSRateLimitPolicy.limitIOPSPerGB.writeIOPSPerGBLimit",
+    Place::Body,
+    Kind::Number,
+    "Writes a second for each GB",
+);
+const SCOPE: Opt = may(
+    "projects",
+    "qoSRateLimitPolicy.projectsNamesScope",
+    Place::Body,
+    Kind::List,
+    "A project that may use it; may be repeated",
+);
+const SCHEDULE: Opt = must(
+    "schedule",
+    "schedulePolicy",
+    Place::Body,
+    Kind::Json,
+    "When, and for how long snapshots are kept, as JSON",
+);
