@@ -28,6 +28,13 @@ fn a_stranger_gets_from_nothing_to_a_volume_and_back() {
     let export =
         log.lines().find_map(|line| line.split_once("export FERRULE_JWT=")).expect("the line to paste").1;
     let person = Person::of(&server).with("FERRULE_JWT", export.trim());
+    // The line for a first volume works as it is, for someone without a configuration file.
+    let line =
+        log.lines().find_map(|line| line.split_once("ferrule create volume ")).expect("the line to paste").1;
+    let words = ["create", "volume"].into_iter().chain(line.split_whitespace()).collect::<Vec<_>>();
+    let newcomer = Person::alone().with("FERRULE_JWT", export.trim());
+    assert!(newcomer.ferrule(&words).contains("v1"), "{line}");
+    person.ferrule(&["delete", "volume", "--name", "v1"]);
 
     // $ ferrule create volume
     let made = person.ferrule(&["create", "volume", "--name", "v1", "--size", "64MiB", "--acl", "ALLOW_ANY"]);

@@ -152,15 +152,15 @@ enum Command {
 /// Verbs that speak to a server.
 #[derive(Debug, Subcommand)]
 enum ClientCommand {
-    /// Make a volume or a credential
+    /// Make a volume, a snapshot, a project, a policy, a credential and the like
     Create(Verb<Create>),
-    /// Show many: volumes, nodes, projects, credentials, connected hosts
+    /// Show many: volumes, snapshots, nodes, projects, policies, events and the like
     List(Verb<List>),
-    /// Show one: a volume, the cluster, a node, a project, a credential, a connected host, the API's version
+    /// Show one: a volume, a snapshot, the cluster, a node, a project, a policy and the like
     Get(Verb<Get>),
-    /// Change a volume
+    /// Change a volume, a project, a policy and the like
     Update(Verb<Update>),
-    /// Delete a volume, a snapshot, a credential or a user
+    /// Delete a volume, a snapshot, a project, a policy, a credential and the like
     Delete(Verb<Delete>),
     /// Move metadata from one store to another
     #[command(subcommand)]

@@ -256,7 +256,15 @@ fn announce(folder: &StateFolder, site: &Site, token_command: Option<&[String]>)
         text += &format!("Token, default   {}\n", folder.token(DEFAULT_TOKEN).display());
         text += &format!("Use it           export FERRULE_JWT=@{}\n", system.display());
     }
-    text += "Make a volume    ferrule create volume --name v1 --size 1GiB --acl ALLOW_ANY\n";
+    let endpoint = match site.api_endpoints.first() {
+        // The line is to be pasted: a client that is told nothing asks here.
+        Some(other) if !site.api_endpoints.iter().any(|one| one == USUAL_ENDPOINT) => {
+            format!(" --endpoint https://{other}")
+        }
+        _ => String::new(),
+    };
+    text +=
+        &format!("Make a volume    ferrule create volume --name v1 --size 1GiB --acl ALLOW_ANY{endpoint}\n");
     for endpoint in &site.nvme_endpoints {
         if let Ok(address) = endpoint.parse::<SocketAddr>() {
             let (ip, port) = (address.ip(), address.port());
@@ -333,5 +341,9 @@ impl Signals {
     }
 }
 
+/// Where a client asks that was told no other place.
+pub(crate) const USUAL_ENDPOINT: &str = "127.0.0.1:8443";
+/// Between attempts to fill an emptied metadata store.
+const REFILL_AGAIN: Duration = Duration::from_secs(2);
 /// The management thread's own ring: files of logs and exports, never the data path.
 const RING_ENTRIES: u32 = 64;

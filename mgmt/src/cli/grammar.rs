@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use clap::{Arg, ArgMatches, Args as _, Command, CommandFactory as _, FromArgMatches as _};
+use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 
 use super::Line;
 use super::settings::ClientArgs;
@@ -22,7 +22,7 @@ pub(super) enum Asked {
 /// The command line's definition.
 pub(super) fn command() -> Command {
     // Before the verb they are of every command that speaks to a server; see `verb_first`.
-    let root = ClientArgs::augment_args(Line::command()).mut_args(|arg| arg.global(false));
+    let root = ClientArgs::add_to(Line::command()).mut_args(|arg| arg.global(false));
     exemplify(table::augment(root), "")
 }
 
@@ -147,6 +147,24 @@ mod test {
     #[test]
     fn the_definition_is_consistent() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_says_what_it_is_for() {
+        fn look(command: &Command, path: &str) {
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            assert!(!about.is_empty() && !about.contains("Arguments"), "{path}: {about:?}");
+            for arg in command.get_arguments() {
+                let names = arg.get_value_names().unwrap_or_default();
+                let named = names.iter().all(|name| name.chars().any(|letter| letter.is_ascii_uppercase()));
+                let takes = arg.get_action().takes_values() && !arg.is_positional();
+                assert!(named || !takes, "{path} {arg}: {names:?}");
+            }
+            for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+                look(inner, &format!("{path} {}", inner.get_name()));
+            }
+        }
+        look(&command(), "ferrule");
     }
 
     /// Every command, with the words that lead to it and its help.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Command, ValueEnum};
 
 use super::Environment;
 use super::context::Contexts;
@@ -12,6 +12,7 @@ use super::failure::Failure;
 use super::login;
 use crate::auth::{Role, claimed_roles, expiry};
 use crate::config_file;
+use crate::serve::USUAL_ENDPOINT;
 use crate::serve::options::default_state;
 
 /// Arguments of every command that speaks to a server; every one is also a key of the configuration file.
@@ -53,6 +54,15 @@ pub(super) struct ClientArgs {
     /// A key of lbcli's configuration file: connections without TLS, which are refused
     #[arg(long, global = true, hide = true)]
     insecure_transport: bool,
+}
+
+impl ClientArgs {
+    /// Adds them to a command, which keeps what it says of itself.
+    pub(super) fn add_to(command: Command) -> Command {
+        let about = command.get_about().cloned();
+        let command = Self::augment_args(command);
+        if let Some(about) = about { command.about(about) } else { command }
+    }
 }
 
 /// How to print.
@@ -125,7 +135,7 @@ impl ClientArgs {
                 .endpoint
                 .or(chosen)
                 .or(file.endpoint)
-                .unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned()),
+                .unwrap_or_else(|| format!("https://{USUAL_ENDPOINT}")),
             token,
             project: self.project_name.or(file.project_name),
             output: self.output.or(file.output).unwrap_or(Output::HumanReadable),
@@ -234,6 +244,5 @@ fn parse_time(text: &str) -> Result<Duration, String> {
 }
 
 const HEADING: &str = "Server";
-const DEFAULT_ENDPOINT: &str = "https://127.0.0.1:8443";
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use clap::{ArgAction, ArgMatches, Args as _, Command, FromArgMatches as _, value_parser};
+use clap::{ArgAction, ArgMatches, Command, FromArgMatches as _, value_parser};
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
@@ -104,7 +104,7 @@ pub(super) fn augment(mut command: Command) -> Command {
     for row in all() {
         if command.find_subcommand(row.verb).is_none() {
             let verb = Command::new(row.verb).about(verb_about(row.verb)).subcommand_required(true);
-            command = command.subcommand(ClientArgs::augment_args(verb.arg_required_else_help(true)));
+            command = command.subcommand(ClientArgs::add_to(verb.arg_required_else_help(true)));
         }
         let known = |verb: &Command| verb.find_subcommand(row.noun).is_some();
         if !command.find_subcommand(row.verb).is_some_and(known) {
@@ -204,7 +204,11 @@ impl Opt {
         let positional = self.flag.chars().all(|letter| letter.is_ascii_uppercase());
         let arg = clap::Arg::new(self.flag).help(self.help).required(self.required);
         let arg = if self.place == Place::Limit && self.flag != "type" { arg.requires("type") } else { arg };
-        let arg = if positional { arg.value_name(self.flag) } else { arg.long(self.flag) };
+        let arg = if positional {
+            arg.value_name(self.flag)
+        } else {
+            arg.long(self.flag).value_name(value_name(self.flag))
+        };
         match self.kind {
             Kind::Flag => arg.action(ArgAction::SetTrue),
             Kind::Number => arg.value_name("N").value_parser(value_parser!(u64)),
@@ -301,6 +305,20 @@ fn drop_variables(path: &str) -> String {
         rest = after.split_once('}').map_or("", |(_, rest)| rest);
     }
     text + rest
+}
+
+/// What an option takes, by its last word.
+fn value_name(flag: &str) -> &'static str {
+    match flag.rsplit('-').next().unwrap_or_default() {
+        "uuid" | "uuids" => "UUID",
+        "name" | "projects" => "NAME",
+        "nqn" => "NQN",
+        "url" | "uri" => "URL",
+        "since" | "until" => "TIME",
+        "description" => "TEXT",
+        "ip" | "ips" => "ADDR",
+        _ => "VALUE",
+    }
 }
 
 fn verb_about(verb: &str) -> &'static str {
