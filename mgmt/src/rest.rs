@@ -19,6 +19,7 @@ mod listeners;
 mod logs;
 mod metrics;
 mod openapi;
+mod placement;
 mod policies;
 mod projects;
 mod request;
@@ -67,6 +68,7 @@ use router::Router;
 use schema::Message;
 
 pub(crate) use json::timestamp;
+pub(crate) use placement::DOMAIN_LENGTH_MAX;
 pub(crate) use request::Request;
 pub(crate) use server::Server;
 pub(crate) use settings::Parameters;
@@ -108,6 +110,8 @@ pub(crate) struct Site {
     pub(crate) identity: Identity,
     /// This machine's name.
     pub(crate) hostname: String,
+    /// What this server fails together with.
+    pub(crate) failure_domains: Vec<String>,
     /// `ADDRESS:PORT` of the REST interface.
     pub(crate) api_endpoints: Vec<String>,
     /// `ADDRESS:PORT` of the discovery service.

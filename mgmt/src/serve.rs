@@ -223,6 +223,7 @@ async fn assemble(
     let advertise = &options.data_plane.advertise;
     let nvme = if identity.advertised.is_empty() { &identity.listen } else { &identity.advertised };
     let site = Site {
+        failure_domains: options.failure_domains.clone().unwrap_or_else(|| vec![hostname()]),
         hostname: hostname(),
         api_endpoints: reachable(&api_addresses, advertise),
         discovery_endpoints: reachable(&identity.discovery, advertise),

@@ -79,8 +79,8 @@ fn volumes_are_printed_as_tables() {
 fn sites_are_printed_as_tables_and_fields() {
     bench(async |bench| {
         let nodes = "\
-Name        UUID                                  State   NVMe endpoint   Failure domains  Local rebuild progress
-server00-0  0d0d0d0d-0d0d-0d0d-0d0d-0d0d0d0d0d0d  Active  127.0.0.1:4420  [server00]       None
+Name        UUID                                  State   NVMe endpoint   Failure domains   Local rebuild progress
+server00-0  0d0d0d0d-0d0d-0d0d-0d0d-0d0d0d0d0d0d  Active  127.0.0.1:4420  [server00 rack1]  None
 ";
         for words in [
             "list nodes",
@@ -268,16 +268,16 @@ fn what_lbcli_documents_is_understood() {
     bench(async |bench| {
         for (kind, limits) in [("iops", "limitIOPS"), ("bw", "limitBw"), ("iops-per-gb", "limitIOPSPerGB")] {
             let words = format!(
-                "create qos-policy --name {kind} --type {kind} --read-limit 300 --write-limit 400 --projects default -o json"
+                "create qos-policy --name {kind} --type {kind} --read-limit 256 --write-limit 512 --projects default -o json"
             );
             let (text, code) = ferrule(&bench, &words).await;
             assert_eq!(code, 0, "{text}");
             let made: serde_json::Value = serde_json::from_str(&text).unwrap();
             let set = made["QoSRateLimitPolicy"][limits].as_object().unwrap();
-            assert_eq!(set.values().filter_map(serde_json::Value::as_u64).sum::<u64>(), 700, "{text}");
+            assert_eq!(set.values().filter_map(serde_json::Value::as_u64).sum::<u64>(), 768, "{text}");
         }
         let (table, _) = ferrule(&bench, "list qos-policy").await;
-        assert!(table.contains("iops-per-gb  400          300"), "{table}");
+        assert!(table.contains("iops-per-gb  512          256"), "{table}");
         for words in ["create qos-policy --name x --read-limit 7", "create qos-policy --name x --type mb"] {
             assert_eq!(ferrule(&bench, words).await.1, 2, "{words}");
         }
@@ -289,10 +289,11 @@ fn what_lbcli_documents_is_understood() {
         let words: Vec<Vec<&str>> = values.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(words[0], ["Name", "Value"]);
         assert!(words.contains(&vec!["ClusterName", "20m"]), "{values}");
+        let words = "create volume --name v --size 1MiB --acl a --placement-affinity";
+        assert_eq!(ferrule(&bench, &format!("{words} fd:Server0|fd:rack1")).await.1, 0);
         // A node by itself has no other place, and says so.
-        let words = "create volume --name v --size 1MiB --acl a --placement-affinity fd:Server0|fd:rack1";
-        let (said, code) = ferrule(&bench, words).await;
-        assert!(code == 1 && said.contains("placementRestrictions"), "{said}");
+        let (said, code) = ferrule(&bench, &format!("{words} fd:Server0|fd:rack2")).await;
+        assert!(code == 1 && said.contains("no server here is in Server0 or rack2"), "{said}");
         // Before the verb as after it.
         let words = format!("-o json --project-name default -J {} list volumes", bench.system);
         let listed = ferrule_in(&bench, &[], &format!("--insecure-skip-tls-verify {words}")).await;

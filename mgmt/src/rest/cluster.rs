@@ -116,7 +116,7 @@ async fn node_of(api: &Api) -> Result<Node, ApiError> {
             "ConnectivityProblem"
         },
         nvme_endpoint: site.nvme_endpoints.first().cloned().unwrap_or_default(),
-        failure_domains: vec![site.hostname.clone()],
+        failure_domains: site.failure_domains.clone(),
         failure_info: failure_of(&identity.drives),
         hostname: site.hostname.clone(),
         in_local_rebuild: false,

@@ -16,7 +16,7 @@ use super::policies::policy_for;
 use super::request::Request;
 use super::schema::tenants;
 use super::snapshots::{inherit_labels, source_of};
-use super::{Api, Reply, rules};
+use super::{Api, Reply, placement, rules};
 use crate::auth::{Caller, Permit, Scope, Verb};
 pub(super) use wire::compression_ratio;
 use wire::{Attributes, CreateVolume, UpdateVolume, VolumeBody, VolumeList};
@@ -125,7 +125,7 @@ impl Filter {
             }
         };
         let domain = query.text("failureDomain");
-        let elsewhere = !domain.is_empty() && domain != api.site.hostname;
+        let elsewhere = !domain.is_empty() && !api.site.failure_domains.iter().any(|own| own == domain);
         Ok(Self {
             uuid: uuid("UUID")?,
             name: query.text("name").to_owned(),
@@ -224,13 +224,12 @@ fn specify(api: &Api, caller: &Caller, permit: &Permit, body: &CreateVolume) -> 
             "replicaCount: this cluster has one node, so a volume has one replica",
         ));
     }
-    if !body.placement_restrictions.is_empty() {
-        return Err(ApiError::invalid("placementRestrictions: not supported by this server yet"));
-    }
+    placement::check(&body.placement_restrictions, &api.site.failure_domains)?;
     rules::labels(&body.labels)?;
     let policy = policy_for(api, project, &body.qos_policy_uuid, &body.qos_policy_name)?;
     let mut attributes = Attributes::with_labels(body.labels.clone());
     attributes.qos_policy_uuid = policy.map(|policy| policy.uuid).unwrap_or_default();
+    attributes.placement_restrictions.clone_from(&body.placement_restrictions);
     let given = |list: &&StringList| !list.values.is_empty();
     Ok(VolumeSpec {
         uuid: VolumeUuid(Uuid::new_v4().into_bytes()),

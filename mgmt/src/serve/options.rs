@@ -62,6 +62,10 @@ pub(crate) struct ServeArgs {
     /// Address of the REST interface; may be repeated [default: 127.0.0.1:8443]
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = values::api_address)]
     api: Vec<SocketAddr>,
+    /// A failure domain that this server is in, such as a rack, which volumes can ask for; may be repeated [default: the
+    /// machine's name]
+    #[arg(long, value_name = "NAME", value_parser = values::failure_domain, verbatim_doc_comment)]
+    failure_domain: Vec<String>,
     /// A namespace without a store, to measure the transport: null answers zeros, ram keeps data until the end; may
     /// be repeated
     #[arg(long, value_name = "null:SIZE|ram:SIZE", value_parser = values::bench)]
@@ -105,6 +109,8 @@ pub(crate) struct Options {
     pub(crate) data_plane: Config,
     /// Addresses of the REST interface.
     pub(crate) api: Vec<SocketAddr>,
+    /// The failure domains that this server is in, if not its own name.
+    pub(crate) failure_domains: Option<Vec<String>>,
     /// The environment file.
     env_file: Option<PathBuf>,
     /// What takes the first tokens, if no file shall.
@@ -151,6 +157,7 @@ impl ServeArgs {
             metadata: args.metadata_store.map(|location| (location, args.etcd)),
             data_plane,
             api: or_loopback(args.api, values::API_PORT),
+            failure_domains: Some(args.failure_domain).filter(|names| !names.is_empty()),
             env_file: args.env_file,
             token_command: token_command.filter(|words| !words.is_empty()),
             log_format: args.log_format.unwrap_or(LogFormat::Human),
@@ -176,6 +183,7 @@ impl ServeArgs {
             advertise: either(self.advertise, file.advertise),
             discovery: either(self.discovery, file.discovery),
             api: either(self.api, file.api),
+            failure_domain: either(self.failure_domain, file.failure_domain),
             bench: either(self.bench, file.bench),
             env_file: self.env_file.or(file.env_file),
             token_command: self.token_command.or(file.token_command),
@@ -263,6 +271,10 @@ mod test {
         let pool = PoolDrive { path: "s/pool".into(), size_bytes: Some(4 << 30) };
         assert_eq!(options.data_plane.pool, [pool]);
         assert!(settle(&["--bench", "null:1GiB"]).unwrap().data_plane.pool.is_empty());
+        assert_eq!(options.failure_domains, None);
+        let domains = settle(&["--failure-domain", "rack1", "--failure-domain", "room 2"]).unwrap();
+        assert_eq!(domains.failure_domains.unwrap(), ["rack1", "room 2"]);
+        assert!(settle(&["--failure-domain", ""]).is_err());
     }
 
     #[test]

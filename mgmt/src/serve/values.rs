@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use dataplane::{Bench, PoolDrive, Reactors};
 
+use crate::rest::DOMAIN_LENGTH_MAX;
 use crate::size::parse_size;
 
 /// The port of NVMe/TCP I/O.
@@ -84,6 +85,13 @@ pub(super) fn discovery_address(text: &str) -> Result<SocketAddr, String> {
 /// An address of the REST interface.
 pub(super) fn api_address(text: &str) -> Result<SocketAddr, String> {
     address(text, API_PORT)
+}
+
+/// The name of a failure domain.
+pub(super) fn failure_domain(text: &str) -> Result<String, String> {
+    let length = text.chars().count();
+    let rule = || format!("a failure domain has 1 to {DOMAIN_LENGTH_MAX} characters");
+    (1..=DOMAIN_LENGTH_MAX).contains(&length).then(|| text.to_owned()).ok_or_else(rule)
 }
 
 /// `null:SIZE` or `ram:SIZE`.

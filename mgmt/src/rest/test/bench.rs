@@ -118,6 +118,7 @@ impl Bench {
         let site = Site {
             identity: identity(),
             hostname: "server00".to_owned(),
+            failure_domains: vec!["server00".to_owned(), "rack1".to_owned()],
             api_endpoints: vec!["127.0.0.1:8443".to_owned()],
             discovery_endpoints: vec!["127.0.0.1:8009".to_owned()],
             nvme_endpoints: vec!["127.0.0.1:4420".to_owned()],

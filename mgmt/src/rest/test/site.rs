@@ -72,7 +72,7 @@ fn nodes_are_listed_filtered_and_got() {
         assert_eq!(node["name"], "server00-0");
         assert_eq!(node["state"], "Active");
         assert_eq!(node["nvmeEndpoint"], "127.0.0.1:4420");
-        assert_eq!(node["failureDomains"], json!(["server00"]));
+        assert_eq!(node["failureDomains"], json!(["server00", "rack1"]));
         assert_eq!(node["numManagedDevices"], 1);
         assert_eq!(node["statistics"]["freePhysicalStorage"], "536870912");
         assert_eq!(node["statistics"]["UnrecoverableDataIntegrityErrors"], 0);
@@ -81,6 +81,8 @@ fn nodes_are_listed_filtered_and_got() {
             ("name=server00-0".to_owned(), 1),
             ("Name=other-0".to_owned(), 0),
             ("failureDomain=server00".to_owned(), 1),
+            ("failureDomain=rack1".to_owned(), 1),
+            ("failureDomain=rack2".to_owned(), 0),
             ("unknown=x".to_owned(), 1),
         ] {
             let nodes = bench.get(&format!("/api/v2/nodes?{query}")).await;

@@ -149,6 +149,40 @@ fn sizes_come_in_every_form_and_are_rounded_up() {
 }
 
 #[test]
+fn a_volume_lies_where_its_placement_admits_or_is_refused() {
+    bench(async |bench| {
+        let among = |names: &[&str]| {
+            let pairs: Vec<Value> = names.iter().map(|name| json!({"key": "FD", "value": name})).collect();
+            json!([{"operator": "In", "labelValueKeyPairs": pairs}])
+        };
+        let made = post(&bench, &with("placementRestrictions", among(&["rack2", "rack1"]))).await;
+        assert_eq!(made.status, 200, "{}", made.text);
+        assert_eq!(made.json["placementRestrictions"], among(&["rack2", "rack1"]));
+        let uuid = made.json["UUID"].as_str().unwrap();
+        assert_eq!(put(&bench, uuid, json!({"size": "8gib"}), "").await.status, 200);
+        let read = bench.get(&format!("{PATH}/{uuid}")).await;
+        assert_eq!(read["placementRestrictions"], among(&["rack2", "rack1"]), "no change takes it away");
+        // By numbers, as enums may come.
+        let by_number = json!([{"operator": 1, "labelValueKeyPairs": [{"key": 2, "value": "server00"}]}]);
+        let mut wanted = with("placementRestrictions", by_number);
+        wanted["name"] = json!("by-number");
+        assert_eq!(post(&bench, &wanted).await.status, 200);
+        wanted["placementRestrictions"] = among(&["rack2", "rack3"]);
+        let refused = post(&bench, &wanted).await;
+        refused.expect_error(400, 3);
+        assert!(
+            refused.text.contains("rack2 or rack3") && refused.text.contains("rack1"),
+            "{}",
+            refused.text
+        );
+        for (domain, count) in [("rack1", 2), ("server00", 2), ("rack2", 0)] {
+            let listed = bench.get(&format!("{PATH}?failureDomain={domain}")).await;
+            assert_eq!(listed["volumes"].as_array().unwrap().len(), count, "{domain}");
+        }
+    });
+}
+
+#[test]
 fn wrong_volumes_are_refused() {
     bench(async |bench| {
         for wrong in [

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::super::Api;
 use super::super::error::ApiError;
 use super::super::json::{Label, StringList, Text64, named, or_default, timestamp, uint32};
+use super::super::placement::Restriction;
 use super::super::policies::Policy;
 use super::super::rules;
 
@@ -36,7 +37,7 @@ pub(super) struct CreateVolume {
     #[serde(deserialize_with = "or_default")]
     pub(super) source_snapshot_name: String,
     #[serde(deserialize_with = "or_default")]
-    pub(super) placement_restrictions: Vec<Value>,
+    pub(super) placement_restrictions: Vec<Restriction>,
     #[serde(rename = "qosPolicyUUID", deserialize_with = "or_default")]
     pub(super) qos_policy_uuid: String,
     #[serde(deserialize_with = "or_default")]
@@ -86,6 +87,9 @@ pub(super) struct Attributes {
     /// The policy that the volume has by itself; empty if it has that of its project.
     #[serde(default, rename = "qosPolicyUUID", skip_serializing_if = "String::is_empty")]
     pub(super) qos_policy_uuid: String,
+    /// What was asked for when the volume was made.
+    #[serde(default, rename = "placementRestrictions", skip_serializing_if = "Vec::is_empty")]
+    pub(super) placement_restrictions: Vec<Restriction>,
     #[serde(flatten)]
     rest: serde_json::Map<String, Value>,
 }
@@ -123,7 +127,7 @@ pub(super) struct VolumeBody {
     #[serde(rename = "sourceSnapshotUUID")]
     source_snapshot_uuid: String,
     source_snapshot_name: String,
-    placement_restrictions: Vec<Value>,
+    placement_restrictions: Vec<Restriction>,
     #[serde(rename = "qosPolicyUUID")]
     qos_policy_uuid: String,
     qos_policy_name: String,
@@ -210,7 +214,7 @@ impl VolumeBody {
             project_name: volume.spec.project.clone(),
             source_snapshot_uuid: volume.source.map(|uuid| rules::uuid_text(uuid.0)).unwrap_or_default(),
             source_snapshot_name: volume.source_name.clone(),
-            placement_restrictions: Vec::new(),
+            placement_restrictions: attributes.placement_restrictions,
             qos_policy_uuid: attributes.qos_policy_uuid,
             qos_policy_name: policy.map(|found| found.value.name).unwrap_or_default(),
             primary_node_uuid: node,
