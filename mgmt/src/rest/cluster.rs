@@ -9,6 +9,7 @@ use super::error::ApiError;
 use super::json::Text64;
 use super::request::Request;
 use super::schema::site;
+use super::servers::NODE_REVISION;
 use super::volumes::compression_ratio;
 use super::{Api, Parameters, Reply, Site, rules};
 use crate::auth::{Caller, Resource, Scope, Verb};
@@ -132,7 +133,7 @@ async fn node_of(api: &Api) -> Result<Node, ApiError> {
             metadata_utilization: 0.0,
         },
         server_uuid: site.server_uuid(),
-        etag: "",
+        etag: NODE_REVISION.to_string(),
         read_only: false,
         powerup_progress: 0,
         permanent_failure: false,
@@ -359,7 +360,7 @@ struct Node {
     #[serde(rename = "serverUUID")]
     server_uuid: String,
     #[serde(rename = "ETag")]
-    etag: &'static str,
+    etag: String,
     read_only: bool,
     powerup_progress: u32,
     permanent_failure: bool,

@@ -38,6 +38,7 @@ pub(super) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Re
     if !request.text("serverUUID").eq_ignore_ascii_case(&device.server_uuid) {
         return Err(ApiError::not_found("serverUUID: the device is on another server"));
     }
+    request.expected_revision(device.revision())?;
     let what = if device.model == FILE { "is a file and has no LED" } else { "has no LED that can be set" };
     Err(ApiError::unimplemented(format!("{} {what}", device.name)))
 }
@@ -52,7 +53,8 @@ pub(super) async fn add(api: Rc<Api>, caller: Caller, request: Request) -> Resul
     if !request.text("nodeUUID").eq_ignore_ascii_case(&api.site.node_uuid()) {
         return Err(ApiError::not_found("nodeUUID: no such node"));
     }
-    if read(&api).await?.iter().any(|device| device.serial == serial) {
+    if let Some(device) = read(&api).await?.iter().find(|device| device.serial == serial) {
+        request.expected_revision(device.revision())?;
         return Err(ApiError::exists(format!("device {serial} belongs to the pool already")));
     }
     Err(ApiError::not_found(format!(
@@ -117,7 +119,16 @@ struct DeviceStatistics {
     recoverable_data_integrity_errors: u32,
 }
 
+/// A drive's revision: what can change by itself is in it.
+fn revision_of(healthy: bool, errors: u32) -> u64 {
+    u64::from(errors) * 2 + u64::from(!healthy) + 1
+}
+
 impl Device {
+    fn revision(&self) -> u64 {
+        revision_of(self.state == HEALTHY, self.statistics.unrecoverable_data_integrity_errors)
+    }
+
     fn of(drive: &Drive, api: &Api) -> Self {
         let errors = u32::try_from(drive.integrity_errors).unwrap_or(u32::MAX);
         Self {
@@ -125,11 +136,10 @@ impl Device {
             model: device_attribute(&drive.path, "model").unwrap_or_else(|| FILE.to_owned()),
             serial: serial_of(&drive.path),
             server_uuid: api.site.server_uuid(),
-            state: if drive.healthy { "Healthy" } else { "Failed" },
+            state: if drive.healthy { HEALTHY } else { "Failed" },
             name: drive.path.clone(),
             node_uuid: api.site.node_uuid(),
-            // What can change by itself is in it.
-            etag: format!("{}{errors}", u8::from(drive.healthy)),
+            etag: revision_of(drive.healthy, errors).to_string(),
             statistics: DeviceStatistics {
                 unrecoverable_data_integrity_errors: errors,
                 recoverable_data_integrity_errors: 0,
@@ -146,3 +156,4 @@ impl super::Site {
 }
 
 const FILE: &str = "file";
+const HEALTHY: &str = "Healthy";

@@ -87,6 +87,7 @@ pub(super) async fn disable(api: Rc<Api>, caller: Caller, request: Request) -> R
 pub(super) async fn upgrade(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
     caller.permit(Resource::Upgrades, Verb::Update, Scope::Cluster)?;
     check(&api, &request)?;
+    check_etag(&request)?;
     Err(refuse_upgrade(&request))
 }
 
@@ -120,6 +121,7 @@ pub(super) async fn replace_node(api: Rc<Api>, caller: Caller, request: Request)
             return Err(ApiError::not_found(format!("node {uuid} does not exist")));
         }
     }
+    request.expected_revision(NODE_REVISION)?;
     Err(ApiError::precondition("a node cannot replace itself"))
 }
 
@@ -197,4 +199,6 @@ impl Server {
 
 /// Nothing of the server can be changed, so it has one revision.
 const SERVER_REVISION: u64 = 1;
+/// Nor of its node.
+pub(super) const NODE_REVISION: u64 = 1;
 const HOUR_S: u64 = 3600;

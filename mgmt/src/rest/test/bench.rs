@@ -3,8 +3,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
@@ -54,13 +53,22 @@ pub(crate) struct Bench {
 #[derive(Debug)]
 pub(crate) struct Fallible {
     store: Embedded,
-    fails: AtomicBool,
+    fault: Mutex<Option<Fault>>,
+}
+
+/// How a metadata store fails.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    /// The file below is broken.
+    Broken,
+    /// It does not answer now.
+    Away,
 }
 
 impl Fallible {
-    /// Whether changes fail from now on.
-    pub(crate) fn fail(&self, fails: bool) {
-        self.fails.store(fails, Ordering::Relaxed);
+    /// Whether and how changes fail from now on.
+    pub(crate) fn fail(&self, fault: Option<Fault>) {
+        *self.fault.lock().unwrap() = fault;
     }
 }
 
@@ -70,13 +78,14 @@ impl Store for Fallible {
     }
 
     fn commit(&self, changes: Vec<Change>, guard: Option<u64>) -> Pending<'_, u64> {
-        if self.fails.load(Ordering::Relaxed) {
-            return Box::pin(std::future::ready(Err(StoreError::Failed {
-                context: "told to fail".to_owned(),
-                source: "a test".into(),
-            })));
-        }
-        self.store.commit(changes, guard)
+        let error = match *self.fault.lock().unwrap() {
+            None => return self.store.commit(changes, guard),
+            Some(Fault::Broken) => {
+                StoreError::Failed { context: "told to fail".to_owned(), source: "a test".into() }
+            }
+            Some(Fault::Away) => StoreError::Unavailable("told to be away".to_owned()),
+        };
+        Box::pin(std::future::ready(Err(error)))
     }
 }
 
@@ -109,7 +118,7 @@ impl Bench {
     async fn start() -> Self {
         let folder = Folder::new("rest");
         let embedded = Embedded::open(&folder.path().join("metadata.redb")).unwrap();
-        let store = Rc::new(Fallible { store: embedded, fails: AtomicBool::new(false) });
+        let store = Rc::new(Fallible { store: embedded, fault: Mutex::new(None) });
         let fake = Fake::default();
         let plane = Plane::new(fake.handle());
         let view = View::load(plane.clone()).await.unwrap();
