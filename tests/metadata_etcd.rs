@@ -150,6 +150,103 @@ fn concurrent_changes_at_two_servers_lose_nothing() {
 }
 
 #[test]
+fn a_project_stays_while_any_servers_pool_has_something_of_it() {
+    const ROUNDS: u32 = 12;
+    let etcd = Etcd::start();
+    let (one, two) = (Server::start(&setup(&etcd)), Server::start(&setup(&etcd)));
+    let (at_one, at_two) = (client_of(&one, &one), client_of(&two, &one));
+    let volume = json!({"name": "v", "size": "1MiB", "acl": {"values": ["ALLOW_ANY"]}, "replicaCount": 1});
+    let make = |client: &Client, project: &str| {
+        client.send("POST", &format!("/api/v2/projects/{project}/volumes"), &[], Some(&volume))
+    };
+    let delete = |client: &Client, project: &str| {
+        client.send("DELETE", &format!("/api/v2/projects/{project}"), &[], None)
+    };
+    let _ = at_one.post("/api/v2/projects", &json!({"name": "red"}));
+    wait_until("two knows red", SOON, || at_two.send("GET", "/api/v2/projects/red", &[], None).status == 200);
+    let _ = make(&at_two, "red").expect_ok();
+    // At once, though nothing has told one of the volume but the use in the store.
+    let refused = delete(&at_one, "red");
+    refused.expect_error(400, 9);
+    assert!(refused.text.contains("red still has volumes or snapshots at server"), "{}", refused.text);
+    delete(&at_two, "red").expect_error(400, 9);
+
+    // A snapshot holds it, too; with both gone, either server may delete it.
+    let path = "/api/v2/projects/red/snapshots";
+    let _ = at_two.post(path, &json!({"name": "s", "sourceVolumeName": "v"}));
+    at_two.delete("/api/v2/projects/red/volumes/?name=v");
+    delete(&at_one, "red").expect_error(400, 9);
+    at_two.delete(&format!("{path}/?name=s"));
+    wait_until("red can be deleted", Duration::from_secs(20), || delete(&at_one, "red").status == 200);
+    wait_until("two knows", SOON, || make(&at_two, "red").status == 400);
+
+    // The first volume here and the end of the project there, in the same moment: one of them is refused.
+    for round in 0..ROUNDS {
+        let name = format!("p{round}");
+        let project = format!("/api/v2/projects/{name}");
+        let _ = at_one.post("/api/v2/projects", &json!({"name": name}));
+        wait_until("two knows it", SOON, || at_two.send("GET", &project, &[], None).status == 200);
+        let (made, deleted) = std::thread::scope(|scope| {
+            let made = scope.spawn(|| make(&at_two, &name).status);
+            let deleted = delete(&at_one, &name).status;
+            (made.join().unwrap(), deleted)
+        });
+        assert!(matches!((made, deleted), (200, 400) | (400, 200)), "{name}: made {made}, deleted {deleted}");
+        if made == 200 {
+            assert_eq!(at_one.get(&project)["name"], name.as_str());
+        }
+    }
+}
+
+#[test]
+fn an_etcd_emptied_under_running_servers_is_filled_again_without_a_restart() {
+    let mut etcd = Etcd::start();
+    let (one, two) = (Server::start(&setup(&etcd)), Server::start(&setup(&etcd)));
+    let (old, at_two) = (client_of(&one, &one), client_of(&two, &one));
+    let _ = old.post("/api/v2/projects", &json!({"name": "red"}));
+    wait_until("two knows red", SOON, || at_two.send("GET", "/api/v2/projects/red", &[], None).status == 200);
+    let request = json!({"name": "v", "size": "1MiB", "acl": {"values": ["ALLOW_ANY"]}, "replicaCount": 1});
+    let volume = at_two.post("/api/v2/projects/red/volumes", &request);
+    let mut token = one.token("system.jwt");
+    let ways: [&dyn Fn(&mut Etcd); 3] = [
+        &|etcd| drop(etcd.ctl(&["del", "/ferrule/", "--prefix"])),
+        &|etcd| drop(etcd.ctl(&["del", "/ferrule/records/", "--prefix"])),
+        &|etcd| {
+            etcd.kill();
+            etcd.wipe();
+            etcd.restart();
+        },
+    ];
+    for empty in ways {
+        empty(&mut etcd);
+        // One of the two was faster, and has the token of both.
+        let fresh = |server: &Server| {
+            let text = std::fs::read_to_string(server.state().join("system.jwt")).ok()?;
+            (text.trim() != token).then(|| text.trim().to_owned())
+        };
+        let mut found = None;
+        wait_until("there is a new token", Duration::from_secs(30), || {
+            let good = |token: &String| {
+                [&one, &two].iter().all(|server| {
+                    let client = Client::new(&server.endpoint(), token);
+                    client.send("GET", "/api/v2/projects/red", &[], None).status == 200
+                })
+            };
+            found = [&one, &two].into_iter().find_map(fresh).filter(good);
+            found.is_some()
+        });
+        let before = std::mem::replace(&mut token, found.unwrap());
+        let client = |server: &Server| Client::new(&server.endpoint(), &token);
+        Client::new(&one.endpoint(), &before).send("GET", "/api/v2/cluster", &[], None).expect_error(401, 16);
+        assert_eq!(client(&two).get("/api/v2/projects/red/volumes/?name=v")["UUID"], volume["UUID"]);
+        // What two has of red is known to one again.
+        client(&one).send("DELETE", "/api/v2/projects/red", &[], None).expect_error(400, 9);
+        let _ = client(&one).post("/api/v2/projects", &json!({"name": "blue"}));
+    }
+    assert!(one.log().contains("the metadata store was emptied"));
+}
+
+#[test]
 fn an_etcd_that_is_away_stops_changes_and_no_volume_and_comes_back_by_itself() {
     let mut etcd = Etcd::start();
     let server = Server::start(&setup(&etcd));

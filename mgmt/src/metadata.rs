@@ -130,6 +130,8 @@ pub(crate) enum Kind {
     Policy,
     /// A project; keyed by its name.
     Project,
+    /// A node whose pool has something of a project; keyed by `<node>/<project>`.
+    ProjectUse,
     /// A token taken back; keyed by `jti/<id>` or `sub/<subject>`.
     Revocation,
     /// A schedule of snapshots; keyed by its UUID.
@@ -218,7 +220,7 @@ pub(crate) enum StoreError {
 }
 
 impl Kind {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::AdminEndpoint,
         Self::AuthMap,
         Self::Cluster,
@@ -231,6 +233,7 @@ impl Kind {
         Self::IssuingRole,
         Self::Policy,
         Self::Project,
+        Self::ProjectUse,
         Self::Revocation,
         Self::Schedule,
         Self::TrustedHost,
@@ -252,6 +255,7 @@ impl Kind {
             Self::IssuingRole => "issuing-role",
             Self::Policy => "policy",
             Self::Project => "project",
+            Self::ProjectUse => "projectUse",
             Self::Revocation => "revocation",
             Self::Schedule => "schedule",
             Self::TrustedHost => "trustedHost",

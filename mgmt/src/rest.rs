@@ -38,6 +38,7 @@ mod tasks;
 pub(crate) mod test;
 mod trusted;
 mod users;
+mod uses;
 mod vault;
 mod volumes;
 mod waiting;
@@ -73,6 +74,7 @@ pub(crate) use request::Request;
 pub(crate) use server::Server;
 pub(crate) use settings::Parameters;
 pub(crate) use snapshots::retain;
+pub(crate) use uses::SettleError;
 pub(crate) use waiting::Waiting;
 
 /// Everything that handlers reach.

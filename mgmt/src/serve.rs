@@ -12,6 +12,7 @@ use std::error::Error;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::time::Duration;
 
 use dataplane::{Action, ActionError, DataPlane, Handle};
 use thiserror::Error;
@@ -24,7 +25,7 @@ use crate::events::Events;
 use crate::metadata::transfer::Mark;
 use crate::metadata::{Embedded, Etcd, Records, Store, StoreError};
 use crate::plane::Plane;
-use crate::rest::{Api, Server, Site};
+use crate::rest::{Api, Server, SettleError, Site};
 use crate::view::View;
 use options::{EnvironmentFileError, Options};
 pub(crate) use state::DEFAULT_PROJECT;
@@ -74,6 +75,15 @@ pub(crate) enum ServeError {
     /// The data plane refused what it must not refuse.
     #[error("the data plane failed")]
     Action(#[from] ActionError),
+}
+
+impl From<SettleError> for ServeError {
+    fn from(error: SettleError) -> Self {
+        match error {
+            SettleError::Action(error) => error.into(),
+            SettleError::Store(error) => error.into(),
+        }
+    }
 }
 
 /// Serves until a signal says otherwise.
@@ -133,16 +143,13 @@ async fn manage(
         },
     };
     let api = assemble(options, folder, store, &listeners, plane.clone()).await?;
-    let tokens = folder
-        .prepare_tokens(
-            &api.directory,
-            jsonwebtoken::get_current_timestamp(),
-            options.token_command.is_some(),
-        )
-        .await?;
+    let tokens = settle(&api, folder, options.token_command.is_some()).await?;
     let server = Server::start(&api, to_async(listeners)?, tls);
     api.start_tasks();
     deliver(tokens, options.token_command.clone()).await?;
+    if api.records.is_shared() {
+        tokio_uring::spawn(refill(api.clone(), folder.clone(), options.token_command.clone()));
+    }
     announce(folder, &api.site, options.token_command.as_deref());
     tokio::select! {
         () = signals.wait() => {}
@@ -164,6 +171,45 @@ async fn stop(plane: &Plane, end: End) -> Result<(), ServeError> {
     end.await.unwrap_or(Err(ServeError::Panicked))?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Does again what a first start does, each time a metadata store that others share has been emptied: without that,
+/// nobody's token would be good until somebody started a server again.
+async fn refill(api: Rc<Api>, folder: StateFolder, token_command: Option<Vec<String>>) {
+    let mut changes = api.records.watch();
+    loop {
+        if folder.is_settled(&api.records, &api.site.identity) {
+            match changes.changed().await {
+                Ok(()) => continue,
+                Err(_) => return,
+            }
+        }
+        tracing::warn!(
+            "the metadata store was emptied: users, policies, schedules and settings are lost; making the projects of this \
+             server's volumes, and credentials and tokens as at a first start"
+        );
+        while let Err(error) = fill(&api, &folder, token_command.clone()).await {
+            let error = &error as &dyn Error;
+            tracing::error!(error, "the metadata store cannot be filled; trying again");
+            tokio::time::sleep(REFILL_AGAIN).await;
+        }
+        let token = folder.token(SYSTEM_TOKEN);
+        match token.exists() {
+            true => {
+                tracing::warn!(token = %token.display(), "older tokens are worth nothing; there is a new one")
+            }
+            false => tracing::warn!("older tokens are worth nothing; another server has written new ones"),
+        }
+    }
+}
+
+async fn fill(
+    api: &Rc<Api>,
+    folder: &StateFolder,
+    token_command: Option<Vec<String>>,
+) -> Result<(), ServeError> {
+    let tokens = settle(api, folder, token_command.is_some()).await?;
+    deliver(tokens, token_command).await
 }
 
 /// The store that was chosen.
@@ -209,15 +255,8 @@ async fn assemble(
     let identity = plane.identity().await?;
     let view = View::load(plane.clone()).await?;
     let records = Records::load(store).await?;
-    folder.settle_cluster(&records, &identity).await?;
     let tokens = Tokens::new(records.clone(), options.environment()?);
     let events = Events::new(records.clone());
-    let mut projects: Vec<String> =
-        view.after(None).iter().map(|volume| volume.spec.project.clone()).collect();
-    projects.push(DEFAULT_PROJECT.to_owned());
-    projects.sort();
-    projects.dedup();
-    let cluster_uuid = identity.cluster_uuid;
     let api_addresses: Vec<SocketAddr> =
         listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let advertise = &options.data_plane.advertise;
@@ -232,10 +271,27 @@ async fn assemble(
         logs: folder.logs(),
     };
     let api = Api::new(plane, view, records, events, tokens, site);
-    api.directory.ensure_projects(projects, |name| project_uuid(cluster_uuid, name)).await?;
-    api.prepare().await?;
     tokio_uring::spawn(crate::rest::retain(api.clone()));
     Ok(api)
+}
+
+/// Makes what the metadata store must have before the first request, and the tokens of a first start; those are not handed
+/// out yet.
+async fn settle(
+    api: &Rc<Api>,
+    folder: &StateFolder,
+    with_command: bool,
+) -> Result<Vec<FreshToken>, ServeError> {
+    let cluster_uuid = api.site.identity.cluster_uuid;
+    let default = [DEFAULT_PROJECT.to_owned()];
+    api.directory.ensure_projects(default, |name| project_uuid(cluster_uuid, name)).await?;
+    api.settle_projects().await?;
+    api.prepare().await?;
+    let now = jsonwebtoken::get_current_timestamp();
+    let tokens = folder.prepare_tokens(&api.directory, now, with_command).await?;
+    // The last: where this is missing, the rest may be.
+    folder.settle_cluster(&api.records, &api.site.identity).await?;
+    Ok(tokens)
 }
 
 /// Says where everything is. Standard output may be closed: the server serves all the same.

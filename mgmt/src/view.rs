@@ -5,8 +5,8 @@
 //! made one at a time; a change goes on and reaches the view even if the client that asked for it is gone.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -33,8 +33,10 @@ pub(crate) struct View {
 }
 
 /// What is being done to a volume.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Change {
+    /// It is made in this project.
+    Create(String),
     /// It goes back to a snapshot.
     Rollback,
     /// Anything else.
@@ -43,7 +45,13 @@ enum Change {
 
 impl Change {
     fn of(action: &Action) -> Self {
-        if matches!(action, Action::RollbackVolume { .. }) { Self::Rollback } else { Self::Other }
+        match action {
+            Action::CreateVolume(spec) | Action::CloneVolume { spec, .. } => {
+                Self::Create(spec.project.clone())
+            }
+            Action::RollbackVolume { .. } => Self::Rollback,
+            _ => Self::Other,
+        }
     }
 }
 
@@ -140,6 +148,18 @@ impl View {
     /// True while a volume goes back to a snapshot.
     pub(crate) fn is_rolling_back(&self, uuid: VolumeUuid) -> bool {
         self.changing.borrow().get(&uuid) == Some(&Change::Rollback)
+    }
+
+    /// Whether a project has a volume here, or one that is being made or deleted.
+    pub(crate) fn has_any_of(&self, project: &str) -> bool {
+        let coming = |change: &Change| matches!(change, Change::Create(of) if of == project);
+        self.volumes.borrow().values().any(|volume| volume.spec.project == project)
+            || self.changing.borrow().values().any(coming)
+    }
+
+    /// The projects that have volumes here.
+    pub(crate) fn projects(&self) -> BTreeSet<String> {
+        self.volumes.borrow().values().map(|volume| volume.spec.project.clone()).collect()
     }
 
     /// One volume.

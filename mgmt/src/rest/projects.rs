@@ -9,7 +9,7 @@ use super::policies::Policy;
 use super::request::Request;
 use super::schema::tenants;
 use super::trusted::TrustedHost;
-use super::{Api, Reply, rules};
+use super::{Api, Reply, rules, snapshots};
 use crate::auth::{Caller, Resource, SYSTEM, Scope, Verb};
 use crate::directory::{CredentialRecord, DefaultPolicy, Project, project_uuid};
 use crate::metadata::{Change, Found, Kept, Kind};
@@ -79,11 +79,13 @@ pub(super) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Re
     Ok(Reply::done())
 }
 
-/// `DELETE /api/v2/projects/{name}`: only an empty one; its credentials go with it.
+/// `DELETE /api/v2/projects/{name}`: only one that is empty, also at the other servers of the metadata store; its
+/// credentials go with it.
 pub(super) async fn delete(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
     let name = request.variable("name");
     caller.permit(Resource::Projects, Verb::Delete, Scope::Cluster)?;
     api.view.freshen().await?;
+    let snapshots = snapshots::all(&api).await?;
     let one = api.records.exclusive().await;
     let found: Option<Found<Project>> = api.records.get(name);
     let found = found.ok_or_else(|| missing(name))?;
@@ -93,7 +95,8 @@ pub(super) async fn delete(api: Rc<Api>, caller: Caller, request: Request) -> Re
     }
     let prefix = format!("{name}:");
     let occupied = [
-        ("volumes", api.view.after(None).iter().any(|volume| volume.spec.project == name)),
+        ("volumes", api.view.has_any_of(name)),
+        ("snapshots", snapshots.iter().any(|snapshot| snapshot.project == name)),
         (
             "resource policies",
             api.records.list::<Schedule>("").iter().any(|one| one.value.project_name == name),
@@ -103,8 +106,16 @@ pub(super) async fn delete(api: Rc<Api>, caller: Caller, request: Request) -> Re
     if let Some((what, _)) = occupied.iter().find(|(_, any)| *any) {
         return Err(ApiError::precondition(format!("not allowed: project {name} still has {what}")));
     }
+    if let Some(other) = api.other_users(name).first() {
+        return Err(ApiError::precondition(format!(
+            "not allowed: project {name} still has volumes or snapshots at server {} (node {}); if they have just been \
+             deleted there, try again in some seconds",
+            other.server, other.node
+        )));
+    }
     let credentials = api.records.list::<CredentialRecord>(&prefix);
     let mut changes = vec![Change::delete(Kind::Project, found.value.key())];
+    changes.extend(api.end_of_use(name));
     changes.extend(credentials.iter().map(|one| Change::delete(Kind::Credential, one.value.key())));
     one.commit(changes).await?;
     Ok(Reply::done())

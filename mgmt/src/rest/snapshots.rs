@@ -7,7 +7,9 @@ mod wire;
 
 use std::rc::Rc;
 
-use dataplane::{Action, DiffQuery, Outcome, Snapshot, SnapshotSpec, VolumeSpec, VolumeState, VolumeUuid};
+use dataplane::{
+    Action, ActionError, DiffQuery, Outcome, Snapshot, SnapshotSpec, VolumeSpec, VolumeState, VolumeUuid,
+};
 use hyper::StatusCode;
 use uuid::Uuid;
 
@@ -175,7 +177,7 @@ pub(super) fn inherit_labels(spec: &mut VolumeSpec, snapshot: &Snapshot) -> Resu
 }
 
 /// Every snapshot of the pool.
-async fn all(api: &Api) -> Result<Vec<Snapshot>, ApiError> {
+pub(super) async fn all(api: &Api) -> Result<Vec<Snapshot>, ActionError> {
     match api.plane.ask(Action::ListSnapshots).await? {
         Outcome::Snapshots(snapshots) => Ok(snapshots),
         other => unreachable_outcome(&other),

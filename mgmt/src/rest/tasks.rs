@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::devices::serial_of;
 use super::policies::Policy;
-use super::{Api, Parameters, rules, settings};
+use super::{Api, Parameters, rules, settings, uses};
 use crate::events::{Event, now_ns};
 use crate::metadata::{Found, Kept as _, Kind, StoreError};
 use crate::schedule::Schedule;
@@ -33,6 +33,7 @@ impl Api {
         tokio_uring::spawn(follow(self.clone()));
         tokio_uring::spawn(watch(self.clone()));
         tokio_uring::spawn(take_snapshots(self.clone()));
+        tokio_uring::spawn(uses::follow(self.clone()));
     }
 }
 

@@ -30,13 +30,14 @@ pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
     let source = source_of(&api, &caller, project, uuid, name).await?;
     let mut spec = specify(&api, &caller, &permit, &body)?;
     tracing::info!(subject = caller.subject(), project = spec.project, name = spec.name, "create volume");
+    if let Some(snapshot) = &source {
+        spec.sector = body.sector_size.unwrap_or(snapshot.sector);
+        inherit_labels(&mut spec, snapshot)?;
+    }
+    api.claim(project).await?;
     let volume = match source {
         None => api.view.create(spec).await?,
-        Some(snapshot) => {
-            spec.sector = body.sector_size.unwrap_or(snapshot.sector);
-            inherit_labels(&mut spec, &snapshot)?;
-            api.view.clone_of(spec, snapshot.spec.uuid).await?
-        }
+        Some(snapshot) => api.view.clone_of(spec, snapshot.spec.uuid).await?,
     };
     Reply::exact(&tenants::VOLUME, &VolumeBody::of(&volume, &api))
 }

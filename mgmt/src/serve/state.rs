@@ -82,6 +82,15 @@ struct ClusterRecord {
     node_uuid: String,
 }
 
+impl ClusterRecord {
+    fn of(identity: &Identity) -> Self {
+        Self {
+            uuid: Uuid::from_bytes(identity.cluster_uuid).to_string(),
+            node_uuid: Uuid::from_bytes(identity.node_uuid).to_string(),
+        }
+    }
+}
+
 impl Kept for ClusterRecord {
     const KIND: Kind = Kind::Cluster;
 
@@ -133,10 +142,7 @@ impl StateFolder {
         records: &Records,
         identity: &Identity,
     ) -> Result<(), StateError> {
-        let now = ClusterRecord {
-            uuid: Uuid::from_bytes(identity.cluster_uuid).to_string(),
-            node_uuid: Uuid::from_bytes(identity.node_uuid).to_string(),
-        };
+        let now = ClusterRecord::of(identity);
         let found = records.list::<ClusterRecord>("");
         if found.iter().any(|found| found.value == now) {
             return Ok(());
@@ -157,6 +163,11 @@ impl StateFolder {
         }
         records.commit(changes).await?;
         Ok(())
+    }
+
+    /// Whether it is noted which cluster and node this is. Nobody else takes that away, except whoever empties the store.
+    pub(crate) fn is_settled(&self, records: &Records, identity: &Identity) -> bool {
+        records.revision(Kind::Cluster, &ClusterRecord::of(identity).key()).is_some()
     }
 
     /// Makes keys and credentials where there are none, and returns the tokens to be written when the server is ready.
