@@ -10,6 +10,8 @@ pub mod etcd;
 pub mod forge;
 #[path = "lib/guest.rs"]
 pub mod guest;
+#[path = "lib/jws.rs"]
+pub mod jws;
 #[path = "lib/linux.rs"]
 pub mod linux;
 #[path = "lib/person.rs"]

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use tests::forge::{Other, Signer, Way};
+use tests::jws::{self, Key};
 use tests::person::{Person, run};
 use tests::rest::{Answer, Client};
 use tests::server::{Server, Setup};
@@ -79,14 +80,15 @@ fn every_algorithm_issues_tokens_that_are_accepted() {
     let mut server = Server::start(&Setup::small());
     let person = Person::of(&server);
     let bearer = server.client();
-    let key = |arguments: &[&str]| {
-        let path = person.path("key.pem");
+    let key = |name: &str, arguments: &[&str]| {
+        let path = person.path(name);
         run(Command::new("openssl").arg("genpkey").args(arguments).args(["-out", &path]));
-        std::fs::read_to_string(path).unwrap()
+        Key::File(path)
     };
-    let rsa = key(&["-algorithm", "rsa"]);
-    let curve = |name: &str| key(&["-algorithm", "ec", "-pkeyopt", &format!("ec_paramgen_curve:{name}")]);
-    let secret = "0123456789".repeat(7);
+    let rsa = key("rsa", &["-algorithm", "rsa"]);
+    let curve =
+        |name: &str| key(name, &["-algorithm", "ec", "-pkeyopt", &format!("ec_paramgen_curve:{name}")]);
+    let secret = Key::Secret("0123456789".repeat(7));
     let mut tokens = Vec::new();
     for (algorithm, key) in [
         ("RS256", rsa.clone()),
@@ -95,12 +97,17 @@ fn every_algorithm_issues_tokens_that_are_accepted() {
         ("EC256", curve("P-256")),
         ("ES384", curve("P-384")),
         ("EC512", curve("P-521")),
+        ("EdDSA", key("ed", &["-algorithm", "ed25519"])),
         ("HS256", secret.clone()),
         ("HS384", secret.clone()),
         ("HS512", secret),
     ] {
         let path = format!("/v1/jwt/roles/{algorithm}");
-        let role = json!({"algorithm": algorithm, "key": key, "subject": "s"});
+        let text = match &key {
+            Key::File(path) => std::fs::read_to_string(path).unwrap(),
+            Key::Secret(secret) => secret.clone(),
+        };
+        let role = json!({"algorithm": algorithm, "key": text, "subject": "s"});
         expect_done(&bearer.send("PUT", &path, &[], Some(&role)));
         // Changing what goes without saying needs no key; changing the algorithm does.
         let defaults = json!({"claims": {"roles": ["default:viewer"]}, "ttl": "3600"});
@@ -110,9 +117,17 @@ fn every_algorithm_issues_tokens_that_are_accepted() {
         let issued = bearer.send("POST", &format!("/v1/jwt/issue/{algorithm}"), &[], Some(&json!({})));
         let token = issued.expect_ok()["data"]["token"].as_str().unwrap().to_owned();
         let header = person.ferrule(&["parse", "jwt", &token]);
-        assert!(header.contains(&algorithm.replace("EC", "ES")), "{header}");
+        let standard = algorithm.replace("EC", "ES");
+        assert!(header.contains(&standard), "{header}");
+        // Both ways: whoever has the key, and nothing of this program, verifies what the role issues, and signs what the
+        // server takes.
+        let (message, signature) = token.rsplit_once('.').unwrap();
+        assert!(jws::is_signed(&person, &standard, &key, message, signature), "{algorithm}: {token}");
+        assert!(!jws::is_signed(&person, &standard, &key, &message[1..], signature), "{algorithm}");
+        tokens.push(format!("{message}.{}", jws::sign(&person, &standard, &key, message)));
         tokens.push(token);
     }
+    assert_eq!(tokens.len(), 20, "ten algorithms");
     // Roles outlive the server, and so do their tokens.
     server.kill();
     server.restart();
