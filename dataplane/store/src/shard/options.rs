@@ -23,8 +23,8 @@ pub struct ShardOptions {
     pub spare_segments: u32,
     /// Blocks that cleaning may have under way at once, at least 8.
     pub clean_blocks_max: u32,
-    /// Map pages whose blocks one call of [`super::Shard::run`] gives back after a volume or a large range was
-    /// dropped.
+    /// Map pages, of 64 blocks each, that one call of [`super::Shard::run`] gives back after a volume or a large range was
+    /// dropped: other requests wait as long as that takes.
     pub drop_pages_per_run: u32,
     /// Memory that the map may take, in bytes. Beyond it leaves leave memory and are read again when they are needed. Pages
     /// above the leaves, 16 bytes for each leaf, and what a checkpoint has yet to write stay, whatever this says.
@@ -48,7 +48,7 @@ impl Default for ShardOptions {
             reserve_segments: 3,
             spare_segments: 1,
             clean_blocks_max: 256,
-            drop_pages_per_run: 256,
+            drop_pages_per_run: 16,
             map_bytes_max: u64::MAX,
             retry: Duration::from_millis(20),
             #[cfg(feature = "planted")]

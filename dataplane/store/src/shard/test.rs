@@ -2,6 +2,7 @@
 
 mod crash;
 mod disk;
+mod drops;
 mod images;
 mod packed;
 mod pages;
