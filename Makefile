@@ -48,7 +48,7 @@ test: check build guest fuzz
 bench: packages bench-packages cargo
 	cargo build --release --package mgmt --bin ferrule
 	cargo build --release --package benches
-	cargo bench --package benches --bench transport --bench store --bench reactor
+	cargo bench --package benches --bench transport --bench store --bench reactor --bench map
 	"$(TARGET)/release/compare" --out "$(TARGET)/compare.md" --plot "$(TARGET)/compare.svg" $(BENCH_ARGS)
 	"$(TARGET)/release/manage"
 

@@ -56,6 +56,13 @@ pub(crate) static ROWS: &[Row] = &[
         measure: beside_many,
     },
     Row {
+        what: "4 KiB random read, pool, QD 32, with memory for 10 % of the map, against all of it",
+        unit: Unit::Iops,
+        bar: Bar::AtLeast(0.45),
+        once: true,
+        measure: with_little_memory,
+    },
+    Row {
         what: "diff of two snapshots of 1 TiB in the map, 1,000 random blocks",
         unit: Unit::Micros,
         bar: Bar::AtMost(20_000.0),
@@ -221,6 +228,35 @@ fn beside_many(bench: &Bench) -> Result<Sample, String> {
     Ok(Sample { ours: after, bound: Some(before), ..Sample::default() })
 }
 
+/// Random reads of a volume whose map fits into memory, and of another of which a tenth does.
+fn with_little_memory(bench: &Bench) -> Result<Sample, String> {
+    let pool_mib = bench.pool_mib()?;
+    let bytes = (pool_mib << 20) / 4;
+    let tenth = bytes / LEAF_BYTES * LEAF_MEMORY_BYTES / 10;
+    let rate = |arguments: &[&str]| -> Result<(LoadReport, f64, f64), String> {
+        let target = Target::start_pool(pool_mib, bytes, bench.cpus(), arguments);
+        let volume = target.volume.ok_or("measured with a pool only")?;
+        fill(&target, volume, bytes)?;
+        let reads = || Target::run(&target.load(volume, Pattern::RandRead, 32, bench.time()));
+        reads()?;
+        let misses = target.metric("store_map_misses_total")?;
+        let reports: Vec<LoadReport> = (0..SECONDS).map(|_| reads()).collect::<Result<_, _>>()?;
+        let misses = target.metric("store_map_misses_total")? - misses;
+        let iops = median(reports.iter().map(|report| report.all.iops).collect());
+        let report = reports.into_iter().next().ok_or("nothing was measured")?;
+        Ok((report, iops, misses))
+    };
+    let (_, whole, missed) = rate(&[])?;
+    if missed > 0.0 {
+        return Err(format!("{missed} leaves were missing although all of the map fits"));
+    }
+    let (report, ours, missed) = rate(&["--map-memory", &tenth.to_string()])?;
+    if missed == 0.0 {
+        return Err("no leaf was missing although a tenth of the map fits".to_owned());
+    }
+    Ok(Sample::of(&report, ours, Some(whole)))
+}
+
 /// Overwrites about so many random blocks.
 fn scatter(target: &Target, volume: u32, blocks: u64) -> Result<(), String> {
     let from = target.metric("host_written_bytes_total")?;
@@ -242,6 +278,9 @@ impl Random {
     }
 }
 
+/// Bytes of a volume that a leaf of the map covers, and what it takes in memory.
+const LEAF_BYTES: u64 = 256 << 10;
+const LEAF_MEMORY_BYTES: u64 = 552;
 /// Blocks of 1 TiB.
 const TIB_BLOCKS: u64 = 1 << 28;
 /// Leaves that a diff gives at once, as REST asks for them.
