@@ -18,6 +18,9 @@ use crate::map::DiskPage;
 use crate::record::{ALIGNMENT, BatchHeader, HEADER_BYTES, Malformed, Record};
 use crate::root::{Position, Root};
 
+/// Batches of the tail that are read at once have so many bytes at most, unless there is only one.
+const TAIL_READ_BYTES: u32 = 1 << 20;
+
 /// How far replay has come.
 #[derive(Debug)]
 pub(super) struct Replay {
@@ -34,6 +37,8 @@ pub(super) struct Replay {
     last_epoch: u64,
     /// Batches that are not known to be safe, in order.
     unchecked: VecDeque<Unchecked>,
+    /// Bytes of the last summary: as much of the next is read at once.
+    pub(super) summary_bytes: u32,
     /// Batches that count, in order, and the first of them as far as it is in the map.
     ready: VecDeque<Unchecked>,
     applying: Option<Applying>,
@@ -70,6 +75,7 @@ impl Replay {
             durable: 0,
             last_epoch: 0,
             unchecked: VecDeque::new(),
+            summary_bytes: ALIGNMENT,
             ready: VecDeque::new(),
             applying: None,
         }
@@ -90,9 +96,18 @@ impl Replay {
         (end <= segment_bytes).then_some((segment, self.next.offset))
     }
 
-    /// The next batch whose payload must be checked.
+    /// Where the next batches lie whose payloads must be checked, as many as can be read at once, and their bytes.
     pub(super) fn next_unchecked(&self) -> Option<(SegmentId, u32, u32)> {
-        self.unchecked.front().map(|batch| (batch.segment, batch.offset, batch.header.total_bytes))
+        let first = self.unchecked.front()?;
+        let mut bytes = first.header.total_bytes;
+        for batch in self.unchecked.iter().skip(1) {
+            let goes_on = batch.segment == first.segment && batch.offset == first.offset + bytes;
+            if !goes_on || bytes + batch.header.total_bytes > TAIL_READ_BYTES {
+                break;
+            }
+            bytes += batch.header.total_bytes;
+        }
+        Some((first.segment, first.offset, bytes))
     }
 
     /// The segment in which the next batch is looked for, and its generation.
@@ -107,7 +122,11 @@ impl Replay {
 
     /// What to read next: a segment's summary where one begins, else a header.
     pub(super) fn next_stage(&self) -> Stage {
-        if self.next.offset == 0 { Stage::ReadSummary(ALIGNMENT) } else { Stage::ReadHeader(ALIGNMENT) }
+        if self.next.offset == 0 {
+            Stage::ReadSummary(self.summary_bytes)
+        } else {
+            Stage::ReadHeader(ALIGNMENT)
+        }
     }
 
     /// The log's end.
@@ -213,21 +232,27 @@ impl<B: Buffer> Shard<B> {
         Ok(true)
     }
 
-    /// A whole batch of the tail was read: if it is what its records say it counts, else the log ends before it.
+    /// Whole batches of the tail were read: those that are what their records say count, up to the first that is not,
+    /// before which the log ends.
     pub(super) fn on_tail(&mut self, recovery: &mut Recovery<B>, bytes: &B) -> Result<(), Failure> {
         let replay = &mut recovery.replay;
         recovery.stage = Stage::ReadTail;
-        let Some(batch) = replay.unchecked.pop_front() else { return Ok(()) };
         #[cfg(feature = "planted")]
         let skips_packed = self.is_planted(super::Planted::IgnoreTornPacked);
         #[cfg(not(feature = "planted"))]
         let skips_packed = false;
-        let is_whole =
-            bytes.starts_with(&batch.bytes) && payloads_are_whole(&batch.header, bytes, skips_packed);
-        if is_whole {
-            replay.ready.push_back(batch);
-        } else {
-            replay.unchecked.clear();
+        let mut rest: &[u8] = bytes;
+        while let Some(batch) = replay.unchecked.front()
+            && let Some((bytes, after)) = rest.split_at_checked(batch.header.total_bytes as usize)
+        {
+            rest = after;
+            let is_whole =
+                bytes.starts_with(&batch.bytes) && payloads_are_whole(&batch.header, bytes, skips_packed);
+            if !is_whole {
+                replay.unchecked.clear();
+                break;
+            }
+            replay.ready.extend(replay.unchecked.pop_front());
         }
         Ok(())
     }

@@ -191,8 +191,9 @@ impl<B: Buffer> Shard<B> {
         recovery.stage = Stage::ReadHeader(ALIGNMENT);
         let Some((segment, generation)) = recovery.replay.segment() else { return Ok(()) };
         let Some(head) = parse_head(&self.layout, segment, generation, bytes) else { return Ok(()) };
+        recovery.replay.summary_bytes = head.len.next_multiple_of(ALIGNMENT);
         if head.len as usize > bytes.len() {
-            recovery.stage = Stage::ReadSummary(head.len.next_multiple_of(ALIGNMENT));
+            recovery.stage = Stage::ReadSummary(recovery.replay.summary_bytes);
             return Ok(());
         }
         if !is_whole(head, bytes) {
@@ -209,7 +210,7 @@ impl<B: Buffer> Shard<B> {
         }
         // It may be of a time that a crash took back, or too short: then the log itself tells how it goes on.
         if recovery.replay.segment() != Some((segment, generation)) {
-            recovery.stage = Stage::ReadSummary(ALIGNMENT);
+            recovery.stage = Stage::ReadSummary(recovery.replay.summary_bytes);
         }
         Ok(())
     }
