@@ -184,7 +184,8 @@ impl<B: Buffer> Shard<B> {
         self.mapped_bytes(image) - self.map.saved_bytes_of(image)
     }
 
-    /// Bytes that hosts have written to a volume or image since the shard was made, over and over or not.
+    /// Bytes that hosts have written to a volume or image since it was made, over and over or not. After a start that is in
+    /// whole blocks what the log tells of, and what was under way at the last checkpoint may be in it twice.
     #[must_use]
     pub fn written_bytes(&self, image: VolumeId) -> u64 {
         self.written.get(&image).copied().unwrap_or(0)

@@ -149,3 +149,21 @@ fn what_is_given_back_when_the_process_dies_is_given_back_afterwards() {
         assert!(world.errors.is_empty(), "{steps} steps: {:?}", world.errors);
     }
 }
+
+#[test]
+fn what_hosts_have_written_is_known_after_a_kill() {
+    let mut world = World::new(1, 200, small_options());
+    let volume = crate::VolumeId(1);
+    for round in 0..300 {
+        world.write(1, round % 7 * 8, round % 7 * 8 + 16, false);
+        assert!(world.drain());
+    }
+    let written = world.shard.written_bytes(volume);
+    assert_eq!(written, 300 * 8192);
+    assert!(world.shard.stats().checkpoints > 0);
+    world.crash(false);
+    // What was under way when the last checkpoint was made may be counted twice.
+    let known = world.shard.written_bytes(volume);
+    assert!((written..=written + 8192).contains(&known), "{known} of {written}");
+    assert!(world.errors.is_empty(), "{:?}", world.errors);
+}
