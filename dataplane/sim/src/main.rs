@@ -1,11 +1,13 @@
 //! Replays seeds. `sim SEED` runs the store's trial of one seed again and prints everything that happens; `sim FIRST COUNT`
 //! runs many and prints those that fail. With `target` before the numbers it is the whole target instead of the store, with
-//! `decay` it is the store on drives of which 40 bits turn over.
+//! `decay` it is the store on drives of which 40 bits turn over, with `chain` or `thousand` long chains of snapshots in one
+//! shard.
 
 use std::process::ExitCode;
 
 use io::Time;
 use sim::target::{TargetPlan, TargetTrial, attack_of, run_attack, run_target_seed};
+use sim::trial::chain::{ChainPlan, run_chain};
 use sim::trial::{Plan, Trial, Violation, run_seed};
 
 /// What a seed is run on.
@@ -14,6 +16,8 @@ enum What {
     Store,
     Target,
     Attack,
+    Chain,
+    Thousand,
 }
 
 fn main() -> ExitCode {
@@ -21,6 +25,8 @@ fn main() -> ExitCode {
     let what = match arguments.first().map(String::as_str) {
         Some("target") => What::Target,
         Some("attack") => What::Attack,
+        Some("chain") => What::Chain,
+        Some("thousand") => What::Thousand,
         _ => What::Store,
     };
     let decay_bits = if arguments.iter().any(|text| text == "decay") { 40 } else { 0 };
@@ -30,9 +36,8 @@ fn main() -> ExitCode {
         [seed] => replay(seed, what, plan),
         [first, count] => sweep(first, count, what, plan),
         _ => {
-            eprintln!(
-                "usage: sim [target | attack | decay] SEED | sim [target | attack | decay] FIRST COUNT"
-            );
+            let what = "[target | attack | decay | chain | thousand]";
+            eprintln!("usage: sim {what} SEED | sim {what} FIRST COUNT");
             ExitCode::from(2)
         }
     }
@@ -47,6 +52,8 @@ fn replay(seed: u64, what: What, plan: impl Fn(u64) -> Plan) -> ExitCode {
             trial.run().map(|report| format!("{report:#?}"))
         }
         What::Attack => run_attack(&attack_of(seed)).map(|report| format!("{report:#?}")),
+        What::Chain => run_chain(&ChainPlan::busy(seed)).map(|report| format!("{report:#?}")),
+        What::Thousand => run_chain(&ChainPlan::thousand(seed)).map(|report| format!("{report:#?}")),
         What::Store => {
             let mut trial = Trial::new(plan(seed));
             trial.set_tracer(tracer);
@@ -72,6 +79,8 @@ fn sweep(first: u64, count: u64, what: What, plan: impl Fn(u64) -> Plan) -> Exit
         let result: Result<(), Violation> = match what {
             What::Target => run_target_seed(&TargetPlan::new(seed)).map(drop),
             What::Attack => run_attack(&attack_of(seed)).map(drop),
+            What::Chain => run_chain(&ChainPlan::busy(seed)).map(drop),
+            What::Thousand => run_chain(&ChainPlan::thousand(seed)).map(drop),
             What::Store => run_seed(&plan(seed)).map(drop),
         };
         if let Err(violation) = result {

@@ -5,6 +5,7 @@
 //! life everything is dropped, the pool must become free again, the shards stop cleanly and every buffer is home.
 
 mod answers;
+pub mod chain;
 pub(crate) mod payload;
 mod plan;
 mod requests;
