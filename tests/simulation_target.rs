@@ -86,10 +86,11 @@ fn must_be_caught(fault: Planted) {
 fn aim(fault: EngineFault, plan: &mut TargetPlan) {
     match fault {
         EngineFault::KeepStaleQueues => plan.reconnect_one_in = 100,
-        EngineFault::ForgetHold => {
+        EngineFault::ForgetHold | EngineFault::RollBackUnderIo => {
             let mut random = Random::new(plan.seed);
             *plan = plan.clone().with_slow_mail(&mut random);
         }
+        EngineFault::CloneOfVolume | EngineFault::DiffWithoutShard => plan.images_one_in = 10,
         EngineFault::RecordBeforeFork | EngineFault::KeepOrphans => {
             (plan.images_one_in, plan.aim_one_in) = (10, 2);
         }
@@ -116,7 +117,14 @@ fn engine_must_be_caught(fault: EngineFault) {
 
 #[test]
 fn every_fault_of_the_engine_is_caught() {
-    for fault in EngineFault::ALL {
+    for fault in EngineFault::ALL.into_iter().filter(|fault| !EngineFault::OF_IMAGES.contains(fault)) {
+        engine_must_be_caught(fault);
+    }
+}
+
+#[test]
+fn every_fault_of_snapshots_clones_and_rollbacks_is_caught() {
+    for fault in EngineFault::OF_IMAGES {
         engine_must_be_caught(fault);
     }
 }

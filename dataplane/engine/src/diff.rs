@@ -122,6 +122,9 @@ where
             }
             return;
         };
+        #[cfg(feature = "planted")]
+        let changed =
+            if shard == 0 && self.planted == Some(crate::Planted::DiffWithoutShard) { &[] } else { changed };
         for leaf in changed {
             walk.found.insert(walk.dealing.word_of(u64::from(shard), leaf.leaf), leaf.blocks);
         }

@@ -29,11 +29,20 @@ pub enum Planted {
     KeepReplaced,
     /// A start keeps the images that no record names.
     KeepOrphans,
+    /// Commands of a volume go on while it is rolled back.
+    RollBackUnderIo,
+    /// A clone is made of the volume as it is now.
+    CloneOfVolume,
+    /// A diff leaves out what the first shard has found.
+    DiffWithoutShard,
 }
 
 impl Planted {
+    /// Those that show only where there are snapshots.
+    pub const OF_IMAGES: [Self; 3] = [Self::RollBackUnderIo, Self::CloneOfVolume, Self::DiffWithoutShard];
+
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::AnswerBeforeFence,
         Self::ForgetClear,
         Self::KeepStaleQueues,
@@ -44,6 +53,9 @@ impl Planted {
         Self::RecordBeforeFork,
         Self::KeepReplaced,
         Self::KeepOrphans,
+        Self::RollBackUnderIo,
+        Self::CloneOfVolume,
+        Self::DiffWithoutShard,
     ];
 }
 
@@ -63,8 +75,25 @@ where
             Some(Planted::KeepReplaced) if plan.before.is_some() => {
                 plan.steps.retain(|step| !matches!(step, Step::Drop(_)));
             }
+            Some(Planted::RollBackUnderIo) if plan.before.is_some() => {
+                plan.steps.retain(|step| *step != Step::Pause);
+            }
+            Some(Planted::CloneOfVolume) if plan.before.is_none() => self.fork_volume(&mut plan),
             _ => {}
         }
         plan
+    }
+
+    /// What was to be forked for a volume becomes a volume of the same lineage.
+    fn fork_volume(&self, plan: &mut Plan) {
+        let Record::Volume(record) = &plan.record else { return };
+        let directory = self.lead.as_ref().and_then(|lead| lead.directory.as_ref());
+        let mut volumes = directory.into_iter().flat_map(|directory| directory.volumes());
+        let Some(live) = volumes.find(|volume| volume.lineage == record.lineage) else { return };
+        for step in &mut plan.steps {
+            if let Step::Fork { from, .. } = step {
+                *from = live.image;
+            }
+        }
     }
 }
