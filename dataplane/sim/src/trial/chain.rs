@@ -24,7 +24,7 @@ const BLOCK: u64 = 4096;
 const TURNS_MAX: u64 = 20_000_000;
 
 /// Turns after which what was dropped must have been given back.
-const SPACE_TURNS_MAX: u32 = 20_000;
+const SPACE_TURNS_MAX: u32 = 1_000_000;
 
 /// A run.
 #[derive(Clone, Debug)]
