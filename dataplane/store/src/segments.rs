@@ -15,7 +15,9 @@ const FREE: u16 = u16::MAX;
 /// a few to write in.
 const DUE_PER_SHARD: u32 = 6;
 /// The reserve is the pool divided by this.
-const RESERVE_DIVISOR: u32 = 32;
+const RESERVE_DIVISOR: u32 = 256;
+/// A pool with fewer segments than this has none.
+const RESERVED_POOL_MIN: u32 = 32;
 
 const _: () = assert!(DUE_PER_SHARD <= crate::pool::SEGMENTS_PER_SHARD_MIN);
 
@@ -117,7 +119,8 @@ impl Segments {
             .iter()
             .map(|drive| DriveSegments::all_free(drive.first_segment.0, drive.segments))
             .collect();
-        let share = (layout.segments() / RESERVE_DIVISOR).div_ceil(u32::from(layout.shards()));
+        let least = u32::from(layout.segments() >= RESERVED_POOL_MIN);
+        let share = (layout.segments() / RESERVE_DIVISOR).div_ceil(u32::from(layout.shards())).max(least);
         Self {
             owners: vec![FREE; layout.segments() as usize],
             drives,

@@ -88,7 +88,7 @@ fn grants_are_spread_over_the_drives_by_what_each_has_free() {
 
 #[test]
 fn hosts_stop_at_the_reserve_and_every_shards_cleaning_has_its_share_of_it() {
-    let mut segments = ready(&layout(4, &[256]));
+    let mut segments = ready(&layout(4, &[2048]));
     assert_eq!(segments.reserve(), 8);
     for shard in (0..4).map(ShardId) {
         for _ in 0..DUE_PER_SHARD {
@@ -127,10 +127,10 @@ fn a_greedy_shard_leaves_the_others_their_due() {
 }
 
 #[test]
-fn a_large_pool_keeps_a_thirty_second_part_in_reserve() {
+fn a_large_pool_keeps_a_256th_part_in_reserve() {
     let segments = ready(&layout(4, &[1024]));
-    assert!(segments.reserve() >= segments.total() / 32);
-    assert!(segments.reserve() <= segments.total() / 32 + 4);
+    assert!(segments.reserve() >= segments.total() / 256);
+    assert!(segments.reserve() <= segments.total() / 256 + 4);
 }
 
 #[test]

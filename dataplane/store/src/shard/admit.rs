@@ -2,8 +2,8 @@
 //! gives room back, always finds what it needs.
 //!
 //! Room is what the log can grow by in the segments that the shard has. From the bottom up it is kept for: a checkpoint
-//! of what is dirty now; half a segment in which cleaning can free one that is half empty, whatever else has failed;
-//! half a segment for deallocation; the segments in which cleaning works as a rule. A host's write that does not fit
+//! of what is dirty now; a segment in which cleaning can free another, whatever else has failed; a segment for
+//! deallocation; the segments in which cleaning works as a rule. A host's write that does not fit
 //! above these waits as long as room is on its way or can be made, else it is refused. Deallocation is never refused:
 //! if nothing else can give room, it may have what is cleaning's.
 
@@ -42,7 +42,7 @@ impl<B: Buffer> Shard<B> {
         if needed <= self.room_bytes() {
             return Admission::Yes;
         }
-        if class == Class::Clean || !self.space.is_starved() || self.has_room_coming(class) {
+        if !self.space.is_starved() || self.has_room_coming(class) {
             return Admission::Wait;
         }
         match class {
@@ -77,7 +77,7 @@ impl<B: Buffer> Shard<B> {
         let checkpoint = self.checkpoint_bytes_needed();
         match class {
             Class::Clean => checkpoint + 2 * u64::from(ALIGNMENT),
-            Class::Unmap => checkpoint + 2 * u64::from(ALIGNMENT) + usable / 2,
+            Class::Unmap => checkpoint + 2 * u64::from(ALIGNMENT) + usable,
             Class::Host => checkpoint + u64::from(self.options.reserve_segments) * usable,
         }
     }

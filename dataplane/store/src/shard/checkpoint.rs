@@ -73,6 +73,8 @@ pub(super) enum RootFor {
     Recovery,
 }
 
+/// While nothing waits for room a checkpoint that is made to give some gives this many times what it takes.
+const CHECKPOINT_GAIN: u64 = 24;
 /// How often a checkpoint may look at the pages again before forks, and then all changes, wait.
 const RESTARTS_MAX: u32 = 16;
 
@@ -304,13 +306,13 @@ impl<B: Buffer> Shard<B> {
         // there is will do.
         let reclaimable = self.space.reclaimable();
         let gross = u64::from(reclaimable) * self.space.usable_bytes();
-        let gained = gross.saturating_sub(self.checkpoint_bytes_needed());
-        let is_enough = match self.is_short_of_space() {
-            true => reclaimable >= 32 || !self.is_short_by(gained),
-            false => reclaimable >= 8,
-        };
-        // What lacks room may get it from the segments that hold nothing but records of what is in the map by now.
-        let lacks_room = self.cleaner.lacks_room || self.order.waiting == Some(super::admit::Class::Unmap);
+        let needed = self.checkpoint_bytes_needed();
+        let is_enough = gross >= needed * CHECKPOINT_GAIN;
+        // What lacks room may get it from the segments that hold nothing but records of what is in the map by now. Not
+        // while a victim is being emptied, or anything else is under way that may give room: a checkpoint that gives
+        // nothing takes what they, or deallocation, can go on with.
+        let waits = self.order.waiting == Some(super::admit::Class::Unmap);
+        let lacks_room = self.is_quiet() && (self.cleaner.lacks_room || waits && self.cleaner.is_idle());
         reclaimable > 0 && (is_enough || self.cleaner.is_idle()) || lacks_room && something_new
     }
 

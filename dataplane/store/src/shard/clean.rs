@@ -3,92 +3,75 @@
 //! The victim's batch headers say which blocks it got; those that the map still finds there are read, checked against
 //! the full checksum of their record, and moved. Its map pages are only marked dirty: the next checkpoint writes them
 //! elsewhere. A block that cannot be read stays where it is, and its segment is left alone for a while.
-//!
-//! Cleaning works in rounds: victims, then the checkpoint that gives them back. A victim is taken only if it gives more
-//! than it costs, and if all of it fits into the room that is cleaning's. Costs are estimates, so what a round gave is
-//! looked at when it is over: after one that gave nothing there is none until a fair part of a segment has died.
 
 use io::{Buffer, Disk, Extent, Purpose, Time};
 
 use super::admit::Class;
+use super::ahead::{Next, Stretch};
 use super::read::ReadFor;
+use super::rounds::{Round, Series};
 use super::space::State;
-use super::{BLOCK_BYTES, Phase, Shard, Space};
+use super::{Phase, Shard};
 use crate::codec::Form;
-use crate::map::{FANOUT, LOCATION_BYTES, Location, PAGE_BYTES_MAX};
-use crate::record::{ALIGNMENT, BatchHeader, MOVED_BYTES, Malformed, RECORD_BYTES, Record};
+use crate::map::Location;
+use crate::record::ALIGNMENT;
 use crate::{SegmentId, VolumeId};
 
 /// How many times the wait for a segment passes before what could not be read is tried again.
 const FORGIVE_RETRIES: u32 = 1000;
-
-/// Rounds that may leave no more room than one before them.
-const FRUITLESS_ROUNDS_MAX: u32 = 8;
 
 /// The segment that is being emptied.
 #[derive(Debug)]
 pub(super) struct Cleaner<B> {
     victim: Option<Victim<B>>,
     chunk: Option<Chunk<B>>,
+    /// What was read of the victim in one piece.
+    pub(super) stretch: Option<Stretch<B>>,
     /// Moves wait for room in the log.
     pub(super) lacks_room: bool,
     /// The round under way.
-    round: Option<Round>,
+    pub(super) round: Option<Round>,
     /// Bytes that had died when a round gave nothing.
-    exhausted: Option<u64>,
+    pub(super) exhausted: Option<u64>,
     /// What rounds have come to since something else than cleaning was logged.
-    series: Series,
+    pub(super) series: Series,
     /// When segments with something unreadable may be tried again.
     forgive_at: Time,
     /// Segments given back to the pool.
     pub(super) released: u64,
 }
 
-/// How things stood when the first victim was chosen.
-#[derive(Clone, Copy, Debug)]
-struct Round {
-    /// Room, with what is on its way.
-    room_bytes: u64,
-    requested_bytes: u64,
-    granted: u64,
-    released: u64,
-    checkpoints: u64,
-}
-
-/// Rounds between which nothing but cleaning and its checkpoints was logged.
-#[derive(Clone, Copy, Debug, Default)]
-struct Series {
-    requested_bytes: u64,
-    granted: u64,
-    /// The most room that one of them left.
-    best_bytes: u64,
-    /// How many have been since then.
-    fruitless: u32,
-}
-
+/// The segment that is being emptied, and how far that has come.
 #[derive(Debug)]
-struct Victim<B> {
-    segment: SegmentId,
-    state: VictimState,
+pub(super) struct Victim<B> {
+    pub(super) segment: SegmentId,
+    pub(super) state: VictimState,
     /// The batch that is looked at next: its sequence, and its offset in the segment.
-    sequence: u64,
-    offset: u32,
+    pub(super) sequence: u64,
+    pub(super) offset: u32,
     /// Its last batch.
     last: u64,
     /// Live blocks of the batches that were looked at, not read yet.
-    items: Vec<Item>,
+    pub(super) items: Vec<Item>,
     /// The last batch that holds blocks moved from it.
     moved: u64,
     /// Something in it could not be read.
-    damaged: bool,
+    pub(super) damaged: bool,
     /// How many of the items are being read.
     asked: usize,
-    /// A read failed, or brought something else than what was written: so many items are read one by one.
+    /// A read failed, or brought something else than what was written: so many items are read one by one, and moved
+    /// together.
     alone: usize,
     /// The header that is read has failed once.
     second_try: bool,
     /// A header of which some records are noted, and the next needs leaves of the map that are missing.
     noting: Option<Noting<B>>,
+    /// It is read in stretches.
+    dense: bool,
+    /// What was read one by one and is whole.
+    gathered: Option<Chunk<B>>,
+    /// It was chosen because not even deallocation has room: its moves may have the last segment.
+    is_emergency: bool,
 }
 
 /// A header on its way through the map.
@@ -102,7 +85,7 @@ struct Noting<B> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum VictimState {
+pub(super) enum VictimState {
     /// The next batch's header is to be read, this much of it.
     Header(u32),
     /// Blocks are to be read, or the next header if there are none.
@@ -126,7 +109,7 @@ pub(super) struct Item {
     pub(super) birth: u64,
     pub(super) form: Form,
     /// Where it is in what was read.
-    at: u32,
+    pub(super) at: u32,
 }
 
 impl Item {
@@ -144,11 +127,22 @@ struct Chunk<B> {
     next: usize,
 }
 
+impl<B: Buffer> Chunk<B> {
+    /// Adds a block behind those that it has; there is room for it.
+    fn push(&mut self, item: Item, bytes: &[u8]) {
+        let at = self.items.last().map_or(0, |last| last.at + last.form.bytes());
+        let item = Item { at, ..item };
+        self.content[item.bytes()].copy_from_slice(bytes);
+        self.items.push(item);
+    }
+}
+
 impl<B: Buffer> Cleaner<B> {
     pub(super) fn new() -> Self {
         Self {
             victim: None,
             chunk: None,
+            stretch: None,
             lacks_room: false,
             round: None,
             exhausted: None,
@@ -175,6 +169,11 @@ impl<B: Buffer> Cleaner<B> {
             ),
             None => format!("idle (exhausted at {:?}, round {:?})", self.exhausted, self.round),
         }
+    }
+
+    /// Whether it is at a victim that was chosen because not even deallocation has room.
+    pub(super) fn is_in_emergency(&self) -> bool {
+        self.victim.as_ref().is_some_and(|victim| victim.is_emergency)
     }
 
     /// Blocks that wait to be logged, and the first of them that was not yet.
@@ -205,9 +204,18 @@ impl<B: Buffer> Cleaner<B> {
         }
     }
 
+    /// A stretch was read: the next header is looked for in it, or without it. Says whether it is of use.
+    pub(super) fn on_stretch(&mut self, good: bool) -> bool {
+        let Some(victim) = &mut self.victim else { return false };
+        victim.dense = good;
+        victim.state = VictimState::Header(ALIGNMENT);
+        good
+    }
+
     /// Forgets what was not logged yet.
     pub(super) fn abandon(&mut self) {
         self.chunk = None;
+        self.stretch = None;
         self.lacks_room = false;
         if self.victim.as_ref().is_some_and(|victim| victim.state != VictimState::Reading) {
             self.victim = None;
@@ -232,27 +240,8 @@ impl<B: Buffer> Shard<B> {
             self.cleaner.abandon();
             self.cleaner.exhausted = Some(self.space.died_bytes);
         }
+        while self.step_victim(disk) {}
         let settled = self.log.settled.sequence;
-        let Some(victim) = &mut self.cleaner.victim else { return };
-        let is_last = victim.sequence > victim.last;
-        let enough = self.options.clean_blocks_max as usize;
-        if victim.state == VictimState::Blocks
-            && (victim.items.is_empty() || victim.items.len() < enough && !is_last)
-        {
-            // Blocks are gathered from many batches, so that they are logged again under one header.
-            victim.state = VictimState::Header(ALIGNMENT);
-        }
-        match victim.state {
-            VictimState::Header(_) if is_last => victim.state = VictimState::Settling,
-            VictimState::Header(len) => self.read_clean_header(disk, len),
-            VictimState::Blocks => self.read_clean_blocks(disk),
-            VictimState::Noting => {
-                if let Some(noting) = victim.noting.take() {
-                    self.note_header(noting);
-                }
-            }
-            VictimState::Reading | VictimState::Moving | VictimState::Settling => {}
-        }
         if let Some(victim) = &self.cleaner.victim
             && victim.state == VictimState::Settling
             && victim.moved < settled
@@ -260,6 +249,7 @@ impl<B: Buffer> Shard<B> {
             self.space.set_cleaned(victim.segment, !victim.damaged);
             self.stats.cleaned_segments += 1;
             self.cleaner.victim = None;
+            self.cleaner.stretch = None;
             // The next one may begin at once, and so for ever.
             if self.is_round_over() {
                 self.count_round();
@@ -267,6 +257,56 @@ impl<B: Buffer> Shard<B> {
             }
             if self.wants_cleaning() {
                 self.choose_victim();
+            }
+        }
+    }
+
+    /// The victim's next step; false once it must wait for something.
+    fn step_victim<D: Disk<Buffer = B>>(&mut self, disk: &mut D) -> bool {
+        let Some(victim) = &mut self.cleaner.victim else { return false };
+        let is_last = victim.sequence > victim.last;
+        let enough = self.options.clean_blocks_max as usize;
+        if victim.state == VictimState::Blocks
+            && victim.alone == 0
+            && (victim.items.is_empty() || victim.items.len() < enough && !is_last)
+        {
+            // Blocks are gathered from many batches, so that they are logged again under one header.
+            victim.state = VictimState::Header(ALIGNMENT);
+        }
+        match victim.state {
+            VictimState::Header(_) if is_last => victim.state = VictimState::Settling,
+            VictimState::Header(len) => self.look_at_next_batch(disk, len),
+            VictimState::Blocks => self.read_clean_blocks(disk),
+            VictimState::Noting => {
+                if let Some(noting) = victim.noting.take() {
+                    self.note_header(noting);
+                }
+            }
+            VictimState::Reading | VictimState::Moving | VictimState::Settling => return false,
+        }
+        // What is in memory already is not waited for.
+        let victim = self.cleaner.victim.as_ref();
+        self.memory_retry.is_none()
+            && victim
+                .is_some_and(|victim| matches!(victim.state, VictimState::Header(_) | VictimState::Blocks))
+    }
+
+    /// Reads the header of the victim's next batch, or first what it needs to have it in memory.
+    fn look_at_next_batch<D: Disk<Buffer = B>>(&mut self, disk: &mut D, len: u32) {
+        let Some(victim) = &self.cleaner.victim else { return };
+        let (segment, offset, noted) = (victim.segment, victim.offset, !victim.items.is_empty());
+        let next = if victim.dense { self.next_clean_read(segment, offset, noted) } else { Next::Alone };
+        match next {
+            Next::Alone | Next::Here => self.read_clean_header(disk, len),
+            Next::BlocksFirst => self.read_clean_blocks(disk),
+            Next::Ahead => {
+                let is_reading = self.read_stretch(disk, segment, offset);
+                if let Some(victim) = &mut self.cleaner.victim {
+                    victim.dense = is_reading;
+                    if is_reading {
+                        victim.state = VictimState::Reading;
+                    }
+                }
             }
         }
     }
@@ -316,25 +356,37 @@ impl<B: Buffer> Shard<B> {
         let count = victim.asked.min(victim.items.len());
         let is_whole = |item: &Item| item.form.is_of(item.block, &content[item.bytes()]);
         if victim.alone == 0 && !(good && victim.items[..count].iter().all(is_whole)) {
+            victim.state = VictimState::Blocks;
+            if self.cleaner.stretch.take().is_some() {
+                // What is in memory may be wrong in one place: once more, from the drive.
+                victim.dense = false;
+                return;
+            }
             // Once more, one by one: what is whole shall not stay behind for what is not.
             victim.alone = count;
-            victim.state = VictimState::Blocks;
+            victim.gathered = Some(Chunk { content, items: Vec::with_capacity(count), next: 0 });
             return;
         }
-        victim.alone = victim.alone.saturating_sub(count);
-        let mut items = Vec::with_capacity(count);
-        for item in victim.items.drain(..count) {
-            if !good || !is_whole(&item) {
-                victim.damaged = true;
-                self.stats.checksum_errors += u64::from(good);
-                continue;
+        if let Some(mut gathered) = victim.gathered.take() {
+            for item in victim.items.drain(..count) {
+                if good && is_whole(&item) {
+                    gathered.push(item, &content[item.bytes()]);
+                } else {
+                    victim.damaged = true;
+                    self.stats.checksum_errors += u64::from(good);
+                }
             }
-            items.push(item);
-        }
-        if items.is_empty() {
+            victim.alone = victim.alone.saturating_sub(count);
             victim.state = VictimState::Blocks;
+            if victim.alone > 0 {
+                victim.gathered = Some(gathered);
+            } else if !gathered.items.is_empty() {
+                victim.state = VictimState::Moving;
+                self.cleaner.chunk = Some(gathered);
+            }
             return;
         }
+        let items = victim.items.drain(..count).collect();
         victim.state = VictimState::Moving;
         self.cleaner.chunk = Some(Chunk { content, items, next: 0 });
     }
@@ -349,6 +401,7 @@ impl<B: Buffer> Shard<B> {
         if !is_there && victim.state != VictimState::Reading {
             self.cleaner.victim = None;
             self.cleaner.chunk = None;
+            self.cleaner.stretch = None;
         }
     }
 
@@ -376,129 +429,13 @@ impl<B: Buffer> Shard<B> {
             alone: 0,
             second_try: false,
             noting: None,
+            dense: self.is_dense(found.live_bytes),
+            gathered: None,
+            is_emergency: waiting == Some(Class::Unmap),
         });
         if self.cleaner.round.is_none() {
             self.cleaner.round = Some(self.begin_round());
         }
-    }
-
-    fn begin_round(&self) -> Round {
-        Round {
-            room_bytes: self.room_bytes() + self.space.coming() * self.space.usable_bytes(),
-            requested_bytes: self.log.requested_bytes,
-            granted: self.space.granted,
-            released: self.cleaner.released,
-            checkpoints: self.stats.checkpoints,
-        }
-    }
-
-    /// Looks at what a round of cleaning has given, once it is over.
-    fn end_round(&mut self) {
-        let Some(round) = self.cleaner.round.filter(|_| self.is_round_over()) else { return };
-        let usable = self.space.usable_bytes();
-        let is = self.begin_round();
-        let gave = is.room_bytes + is.requested_bytes - round.requested_bytes
-            + (is.released - round.released) * usable;
-        let took = round.room_bytes + (is.granted - round.granted) * usable;
-        self.cleaner.round = None;
-        self.cleaner.exhausted = (gave <= took).then_some(self.space.died_bytes);
-        self.count_round();
-    }
-
-    fn is_round_over(&self) -> bool {
-        self.cleaner.victim.is_none()
-            && self.cleaner.round.is_some_and(|round| self.stats.checkpoints != round.checkpoints)
-    }
-
-    /// One round may seem to give what the next takes again. A row of them that leaves no more room than before is as
-    /// good as one that gave nothing, whatever died by moving about.
-    fn count_round(&mut self) {
-        let is = self.begin_round();
-        let series = &mut self.cleaner.series;
-        let goes_on = (series.requested_bytes, series.granted) == (is.requested_bytes, is.granted);
-        if !goes_on || self.map.is_dropping() {
-            *series =
-                Series { requested_bytes: is.requested_bytes, granted: is.granted, ..Series::default() };
-        }
-        if is.room_bytes >= series.best_bytes + self.space.usable_bytes() / 16 {
-            series.best_bytes = is.room_bytes;
-            series.fruitless = 0;
-        } else {
-            series.fruitless += 1;
-        }
-    }
-
-    /// Whether cleaning has gone round in circles since anything else was logged.
-    fn is_fruitless(&self) -> bool {
-        let series = &self.cleaner.series;
-        series.fruitless >= FRUITLESS_ROUNDS_MAX
-            && (series.requested_bytes, series.granted) == (self.log.requested_bytes, self.space.granted)
-            && !self.map.is_dropping()
-    }
-
-    /// Whether nothing is under way that could give room to what lacks it.
-    fn is_at_rest(&self) -> bool {
-        self.log.in_flight() == 0
-            && self.is_root_settled()
-            && !self.wants_checkpoint()
-            && !self.space.is_departing()
-            && !self.map.is_dropping()
-    }
-
-    /// The segment that is cleaned next for a change that waits for room, if any is worth it and fits: the one with the
-    /// least live bytes. Without need that is only one that is mostly empty; so it is in an emergency, when not even
-    /// deallocation has room.
-    pub(super) fn find_victim(&self, waiting: Option<Class>) -> Option<SegmentId> {
-        let usable = self.space.usable_bytes();
-        let least_gain = usable / 16;
-        let is_emergency = waiting == Some(Class::Unmap);
-        if !is_emergency
-            && (self.cleaner.exhausted.is_some_and(|died| self.space.died_bytes - died < least_gain)
-                || self.is_fruitless())
-        {
-            return None;
-        }
-        let settled = self.log.settled.sequence;
-        let (segment, live) = self.space.victims(settled).min_by_key(|&(_, live)| live)?;
-        let is_urgent = waiting == Some(Class::Host) && self.space.is_starved();
-        let dearest = if is_urgent { usable - least_gain } else { usable / 2 };
-        let kept = self.floor_bytes(Class::Clean) + if is_emergency { 0 } else { usable };
-        let budget = self.room_bytes().saturating_sub(kept);
-        let cost = self.clean_cost_bytes(live);
-        if cost > dearest.min(budget) {
-            return None;
-        }
-        if is_emergency || self.space.reclaimable() > 0 || usable - cost >= self.checkpoint_cost_bytes() {
-            return Some(segment);
-        }
-        // All that can be cleaned before the next checkpoint must give more than that takes.
-        let mut lives: Vec<u64> = self.space.victims(settled).map(|(_, live)| live).collect();
-        lives.sort_unstable();
-        let (mut spent, mut gain) = (0, 0);
-        for cost in lives.into_iter().map(|live| self.clean_cost_bytes(live)) {
-            spent += cost;
-            if cost > dearest || spent > budget {
-                break;
-            }
-            gain += usable - cost;
-        }
-        (gain >= self.checkpoint_cost_bytes()).then_some(segment)
-    }
-
-    /// What it costs to move so many live bytes: themselves, headers, and the pages that name them.
-    fn clean_cost_bytes(&self, live: u64) -> u64 {
-        let block = u64::from(BLOCK_BYTES);
-        let blocks = live.div_ceil(block);
-        let batch = u64::from(self.options.batch_bytes_max) - block;
-        let batches = live.div_ceil(batch.min(u64::from(self.options.clean_blocks_max) * block));
-        let records = blocks * (RECORD_BYTES + MOVED_BYTES) as u64;
-        let pages = (blocks + 1).min(self.map.pages() - self.map.dirty_pages()) * PAGE_BYTES_MAX as u64;
-        live.next_multiple_of(block) + batches * block + records / block * block + pages
-    }
-
-    /// What a checkpoint costs that has no dirty pages but those of cleaning.
-    fn checkpoint_cost_bytes(&self) -> u64 {
-        4 * u64::from(ALIGNMENT) + (self.space.owned() + self.map.manifest_entries()) * 32
     }
 
     fn read_clean_header<D: Disk<Buffer = B>>(&mut self, disk: &mut D, len: u32) {
@@ -510,7 +447,8 @@ impl<B: Buffer> Shard<B> {
         victim.state = VictimState::Reading;
         let (drive, start) = self.layout.segment_place(victim.segment);
         let extent = Extent { drive, offset: start + u64::from(victim.offset), start: 0, len };
-        self.start_raw_read(disk, &[extent], buffer, ReadFor::CleanHeader);
+        let (segment, may_copy) = (victim.segment, !victim.second_try);
+        self.start_clean_read(disk, segment, (&[extent], buffer), ReadFor::CleanHeader, may_copy);
     }
 
     fn read_clean_blocks<D: Disk<Buffer = B>>(&mut self, disk: &mut D) {
@@ -538,102 +476,7 @@ impl<B: Buffer> Shard<B> {
             start += len;
             after = Location(item.from.0 + u64::from(item.form.units()));
         }
-        self.start_raw_read(disk, &extents, buffer, ReadFor::CleanBlocks);
-    }
-
-    /// Notes what is live in a batch of the victim, from one of its records on, or that more of its header is to be read.
-    /// False if leaves are missing for the next record.
-    fn note_live(
-        &mut self,
-        victim: &mut Victim<B>,
-        bytes: &[u8],
-        noted: &mut usize,
-    ) -> Result<bool, Malformed> {
-        let header = BatchHeader::peek(bytes)?;
-        let room = self.layout.segment_bytes() - victim.offset;
-        if header.header_bytes as usize > bytes.len() && header.header_bytes <= room {
-            victim.state = VictimState::Header(header.header_bytes);
-            return Ok(true);
-        }
-        header.verify(bytes)?;
-        let is_expected = header.pool == self.layout.identity().pool
-            && header.shard == self.shard
-            && header.segment == victim.segment
-            && header.sequence == victim.sequence
-            && header.total_bytes <= room;
-        if !is_expected {
-            return Err(Malformed);
-        }
-        for (lsn, record) in (header.first_lsn..).zip(header.records(bytes)).skip(*noted) {
-            let record = record?;
-            if !self.has_leaves_of(victim, &record) {
-                return Ok(false);
-            }
-            victim.damaged |= self.pages.needs.unreadable.is_some();
-            self.note_record(victim, lsn, record);
-            *noted += 1;
-        }
-        victim.offset += header.total_bytes;
-        victim.sequence += 1;
-        victim.state = VictimState::Blocks;
-        Ok(true)
-    }
-
-    /// Whether the leaves of the map are there that tell what is live of a record.
-    fn has_leaves_of(&mut self, victim: &Victim<B>, record: &Record<'_>) -> bool {
-        let leaves = |block: u64, count: u64| block / FANOUT as u64..(block + count).div_ceil(FANOUT as u64);
-        let (segment, offset) = (victim.segment, victim.offset);
-        let page_place = |space: &Space, payload: u32| {
-            let within = payload % LOCATION_BYTES as u32;
-            (space.location(segment, offset + payload - within), within)
-        };
-        match record {
-            Record::Write { lineage, block, forms, .. } => self.has_leaves(|map, needs| {
-                leaves(*block, forms.count())
-                    .for_each(|leaf| map.need_everywhere(*lineage, leaf, false, needs));
-            }),
-            Record::Move { lineage, block, moved, .. } => self.has_leaves(|map, needs| {
-                leaves(*block, moved.iter().count() as u64)
-                    .for_each(|leaf| map.need_everywhere(*lineage, leaf, false, needs));
-            }),
-            Record::Page { lineage, level, index, payload, .. } => {
-                let place = page_place(&self.space, *payload);
-                self.has_leaves(|map, needs| map.need_mark(*lineage, *level, *index, place, needs))
-            }
-            _ => true,
-        }
-    }
-
-    fn note_record(&mut self, victim: &mut Victim<B>, lsn: u64, record: Record<'_>) {
-        let place = |payload: u32| self.space.location(victim.segment, victim.offset + payload);
-        let mut note = |lineage: VolumeId, block: u64, from: &mut Location, birth: u64, form: Form| {
-            if self.map.is_live(lineage, block, *from) == Some(true) {
-                victim.items.push(Item { lineage, block, from: *from, birth, form, at: 0 });
-            }
-            from.0 += u64::from(form.units());
-        };
-        match record {
-            Record::Write { lineage, block, payload, forms, .. } => {
-                let mut from = place(payload);
-                for (block, form) in (block..).zip(forms.iter()) {
-                    note(lineage, block, &mut from, lsn, form);
-                }
-            }
-            Record::Move { lineage, block, payload, moved } => {
-                let mut from = place(payload);
-                for (block, moved) in (block..).zip(moved.iter()) {
-                    note(lineage, block, &mut from, moved.birth, moved.form);
-                }
-            }
-            Record::Page { lineage, level, index, payload, .. } => {
-                let location = place(payload & !(LOCATION_BYTES as u32 - 1));
-                self.map.mark_dirty(lineage, level, index, (location, payload % LOCATION_BYTES as u32));
-            }
-            Record::Unmap { .. }
-            | Record::Manifest { .. }
-            | Record::Seal { .. }
-            | Record::DropVolume { .. }
-            | Record::Fork { .. } => {}
-        }
+        let (segment, may_copy) = (victim.segment, victim.alone == 0);
+        self.start_clean_read(disk, segment, (&extents, buffer), ReadFor::CleanBlocks, may_copy);
     }
 }

@@ -190,13 +190,17 @@ impl<B: Buffer> Shard<B> {
         }
     }
 
-    /// Whether what waits is worth a batch: anything while none is under way, else enough of it.
+    /// Whether what waits is worth a batch.
     fn has_enough_for_a_batch(&self) -> bool {
-        if self.log.in_flight() == 0 {
-            return !self.order.queue.is_empty() || self.cleaner.has_moves();
-        }
-        if self.cleaner.has_moves() {
-            return true;
+        // Moves leave requests the last place among the batches under way.
+        let may_move = self.log.in_flight() + 1 < self.options.batches_max.max(2);
+        may_move && self.cleaner.has_moves() || self.has_enough_requests()
+    }
+
+    /// Whether the requests that wait are worth a batch: any while none of requests is under way, else enough of them.
+    fn has_enough_requests(&self) -> bool {
+        if !self.log.has_requests_in_flight() {
+            return !self.order.queue.is_empty();
         }
         // A drive that has several gains by one more only if that is long.
         let least = u64::from(self.options.batch_bytes_min) << (self.log.in_flight() / 4);
@@ -249,11 +253,16 @@ impl<B: Buffer> Shard<B> {
 
     fn plan_batch(&mut self, plan: &mut Plan) {
         // Requests that wait for room are best served by whole batches of moves.
-        let moves_alone = self.order.queue.is_empty() || self.order.needed_bytes > 0;
+        let moves_alone =
+            self.order.queue.is_empty() || self.order.needed_bytes > 0 || !self.has_enough_requests();
         self.order.needed_bytes = 0;
         self.order.waiting = None;
         if !self.log.is_group_open() {
             self.plan_moves(plan, if moves_alone { plan.limit } else { plan.limit / 4 });
+        }
+        if !plan.runs.is_empty() && !self.has_enough_requests() {
+            // Moves do not take a few requests along that would make a fuller batch a moment later.
+            return;
         }
         let mut place = 0;
         while let Some(&id) = self.order.queue.get(place) {
@@ -486,6 +495,9 @@ impl<B: Buffer> Shard<B> {
             self.cleaner.lacks_room = false;
             return;
         };
+        // However much more they take than they seemed to: an emergency must have something to begin with.
+        let kept = if self.cleaner.is_in_emergency() { 0 } else { self.space.usable_bytes() / 2 };
+        let floor_bytes = self.floor_bytes(Class::Clean) + kept;
         let mut place = from;
         while let Some(item) = items.get(place) {
             let is_live = |place: usize| {
@@ -505,6 +517,11 @@ impl<B: Buffer> Shard<B> {
                 let (raw, packed) = sizes(bytes);
                 plan.fits(move_record_bytes(count), raw, packed)
             };
+            // What is moved, and the pages that name it.
+            let has_room = |plan: &Plan, bytes: usize| {
+                let needed = 2 * whole_blocks(bytes) as u64 + u64::from(2 * ALIGNMENT);
+                needed + plan.bytes() + floor_bytes <= self.room_bytes()
+            };
             let mut count = 1;
             let mut bytes = item.form.bytes() as usize;
             while let Some(next) = items.get(place + count)
@@ -514,16 +531,13 @@ impl<B: Buffer> Shard<B> {
                 && is_live(place + count)
                 && fits(plan, count + 1, bytes + next.form.bytes() as usize)
                 && plan.payload_bytes() + bytes + next.form.bytes() as usize <= share
+                && has_room(plan, bytes + next.form.bytes() as usize)
             {
                 count += 1;
                 bytes += next.form.bytes() as usize;
             }
             let over_share = plan.payload_bytes() > 0 && plan.payload_bytes() + bytes > share;
-            let needed = 2 * whole_blocks(bytes) as u64 + u64::from(2 * ALIGNMENT);
-            if over_share
-                || !fits(plan, count, bytes)
-                || self.admit(Class::Clean, needed, plan.bytes()) != Admission::Yes
-            {
+            if over_share || !fits(plan, count, bytes) || !has_room(plan, bytes) {
                 break;
             }
             let run = Run {

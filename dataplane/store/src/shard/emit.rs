@@ -107,6 +107,7 @@ impl<B: Buffer> Shard<B> {
         }
         let records = draft.finish();
         self.log.requested_bytes += plan.requested_bytes();
+        batch.requested = plan.requested_bytes() > 0;
         batch.open_group = plan.open;
         self.end_changes(plan, &mut batch);
         if let Some(moves_to) = plan.moves_to {

@@ -59,6 +59,8 @@ pub(super) struct Batch {
     pub(super) words: Vec<u64>,
     /// Requests of which this batch holds the last part.
     pub(super) finished: Vec<u32>,
+    /// Whether anything in it is of a request.
+    pub(super) requested: bool,
     /// Whether the last request in it goes on in the next batch.
     pub(super) open_group: bool,
 }
@@ -144,6 +146,11 @@ impl Log {
         self.in_flight.len()
     }
 
+    /// Whether a batch under way holds something of a request.
+    pub(super) fn has_requests_in_flight(&self) -> bool {
+        self.in_flight.iter().any(|batch| batch.requested)
+    }
+
     /// Whether the last batch ends within a request.
     pub(super) fn is_group_open(&self) -> bool {
         self.in_flight.back().map_or(!self.deferred.effects.is_empty(), |batch| batch.open_group)
@@ -217,6 +224,7 @@ impl Default for Batch {
             effects: Vec::new(),
             words: Vec::new(),
             finished: Vec::new(),
+            requested: false,
             open_group: false,
         }
     }
@@ -232,6 +240,7 @@ impl Batch {
         self.effects.clear();
         self.words.clear();
         self.finished.clear();
+        self.requested = false;
         self.open_group = false;
     }
 

@@ -14,6 +14,7 @@
 //! [`Outcome::Failed`]; disk events that are still due must be handed in all the same, they give buffers back.
 
 mod admit;
+mod ahead;
 mod beyond;
 mod checkpoint;
 mod clean;
@@ -21,6 +22,7 @@ mod compose;
 mod emit;
 mod flush;
 mod images;
+mod live;
 mod log;
 mod options;
 mod order;
@@ -31,6 +33,7 @@ mod read;
 mod recover;
 mod replay;
 mod request;
+mod rounds;
 mod slab;
 mod space;
 mod submit;
@@ -226,7 +229,8 @@ impl<B: Buffer> Shard<B> {
     /// Tells the shard how many segments the pool has in all and how many are free, so that it begins to clean
     /// before the last is gone. Without it the shard cleans once a segment was refused.
     pub fn handle_pool_space(&mut self, free: u32, total: u32) {
-        self.space.pool_low = free <= (total / 32).max(u32::from(self.layout.shards()));
+        self.space.on_pool_space(free);
+        self.space.pool_low = free <= (total / POOL_LOW_DIVISOR).max(u32::from(self.layout.shards()));
     }
 
     /// Does what can be done now.
@@ -449,6 +453,10 @@ impl TokenKind {
             .find(|&kind| token.0 >> 40 & 0xff == kind as u64)
     }
 }
+
+/// A pool is low on free segments once fewer than it divided by this are left. Cleaning that begins later finds more that
+/// has died: a hundredth of the pool is worth two of what it moves.
+const POOL_LOW_DIVISOR: u32 = 128;
 
 const NUMBER_MASK: u64 = (1 << 40) - 1;
 

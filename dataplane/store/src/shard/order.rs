@@ -233,7 +233,7 @@ impl<B: Buffer> Order<B> {
         let Some(lead) = self.writes.get(leader) else { return };
         let (volume, first, end) = (lead.volume, lead.first, lead.end);
         let mut merged = Vec::new();
-        let mut class = lead.class;
+        let class = lead.class;
         let mut place = 0;
         while let Some(&id) = self.blocked.get(place) {
             let Some(write) = self.writes.get(id) else { break };
@@ -242,18 +242,19 @@ impl<B: Buffer> Order<B> {
                 continue;
             }
             let within = first <= write.first && write.end <= end;
-            if !within || !matches!(write.source, Source::Partial { compare: None, .. }) {
+            // A host's data that came along with deallocation would have the room that is kept for that.
+            let is_alike =
+                write.class == class && matches!(write.source, Source::Partial { compare: None, .. });
+            if !within || !is_alike {
                 break;
             }
             write.patch(first, content);
             merged.push(write.ticket);
-            class = class.min(write.class);
             self.blocked.remove(place);
             self.writes.remove(id);
         }
         if let Some(lead) = self.writes.get_mut(leader) {
             lead.merged = merged;
-            lead.class = class;
         }
     }
 }

@@ -7,10 +7,10 @@ use io::{Buffer, Disk, DiskError, Extent, Purpose};
 
 use super::pages::PagesRead;
 use super::{BLOCK_BYTES, Outcome, Payload, Shard, TokenKind};
-use crate::VolumeId;
 use crate::checksum::block_crc;
 use crate::codec::{self, packed_crc};
 use crate::map::{Entry, PageIndex};
+use crate::{SegmentId, VolumeId};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 const BLOCK_LEN: usize = BLOCK_BYTES as usize;
@@ -75,6 +75,8 @@ pub(super) enum ReadFor<B: Buffer> {
     CleanBlocks,
     /// The map, leaves.
     Pages(PagesRead),
+    /// Cleaning, a stretch of the victim.
+    CleanAhead { segment: SegmentId, offset: u32 },
 }
 
 impl<B: Buffer> HostRead<B> {
@@ -393,6 +395,7 @@ impl<B: Buffer> Shard<B> {
             ReadFor::CleanHeader => self.on_clean_header(buffer, good),
             ReadFor::CleanBlocks => self.on_clean_blocks(buffer, good),
             ReadFor::Pages(read) => self.on_leaves(read, &buffer, good),
+            ReadFor::CleanAhead { segment, offset } => self.on_clean_ahead(segment, offset, buffer, good),
         }
     }
 

@@ -32,6 +32,9 @@ pub(super) struct Space {
     pub(super) granted: u64,
     /// The pool had no segment when it was asked last.
     starved: bool,
+    /// Free segments of the pool as it said last, and when it had none to give.
+    pool_free: u32,
+    refused_at: u32,
     /// Whether the pool said that it has few free segments left.
     pub(super) pool_low: bool,
 }
@@ -116,6 +119,8 @@ impl Space {
             died_bytes: 0,
             granted: 0,
             starved: false,
+            pool_free: 0,
+            refused_at: 0,
             pool_low: false,
         }
     }
@@ -344,8 +349,17 @@ impl Space {
             self.granted += 1;
             Want::Nothing
         } else {
+            self.refused_at = self.pool_free;
             Want::Refused(retry)
         };
+    }
+
+    /// The pool has so many free segments now: where it has got some since it refused one, it may be asked again.
+    pub(super) fn on_pool_space(&mut self, free: u32) {
+        self.pool_free = free;
+        if matches!(self.want, Want::Refused(_)) && free > self.refused_at {
+            self.want = Want::Nothing;
+        }
     }
 
     pub(super) fn is_starved(&self) -> bool {

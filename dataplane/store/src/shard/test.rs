@@ -1,5 +1,6 @@
 //! The shard against a model of its volumes: on drives that reorder, lose and tear, with crashes anywhere.
 
+mod cleaning;
 mod crash;
 mod disk;
 mod drops;

@@ -19,6 +19,8 @@ pub(super) fn run(seed: u64, segments: u64, tune: impl Fn(&mut World)) -> World 
     let mut world = World::new(seed, segments, options);
     tune(&mut world);
     world.disk.slow_reads = seed % 3 == 1;
+    // Cleaning begins before the last segment is gone.
+    world.tells_space = seed % 7 > 3;
     let mut rng = Rng(seed.wrapping_mul(77));
     if !seed.is_multiple_of(4) {
         world.compress = seed % 4 > 1;

@@ -106,10 +106,13 @@ pub(super) struct TestDisk {
     pub(super) refuse_percent: u64,
     /// Reads end long after what was submitted with them.
     pub(super) slow_reads: bool,
+    pub(super) reads: u64,
     pub(super) writes: u64,
     pub(super) written_bytes: u64,
     /// Pieces that were read.
     pub(super) extents: u64,
+    /// Reads of more than so many bytes bring a wrong bit in every 4 KiB.
+    pub(super) flip_reads_over: Option<u32>,
 }
 
 impl TestDisk {
@@ -141,9 +144,11 @@ impl TestDisk {
             fail_flush: false,
             refuse_percent: 0,
             slow_reads: false,
+            reads: 0,
             writes: 0,
             written_bytes: 0,
             extents: 0,
+            flip_reads_over: None,
         }
     }
 
@@ -193,6 +198,14 @@ impl TestDisk {
         found
     }
 
+    /// What is being written.
+    pub(super) fn being_written(&self) -> impl Iterator<Item = &[u8]> {
+        self.pending.iter().filter_map(|pending| match pending {
+            Pending::Write { buffer, len, .. } => Some(&buffer[..*len]),
+            Pending::Read { .. } | Pending::Flush { .. } => None,
+        })
+    }
+
     /// Ends one operation under way, any of them.
     pub(super) fn step(&mut self) -> Option<TestEvent> {
         if self.pending.is_empty() {
@@ -205,11 +218,15 @@ impl TestDisk {
         }
         Some(match self.pending.swap_remove(at) {
             Pending::Read { token, mut buffer, extents } => {
+                let bytes: u32 = extents.iter().map(|extent| extent.len).sum();
                 for extent in extents {
                     let from = usize::try_from(extent.offset).unwrap();
                     let image = &self.drives[usize::from(extent.drive.0)].image;
                     buffer[extent.start as usize..][..extent.len as usize]
                         .copy_from_slice(&image[from..from + extent.len as usize]);
+                }
+                if self.flip_reads_over.is_some_and(|most| bytes > most) {
+                    buffer[..bytes as usize].iter_mut().skip(1000).step_by(4096).for_each(|byte| *byte ^= 1);
                 }
                 TestEvent::Read(token, buffer, Ok(()))
             }
@@ -311,6 +328,7 @@ impl Disk for TestDisk {
             assert!(extent.len > 0 && extent.len.is_multiple_of(block));
         }
         self.extents += extents.len() as u64;
+        self.reads += 1;
         self.pending.push(Pending::Read { token, buffer, extents: extents.to_vec() });
     }
 

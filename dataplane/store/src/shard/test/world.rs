@@ -62,6 +62,8 @@ pub(super) struct World {
     pub(super) outcomes: BTreeMap<Outcome, u64>,
     /// Whether what is written now is compressed.
     pub(super) compress: bool,
+    /// Whether the shard is told how many segments the pool has free.
+    pub(super) tells_space: bool,
     /// Draws the kinds of values; without it all are of the first.
     pub(super) kinds: Option<Rng>,
     /// Changes since the last crash, for the check that each is there as a whole or not at all.
@@ -178,6 +180,7 @@ impl World {
             failed: None,
             outcomes: BTreeMap::new(),
             compress: false,
+            tells_space: false,
             kinds: None,
             changes: Vec::new(),
             answered: BTreeSet::new(),
@@ -229,6 +232,7 @@ impl World {
             Output::WantSegment { .. } => {
                 let grant = self.free.pop_first();
                 self.shard.handle_grant(grant);
+                self.tell_space();
             }
             Output::Release(segments) => {
                 for segment in segments {
@@ -237,6 +241,7 @@ impl World {
                     let offset = usize::try_from(offset).unwrap();
                     self.disk.overwrite(usize::from(drive.0), offset, self.layout.segment_bytes() as usize);
                 }
+                self.tell_space();
             }
             Output::Ready { segments, .. } => {
                 self.ready = true;
@@ -248,6 +253,13 @@ impl World {
             Output::Stopped => self.stopped = true,
             Output::Forked { .. } => {}
             Output::Failed(failure) => self.failed = Some(failure),
+        }
+    }
+
+    fn tell_space(&mut self) {
+        if self.tells_space {
+            let free = u32::try_from(self.free.len()).unwrap();
+            self.shard.handle_pool_space(free, self.layout.segments());
         }
     }
 

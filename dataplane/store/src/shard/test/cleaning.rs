@@ -1,0 +1,183 @@
+//! Cleaning, single claims: what it reads, and what goes into its batches.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::disk::Rng;
+use super::world::{World, small_options};
+use crate::record::{BatchHeader, Record};
+use crate::shard::admit::Class;
+use crate::shard::{Op, Outcome, ShardOptions};
+
+/// Blocks that fill about half of a pool of twice 24 segments.
+const BLOCKS: u64 = 24 * 15;
+
+/// A pool under random writes, `depth` of them under way, that is told how much it has free; `look` sees each step.
+fn overwrite(options: ShardOptions, writes: u64, depth: usize, look: impl FnMut(&World)) -> World {
+    overwrite_in(World::new(9, 24, options), writes, depth, look)
+}
+
+fn overwrite_in(mut world: World, writes: u64, depth: usize, mut look: impl FnMut(&World)) -> World {
+    world.tells_space = true;
+    let mut rng = Rng(4);
+    for _ in 0..writes {
+        let block = rng.below(BLOCKS);
+        world.write(1, block * 8, block * 8 + 8, false);
+        while world.issued.len() > depth {
+            world.step();
+            look(&world);
+        }
+    }
+    assert!(world.drain(), "{:?}", world.errors);
+    assert_eq!(world.outcomes.get(&Outcome::CapacityExceeded), None);
+    world
+}
+
+fn assert_holds_after_a_power_cut(mut world: World) {
+    world.crash(true);
+    assert!(world.failed.is_none(), "{:?}", world.failed);
+    assert!(world.errors.is_empty(), "{:?}", world.errors.first());
+}
+
+#[test]
+fn a_victim_is_read_in_stretches_and_not_batch_by_batch() {
+    let world = overwrite(small_options(), 8_000, 8, |_| ());
+    let (reads, cleaned) = (world.disk.reads, world.shard.stats().cleaned_segments);
+    println!("{reads} reads for {cleaned} segments");
+    assert!(cleaned > 100, "{cleaned}");
+    // Stretches are longer than these segments; few victims are so empty that they are read batch by batch.
+    assert!(reads < 3 * cleaned, "{reads} reads for {cleaned} segments");
+    assert_holds_after_a_power_cut(world);
+}
+
+/// How many batches of a pool under random writes hold moves, and how many of them a single one, if reads of more than
+/// `most` bytes bring wrong bits.
+fn batches_of_moves(most: Option<u32>) -> (usize, usize) {
+    let mut seen = BTreeMap::new();
+    let mut world = World::new(9, 24, small_options());
+    world.disk.flip_reads_over = most;
+    let mut world = overwrite_in(world, 4_000, 8, |world| {
+        let batches = world.disk.being_written().filter_map(contents);
+        seen.extend(batches.filter(|batch| batch.2 > 0).map(|(sequence, _, moved)| (sequence, moved)));
+    });
+    let single = seen.values().filter(|&&moved| moved == 4096).count();
+    println!("{} batches of moves, {single} of a single one", seen.len());
+    assert!(seen.len() > 100, "{}", seen.len());
+    world.disk.flip_reads_over = None;
+    assert_holds_after_a_power_cut(world);
+    (seen.len(), single)
+}
+
+/// Goal: moves that are logged one by one take twice the room that cleaning has counted on, and so what deallocation and
+/// the cleaning of an emergency live on. Nothing that a drive does makes them so.
+#[test]
+fn a_stretch_that_comes_wrong_does_not_make_blocks_be_moved_one_by_one() {
+    let (all, single) = batches_of_moves(Some(32 << 10));
+    assert!(single * 5 < all, "{single} of {all}");
+}
+
+#[test]
+fn blocks_that_are_read_one_by_one_are_moved_together() {
+    let (all, single) = batches_of_moves(Some(4096));
+    assert!(single * 5 < all, "{single} of {all}");
+}
+
+/// Goal: what waits for room does not make a checkpoint take it that gives nothing, while a victim is being emptied.
+#[test]
+fn a_victim_of_an_emergency_is_emptied_before_the_checkpoint_that_frees_it() {
+    let mut seen = 0;
+    for seed in 0..8 {
+        let mut world = World::new(seed, 6, small_options());
+        let mut rng = Rng(seed + 1);
+        for _ in 0..1_500 {
+            let block = rng.below(BLOCKS / 2);
+            if rng.below(5) == 0 {
+                world.zero(1, block * 8 + 1, block * 8 + 15, Op::WriteZeroes { fua: false });
+            } else {
+                world.write(1, block * 8, block * 8 + 8, false);
+            }
+            while world.issued.len() > 8 {
+                world.step();
+                let shard = &world.shard;
+                let is_due = shard.log.since_root_bytes >= world.options.checkpoint_bytes;
+                let is_emptying = !shard.cleaner.is_idle() && !shard.cleaner.lacks_room;
+                if shard.order.waiting == Some(Class::Unmap) && is_emptying && !is_due {
+                    seen += 1;
+                    assert!(shard.space.reclaimable() > 0 || !shard.wants_checkpoint());
+                }
+            }
+        }
+        assert!(world.drain(), "{:?}", world.errors);
+    }
+    println!("seen {seen} times");
+    assert!(seen > 100, "{seen}");
+}
+
+/// Goal: a batch that holds moves holds requests only if they would have had a batch by themselves, ends of segments and
+/// want of room apart.
+#[test]
+fn moves_take_no_few_requests_along() {
+    let mut seen = BTreeSet::new();
+    let (mut few, mut alone) = (0, 0);
+    let least = small_options().batch_bytes_min;
+    let world = overwrite(small_options(), 8_000, 8, |world| {
+        let batches: Vec<(u64, u32, u32)> = world.disk.being_written().filter_map(contents).collect();
+        for &(sequence, requested, moved) in &batches {
+            if moved == 0 || !seen.insert(sequence) {
+                continue;
+            }
+            let earlier = batches.iter().any(|&(other, requested, _)| other < sequence && requested > 0);
+            few += u64::from(requested > 0 && requested < least && earlier);
+            alone += u64::from(requested == 0);
+        }
+    });
+    println!("{few} batches of moves with a few requests, {alone} without");
+    assert!(alone > 100 && few * 10 < alone, "{few} with a few requests, {alone} without");
+    assert_holds_after_a_power_cut(world);
+}
+
+/// Its sequence, and the bytes of blocks of requests and of moves in it, if this is a batch.
+fn contents(bytes: &[u8]) -> Option<(u64, u32, u32)> {
+    let header = BatchHeader::peek(bytes).ok()?;
+    let (mut requested, mut moved) = (0, 0);
+    for record in header.records(bytes).flatten() {
+        match record {
+            Record::Write { forms, .. } => requested += u32::try_from(forms.count()).unwrap() * 4096,
+            Record::Move { moved: blocks, .. } => {
+                moved += u32::try_from(blocks.iter().count()).unwrap() * 4096
+            }
+            _ => {}
+        }
+    }
+    Some((header.sequence, requested, moved))
+}
+
+#[test]
+fn a_shard_that_was_refused_asks_again_as_soon_as_the_pool_has_some() {
+    let mut world = World::new(3, 20, small_options());
+    let taken = world.free.split_off(&crate::SegmentId(3));
+    let mut block = 0;
+    while !world.shard.space.is_starved() {
+        world.write(1, block * 8, block * 8 + 8, false);
+        block += 1;
+        for _ in 0..10 {
+            world.step();
+        }
+        assert!(block < 1_000, "the pool never ends");
+    }
+    let total = world.layout.segments();
+    let owned = world.shard.space.owned();
+    world.free = taken;
+    // No more time passes than the steps take: far less than the wait for a retry.
+    let began = world.now;
+    world.options.retry = std::time::Duration::from_secs(3600);
+    world.shard.options.retry = world.options.retry;
+    world.shard.space.want = super::super::space::Want::Refused(began + world.options.retry);
+    world.shard.handle_pool_space(0, total);
+    world.step();
+    assert_eq!(world.shard.space.owned(), owned);
+    world.shard.handle_pool_space(u32::try_from(world.free.len()).unwrap(), total);
+    for _ in 0..3 {
+        world.step();
+    }
+    assert!(world.shard.space.owned() > owned);
+}
