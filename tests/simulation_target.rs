@@ -86,7 +86,7 @@ fn must_be_caught(fault: Planted) {
 fn aim(fault: EngineFault, plan: &mut TargetPlan) {
     match fault {
         EngineFault::KeepStaleQueues => plan.reconnect_one_in = 100,
-        EngineFault::ForgetHold | EngineFault::RollBackUnderIo => {
+        EngineFault::ForgetHold => {
             let mut random = Random::new(plan.seed);
             *plan = plan.clone().with_slow_mail(&mut random);
         }
@@ -123,7 +123,7 @@ fn every_fault_of_the_engine_is_caught() {
 }
 
 #[test]
-fn every_fault_of_snapshots_clones_and_rollbacks_is_caught() {
+fn every_fault_of_clones_and_diffs_is_caught() {
     for fault in EngineFault::OF_IMAGES {
         engine_must_be_caught(fault);
     }
