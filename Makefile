@@ -42,7 +42,7 @@ install: packages cargo
 
 # The binary under test is built in the same profile as the tests, so that every crate is compiled once.
 test: check build guest fuzz
-	cargo test --workspace
+	cargo test --workspace --no-fail-fast
 
 # The server is built by itself: together with the benches it would get the features that only tests want.
 bench: packages bench-packages cargo

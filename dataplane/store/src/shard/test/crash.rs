@@ -28,16 +28,27 @@ pub(super) fn run(seed: u64, segments: u64, tune: impl Fn(&mut World)) -> World 
     }
     let mut volumes: Vec<u64> = (1..2 + rng.below(3)).collect();
     let span = [64, 600, 4000][usize::try_from(rng.below(3)).unwrap()];
-    for _ in 0..6 {
-        // Soon after a crash, what lies beyond the gap is still there to rise.
-        let rounds = if rng.chance(50) { rng.below(60) } else { rng.below(1200) };
+    // Batches of one size and crash upon crash: what lies beyond a gap stands where the log goes on once the gap is
+    // filled, and is still there to rise.
+    let alike = seed % 12 == 4;
+    for _ in 0..if alike { 60 } else { 6 } {
+        let rounds = match rng.below(100) {
+            _ if alike => rng.below(20),
+            0..50 => rng.below(60),
+            _ => rng.below(1200),
+        };
         let depth = 1 + rng.below(24);
         for _ in 0..rounds {
             if (world.issued.len() as u64) < depth && rng.chance(60) {
                 if world.kinds.is_some() && rng.chance(2) {
                     world.compress = !world.compress;
                 }
-                submit_some(&mut world, &mut rng, &mut volumes, span);
+                if alike {
+                    let block = rng.below(span) / 8 * 8;
+                    world.write(volumes[0], block, block + 8, false);
+                } else {
+                    submit_some(&mut world, &mut rng, &mut volumes, span);
+                }
             }
             world.step();
             if world.failed.is_some() || !world.errors.is_empty() {
