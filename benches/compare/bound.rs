@@ -137,7 +137,8 @@ fn send(mut socket: &TcpStream, mut bytes: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-fn pin(cpu: u32) -> std::io::Result<()> {
+/// Keeps the thread on a CPU.
+pub(crate) fn pin(cpu: u32) -> std::io::Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu as usize);
     Ok(sched_setaffinity(None, &set)?)

@@ -18,6 +18,8 @@ pub(crate) struct Options {
     pub(crate) load_cpu: u32,
     /// Size of the pool's file; 0 leaves rows with a pool out.
     pub(crate) pool_mib: u64,
+    /// Leave the load's CPU idle while the drive's bound is measured.
+    pub(crate) raw_alone: bool,
     /// File for the table.
     pub(crate) out: Option<PathBuf>,
     /// File for a picture of IOPS and latency over queue depth.
@@ -33,6 +35,7 @@ compare: measure `ferrule serve` against the bounds of this machine, on the loop
   --target-cpu N    CPU of the server's one reactor [0]
   --load-cpu N      CPU of the load [1]
   --pool MIB        size of the pool's file, 0 for none [6144]
+  --raw-alone       leave the load's CPU idle while fio measures the drive on the server's
   --out FILE        write the table to FILE too
   --plot FILE       draw IOPS and p99 over queue depth as SVG
 
@@ -48,6 +51,7 @@ impl Options {
             target_cpu: 0,
             load_cpu: 1,
             pool_mib: 6144,
+            raw_alone: false,
             out: None,
             plot: None,
         };
@@ -64,6 +68,7 @@ impl Options {
                 "--target-cpu" => options.target_cpu = number(&word, &value()?)?,
                 "--load-cpu" => options.load_cpu = number(&word, &value()?)?,
                 "--pool" => options.pool_mib = number(&word, &value()?)?,
+                "--raw-alone" => options.raw_alone = true,
                 "--out" => options.out = Some(value()?.into()),
                 "--plot" => options.plot = Some(value()?.into()),
                 "--help" | "-h" => return Err(USAGE.to_owned()),
@@ -78,6 +83,11 @@ impl Options {
     /// True for rows to measure.
     pub(crate) fn wants(&self, row: &str) -> bool {
         self.only.as_ref().is_none_or(|only| row.contains(only.as_str()))
+    }
+
+    /// The CPU to keep busy while the drive's bound is measured.
+    pub(crate) fn busy_cpu(&self) -> Option<u32> {
+        (!self.raw_alone).then_some(self.load_cpu)
     }
 
     /// CPUs of target and load.

@@ -1,10 +1,17 @@
 //! The drive's bound: fio on a file beside the pool, io_uring with registered buffers and direct I/O.
+//!
+//! fio runs on the CPU that the target has otherwise, and the CPU of the load is kept as busy as a load keeps it. Where the
+//! drive's interrupts arrive on one CPU, or the drive itself is emulated beside the CPUs of a virtual machine, an idle
+//! CPU makes it faster than any target can find it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
+
+use crate::bound::pin;
 
 /// fio, and the file that it works on.
 #[derive(Debug)]
@@ -12,6 +19,8 @@ pub(crate) struct Raw {
     file: PathBuf,
     size_mib: u64,
     cpu: u32,
+    /// The CPU that is kept busy meanwhile.
+    busy_cpu: Option<u32>,
 }
 
 /// What fio did.
@@ -26,8 +35,13 @@ pub(crate) struct Done {
 
 impl Raw {
     /// Writes the file once in full, as a pool's file is.
-    pub(crate) fn prepare(folder: &Path, size_mib: u64, cpu: u32) -> Result<Self, String> {
-        let raw = Self { file: folder.join("raw"), size_mib, cpu };
+    pub(crate) fn prepare(
+        folder: &Path,
+        size_mib: u64,
+        cpu: u32,
+        busy_cpu: Option<u32>,
+    ) -> Result<Self, String> {
+        let raw = Self { file: folder.join("raw"), size_mib, cpu, busy_cpu };
         raw.run(&["--rw=write", "--bs=1M", "--iodepth=4"], None)?;
         Ok(raw)
     }
@@ -36,13 +50,32 @@ impl Raw {
     pub(crate) fn measure(&self, rw: &str, block: &str, depth: u32, time: Duration) -> Result<Done, String> {
         let arguments = [format!("--rw={rw}"), format!("--bs={block}"), format!("--iodepth={depth}")];
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        self.run(&arguments, Some(time))
+        self.run_beside_load(&arguments, time)
     }
 
     /// A write of 4 KiB, then fdatasync, one after the other: the time of both.
     pub(crate) fn measure_synced(&self, time: Duration) -> Result<Done, String> {
-        let done = self.run(&["--rw=randwrite", "--bs=4k", "--iodepth=1", "--fdatasync=1"], Some(time))?;
+        let arguments = ["--rw=randwrite", "--bs=4k", "--iodepth=1", "--fdatasync=1"];
+        let done = self.run_beside_load(&arguments, time)?;
         Ok(Done { mean_us: 1e6 / done.iops, ..done })
+    }
+
+    fn run_beside_load(&self, arguments: &[&str], time: Duration) -> Result<Done, String> {
+        let Some(cpu) = self.busy_cpu else { return self.run(arguments, Some(time)) };
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // Elsewhere it would disturb what is measured.
+                if pin(cpu).is_ok() {
+                    while !ended.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                }
+            });
+            let done = self.run(arguments, Some(time));
+            ended.store(true, Ordering::Relaxed);
+            done
+        })
     }
 
     fn run(&self, arguments: &[&str], time: Option<Duration>) -> Result<Done, String> {

@@ -87,7 +87,7 @@ impl Bench {
         let raw = if options.pool_mib == 0 {
             Err("measured with a pool only".to_owned())
         } else {
-            Raw::prepare(&target.folder(), options.pool_mib / 2, options.load_cpu)
+            Raw::prepare(&target.folder(), options.pool_mib / 2, options.target_cpu, options.busy_cpu())
         };
         Self {
             target,
