@@ -199,6 +199,36 @@ fn a_project_stays_while_any_servers_pool_has_something_of_it() {
 }
 
 #[test]
+fn a_policy_stays_while_a_volume_of_any_server_has_it() {
+    let etcd = Etcd::start();
+    let (one, mut two) = (Server::start(&setup(&etcd)), Server::start(&setup(&etcd)));
+    let (at_one, at_two) = (client_of(&one, &one), client_of(&two, &one));
+    let paths = ["a", "b"].map(|name| {
+        let made = at_one.post("/api/v2/policies", &policy(name));
+        format!("/api/v2/policies/{}", made["UUID"].as_str().unwrap())
+    });
+    wait_until("two knows them", SOON, || at_two.send("GET", &paths[1], &[], None).status == 200);
+    let volume = json!({
+        "name": "v", "size": "1MiB", "acl": {"values": ["ALLOW_ANY"]}, "replicaCount": 1, "qosPolicyName": "a"
+    });
+    let made = at_two.post("/api/v2/projects/default/volumes", &volume);
+    let delete = |path: &str| at_one.send("DELETE", path, &[], None);
+    // At once: one has heard of it from the store, or is told so when it tries.
+    delete(&paths[0]).expect_error(400, 9);
+    // The other policy instead: the first is free again soon, the second is not, not even while two is away.
+    at_two.put(&volume_path(&made), &json!({"qosPolicyName": "b"}));
+    delete(&paths[1]).expect_error(400, 9);
+    wait_until("a can be deleted", Duration::from_secs(20), || delete(&paths[0]).status == 200);
+    two.kill();
+    delete(&paths[1]).expect_error(400, 9);
+    two.restart();
+    delete(&paths[1]).expect_error(400, 9);
+    at_two.delete(&volume_path(&made));
+    wait_until("b can be deleted", Duration::from_secs(20), || delete(&paths[1]).status == 200);
+    at_two.send("POST", "/api/v2/projects/default/volumes", &[], Some(&volume)).expect_error(400, 3);
+}
+
+#[test]
 fn an_etcd_emptied_under_running_servers_is_filled_again_without_a_restart() {
     let mut etcd = Etcd::start();
     let (one, two) = (Server::start(&setup(&etcd)), Server::start(&setup(&etcd)));

@@ -50,7 +50,9 @@ use std::rc::Rc;
 
 use dataplane::Identity;
 use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderValue, SET_COOKIE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_TYPE, HeaderValue, SET_COOKIE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
@@ -102,6 +104,8 @@ pub(crate) struct Api {
     pub(crate) issuers: Issuers,
     /// Answers by status class.
     pub(crate) counters: Counters,
+    /// Whether volumes that are being changed wait for their limits.
+    settling: Cell<bool>,
     router: Router,
 }
 
@@ -158,6 +162,7 @@ impl Api {
             failures: Failures::default(),
             issuers: Issuers::default(),
             counters: Counters::default(),
+            settling: Cell::new(false),
             router: Router::new(routes::table()),
         })
     }
@@ -257,6 +262,8 @@ impl Reply {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        // Answers have tokens and what else is the caller's alone.
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.content_type == JSON {
             headers.insert("grpc-metadata-content-type", HeaderValue::from_static("application/grpc"));
         }

@@ -11,7 +11,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use dataplane::{
-    Action, ActionError, Limits, Outcome, Volume, VolumeChange, VolumeSpec, VolumeState, VolumeUuid,
+    Action, ActionError, Limits, Outcome, Snapshot, SnapshotSpec, Volume, VolumeChange, VolumeSpec,
+    VolumeState, VolumeUuid,
 };
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -35,22 +36,28 @@ pub(crate) struct View {
 /// What is being done to a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Change {
-    /// It is made in this project.
-    Create(String),
+    /// It, or a snapshot, is made in this project.
+    Create {
+        /// The project's name.
+        project: String,
+        /// What management keeps beside it.
+        attributes: String,
+    },
     /// It goes back to a snapshot.
     Rollback,
-    /// Anything else.
-    Other,
+    /// Anything else; with what management will keep beside it, where that changes.
+    Other(Option<String>),
 }
 
 impl Change {
     fn of(action: &Action) -> Self {
         match action {
             Action::CreateVolume(spec) | Action::CloneVolume { spec, .. } => {
-                Self::Create(spec.project.clone())
+                Self::Create { project: spec.project.clone(), attributes: spec.attributes.clone() }
             }
             Action::RollbackVolume { .. } => Self::Rollback,
-            _ => Self::Other,
+            Action::UpdateVolume { change, .. } => Self::Other(change.attributes.clone()),
+            _ => Self::Other(None),
         }
     }
 }
@@ -117,6 +124,28 @@ impl View {
         self.change(uuid, Action::RollbackVolume { uuid, snapshot, if_revision }).await.map(drop)
     }
 
+    /// Takes a snapshot of a volume of `project`, also if the client that asked for it is gone. Until it is listed the
+    /// project has it as one that is being made.
+    pub(crate) async fn take_snapshot(
+        self: &Rc<Self>,
+        project: &str,
+        spec: SnapshotSpec,
+    ) -> Result<Box<Snapshot>, ActionError> {
+        let uuid = spec.uuid;
+        let change = Change::Create { project: project.to_owned(), attributes: String::new() };
+        self.changing.borrow_mut().insert(uuid, change);
+        let view = self.clone();
+        let task = tokio_uring::spawn(async move {
+            let outcome = view.plane.ask(Action::CreateSnapshot(spec)).await;
+            view.changing.borrow_mut().remove(&uuid);
+            outcome
+        });
+        match task.await.unwrap_or(Err(ActionError::Stopping))? {
+            Outcome::Snapshot(snapshot) => Ok(snapshot),
+            other => unreachable_outcome(&other),
+        }
+    }
+
     /// Deletes a volume.
     pub(crate) async fn delete(
         self: &Rc<Self>,
@@ -150,16 +179,30 @@ impl View {
         self.changing.borrow().get(&uuid) == Some(&Change::Rollback)
     }
 
-    /// Whether a project has a volume here, or one that is being made or deleted.
+    /// Whether a project has a volume here, or one that is being made or deleted, or a snapshot that is being taken.
     pub(crate) fn has_any_of(&self, project: &str) -> bool {
-        let coming = |change: &Change| matches!(change, Change::Create(of) if of == project);
-        self.volumes.borrow().values().any(|volume| volume.spec.project == project)
-            || self.changing.borrow().values().any(coming)
+        let coming = |change: &Change| matches!(change, Change::Create { project: of, .. } if of == project);
+        self.any(|volume| volume.spec.project == project) || self.changing.borrow().values().any(coming)
+    }
+
+    /// Whether there is such a volume here.
+    pub(crate) fn any(&self, admits: impl Fn(&Volume) -> bool) -> bool {
+        self.volumes.borrow().values().any(|volume| admits(volume))
     }
 
     /// The projects that have volumes here.
     pub(crate) fn projects(&self) -> BTreeSet<String> {
         self.volumes.borrow().values().map(|volume| volume.spec.project.clone()).collect()
+    }
+
+    /// What management will keep beside volumes that are being made or changed.
+    pub(crate) fn coming_attributes(&self) -> Vec<String> {
+        let attributes = |change: &Change| match change {
+            Change::Create { attributes, .. } => Some(attributes.clone()),
+            Change::Other(attributes) => attributes.clone(),
+            Change::Rollback => None,
+        };
+        self.changing.borrow().values().filter_map(attributes).collect()
     }
 
     /// One volume.

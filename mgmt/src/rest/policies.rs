@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
-use dataplane::{Limits, VolumeState};
+use dataplane::{ActionError, Limits, VolumeState};
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::error::ApiError;
@@ -150,8 +152,26 @@ impl Api {
         policy.map(|policy| policy.limits()).unwrap_or_default()
     }
 
-    /// Gives every volume the limits that its policy has now.
-    pub(crate) async fn settle_limits(&self) {
+    /// Gives every volume the limits that its policy has now; those that are being changed get them right after.
+    pub(crate) async fn settle_limits(self: &Rc<Self>) {
+        if self.set_limits().await || self.settling.replace(true) {
+            return;
+        }
+        let api = self.clone();
+        tokio_uring::spawn(async move {
+            loop {
+                sleep(SETTLE_PAUSE).await;
+                if api.set_limits().await {
+                    break;
+                }
+            }
+            api.settling.set(false);
+        });
+    }
+
+    /// Gives volumes the limits that their policies have now; whether none was being changed.
+    async fn set_limits(&self) -> bool {
+        let mut all = true;
         let mut known: BTreeMap<(String, String), Limits> = BTreeMap::new();
         for volume in self.view.after(None) {
             let spec = &volume.spec;
@@ -161,10 +181,13 @@ impl Api {
             if limits == spec.limits || volume.state != VolumeState::Available {
                 continue;
             }
-            if let Err(error) = self.view.set_limits(spec.uuid, limits).await {
-                tracing::warn!(%error, volume = spec.name, "a volume's limits cannot be set");
+            match self.view.set_limits(spec.uuid, limits).await {
+                Ok(()) => {}
+                Err(ActionError::Busy) => all = false,
+                Err(error) => tracing::warn!(%error, volume = spec.name, "a volume's limits cannot be set"),
             }
         }
+        all
     }
 }
 
@@ -230,6 +253,7 @@ pub(super) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Re
     refuse_no_limit(&found.value)?;
     let mut policy = found.value;
     if !body.name.is_empty() && body.name != policy.name {
+        refuse_default(&api, &policy)?;
         policy.name = rules::name("name", &body.name)?;
         check_name(&api, &policy.name, Some(&policy.uuid))?;
     }
@@ -252,6 +276,7 @@ pub(super) async fn delete(api: Rc<Api>, caller: Caller, request: Request) -> Re
     let found = find(&api, &request)?;
     request.expected_revision(found.revision)?;
     refuse_no_limit(&found.value)?;
+    refuse_default(&api, &found.value)?;
     let uuid = &found.value.uuid;
     let projects = api.records.list::<Project>("");
     let of_project = projects
@@ -267,6 +292,17 @@ pub(super) async fn delete(api: Rc<Api>, caller: Caller, request: Request) -> Re
         let message =
             format!("volume {} of project {} has the policy", volume.spec.name, volume.spec.project);
         return Err(ApiError::precondition(message));
+    }
+    let coming = api.view.coming_attributes();
+    if coming.iter().any(|attributes| super::volumes::policy_in(attributes).as_deref() == Some(uuid)) {
+        return Err(ApiError::precondition("a volume that is being made or changed gets the policy"));
+    }
+    if let Some(other) = api.other_user_of_policy(uuid) {
+        return Err(ApiError::precondition(format!(
+            "volumes of project {} have the policy at server {} (node {}); if they have just been deleted there, try \
+             again in some seconds",
+            other.project, other.server, other.node
+        )));
     }
     one.remove(&found.value, found.revision).await?;
     Ok(Reply::done())
@@ -324,6 +360,16 @@ fn is_visible(caller: &Caller, policy: &Policy) -> bool {
 fn refuse_no_limit(policy: &Policy) -> Result<(), ApiError> {
     if policy.uuid == NO_LIMIT_UUID {
         return Err(ApiError::invalid("the policy without limits stays as it is"));
+    }
+    Ok(())
+}
+
+/// Refuses to take the cluster's default, which is known by its name, away.
+fn refuse_default(api: &Api, policy: &Policy) -> Result<(), ApiError> {
+    if Parameters(&api.records).default_policy() == policy.name {
+        let message =
+            format!("policy {} is the cluster's default: the parameter DefaultQoSName names it", policy.name);
+        return Err(ApiError::precondition(message));
     }
     Ok(())
 }
@@ -391,5 +437,7 @@ const SCOPED: &str = "Scoped";
 const IOPS_STEP: u32 = 256;
 const POLICIES_MAX: usize = 1024;
 const SCOPE_MAX: usize = 256;
+/// Between attempts to limit what is being changed.
+const SETTLE_PAUSE: Duration = Duration::from_millis(100);
 /// The same in every cluster, so that it is found without a search.
 const NO_LIMIT_UUID: &str = "00000000-0000-8000-8000-6e6f6c696d69";

@@ -85,7 +85,6 @@ pub(super) async fn delete(api: Rc<Api>, caller: Caller, request: Request) -> Re
     let name = request.variable("name");
     caller.permit(Resource::Projects, Verb::Delete, Scope::Cluster)?;
     api.view.freshen().await?;
-    let snapshots = snapshots::all(&api).await?;
     let one = api.records.exclusive().await;
     let found: Option<Found<Project>> = api.records.get(name);
     let found = found.ok_or_else(|| missing(name))?;
@@ -94,8 +93,11 @@ pub(super) async fn delete(api: Rc<Api>, caller: Caller, request: Request) -> Re
         return Err(ApiError::invalid("the default project cannot be deleted"));
     }
     let prefix = format!("{name}:");
+    // The look at volumes comes first: what has none gets no snapshot after it.
+    let volumes = api.view.has_any_of(name);
+    let snapshots = snapshots::all(&api).await?;
     let occupied = [
-        ("volumes", api.view.has_any_of(name)),
+        ("volumes", volumes),
         ("snapshots", snapshots.iter().any(|snapshot| snapshot.project == name)),
         (
             "resource policies",

@@ -11,7 +11,7 @@ use super::request::Request;
 use super::schema::{self, site};
 use super::{Api, Reply, rules};
 use crate::auth::{Caller, Resource, Scope, Verb};
-use crate::metadata::{Found, Kept, Kind, Records};
+use crate::metadata::{Change, Expect, Found, Kept, Kind, Records};
 
 /// The parameters that have an effect here, as they are now.
 #[derive(Debug)]
@@ -124,8 +124,12 @@ pub(super) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Re
     caller.permit(Resource::ClusterConfigs, Verb::Update, Scope::Cluster)?;
     let one = parameter(request.variable("configParam.name"))?;
     let body: ParameterRequest = request.json()?;
+    // A policy must not go while it is being made the default.
+    let right = api.records.exclusive().await;
     let value = one.settle(&api, &body.config_param.value)?;
-    api.records.write(&Value { name: one.name.to_owned(), value }).await?;
+    let value = Value { name: one.name.to_owned(), value };
+    right.commit(vec![Change::put(&value, Expect::Anything)]).await?;
+    drop(right);
     api.settle_limits().await;
     Ok(Reply::done())
 }

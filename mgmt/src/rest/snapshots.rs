@@ -45,12 +45,8 @@ pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
         attributes: attributes.text()?,
     };
     tracing::info!(subject = caller.subject(), name = spec.name, "create snapshot");
-    match api.plane.ask(Action::CreateSnapshot(spec)).await? {
-        Outcome::Snapshot(snapshot) => {
-            Reply::exact(&tenants::SNAPSHOT, &SnapshotBody::of(&snapshot, &api.site))
-        }
-        other => unreachable_outcome(&other),
-    }
+    let snapshot = api.view.take_snapshot(&volume.spec.project, spec).await?;
+    Reply::exact(&tenants::SNAPSHOT, &SnapshotBody::of(&snapshot, &api.site))
 }
 
 /// `GET /api/v2/projects/{projectName}/snapshots`.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use dataplane::{Action, SnapshotSpec, Volume, VolumeState, VolumeUuid};
+use dataplane::{SnapshotSpec, Volume, VolumeState, VolumeUuid};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -120,7 +120,7 @@ impl Api {
             attributes: json!({"labels": labels, "description": description, "owner": owner}).to_string(),
         };
         let name = spec.name.clone();
-        let Err(error) = self.plane.ask(Action::CreateSnapshot(spec)).await else {
+        let Err(error) = self.view.take_snapshot(&volume.spec.project, spec).await else {
             return tracing::info!(name, volume = volume.spec.name, "took a scheduled snapshot");
         };
         tracing::warn!(%error, name, volume = volume.spec.name, "a scheduled snapshot could not be taken");

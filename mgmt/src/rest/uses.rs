@@ -1,9 +1,9 @@
 //! Which projects have something in this server's pool, for the other servers of the metadata store to know.
 //!
-//! A volume lies in one server's pool, its project in the store of all servers. A use, which is a record of the store, is made
-//! before a project's first volume is, and ends some seconds after the last volume or snapshot has gone: as long as there
-//! is one, no server deletes the project. Uses are changed only by the node that they are of, under the right to change
-//! several records, as projects are.
+//! A volume lies in one server's pool, its project and its policy in the store of all servers. A use, which is a record of
+//! the store, is made before a project's first volume is, and ends some seconds after the last volume or snapshot has gone:
+//! as long as there is one, no server deletes the project, nor the policies that the use names. Uses are changed only by
+//! the node that they are of, under the right to change several records, as projects and policies are.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use super::error::ApiError;
+use super::volumes::policy_of;
 use super::{Api, snapshots};
 use crate::directory::{Project, project_uuid};
 use crate::metadata::{Change, Expect, Kept, Kind, StoreError};
@@ -27,6 +28,9 @@ pub(super) struct ProjectUse {
     pub(super) server: String,
     /// The project's name.
     pub(super) project: String,
+    /// The policies that volumes of the project have by themselves there, by UUID.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) policies: Vec<String>,
 }
 
 impl Kept for ProjectUse {
@@ -38,18 +42,31 @@ impl Kept for ProjectUse {
 }
 
 impl Api {
-    /// Keeps a project from being deleted before a volume is made in it. The volume must be begun at once: nobody else may
-    /// have a turn in between.
-    pub(super) async fn claim(&self, project: &str) -> Result<(), ApiError> {
-        // Whoever deletes it here has this right until it is gone.
+    /// Keeps a project, and a policy if its UUID is not empty, from being deleted before a volume is made in the one or
+    /// gets the other. The change must be begun at once: nobody else may have a turn in between.
+    pub(super) async fn claim(&self, project: &str, policy: &str) -> Result<(), ApiError> {
+        // Whoever deletes them here has this right until they are gone.
         let one = self.records.exclusive().await;
         if self.records.revision(Kind::Project, project).is_none() {
             return Err(ApiError::invalid(format!("project {project} does not exist")));
         }
-        let claim = self.use_of(project);
+        if !policy.is_empty() && self.records.revision(Kind::Policy, policy).is_none() {
+            return Err(ApiError::invalid("qosPolicyUUID, qosPolicyName: the policy has been deleted"));
+        }
         // With a store of one's own, there is nobody to be told.
-        if self.records.is_shared() && self.records.revision(Kind::ProjectUse, &claim.key()).is_none() {
-            one.create(&claim).await?;
+        if !self.records.is_shared() {
+            return Ok(());
+        }
+        let mut claim = self.use_of(project);
+        let noted = self.records.get::<ProjectUse>(&claim.key());
+        let is_new = noted.is_none();
+        claim.policies = noted.map(|found| found.value.policies).unwrap_or_default();
+        let adds = !policy.is_empty() && !claim.policies.iter().any(|own| own == policy);
+        if adds {
+            claim.policies.push(policy.to_owned());
+        }
+        if is_new || adds {
+            one.commit(vec![Change::put(&claim, Expect::Anything)]).await?;
         }
         Ok(())
     }
@@ -62,6 +79,14 @@ impl Api {
         let node = self.site.node_uuid();
         let uses = self.records.list::<ProjectUse>("").into_iter().map(|found| found.value);
         uses.filter(|one| one.project == project && one.node != node).collect()
+    }
+
+    /// Another server where a volume has the policy of this UUID.
+    pub(super) fn other_user_of_policy(&self, policy: &str) -> Option<ProjectUse> {
+        let node = self.site.node_uuid();
+        let uses = self.records.list::<ProjectUse>("").into_iter().map(|found| found.value);
+        let mut others = uses.filter(|one| self.records.is_shared() && one.node != node);
+        others.find(|one| one.policies.iter().any(|own| own == policy))
     }
 
     /// What ends this node's own use of a project, where one is noted.
@@ -84,8 +109,9 @@ impl Api {
                 }
             }
         }
-        let stale: Vec<Change> =
-            self.own_uses(|project| !used.contains(project)).into_iter().map(forget).collect();
+        let shared = self.records.is_shared();
+        let stale = self.own_uses().into_iter().filter(|one| !shared || !used.contains(&one.project));
+        let stale: Vec<Change> = stale.map(forget).collect();
         if !stale.is_empty() {
             self.records.commit(stale).await?;
         }
@@ -104,37 +130,66 @@ impl Api {
             };
             changes.push(Change::put(&project, Expect::Absent));
         }
-        let own = self.use_of(name);
-        if self.records.is_shared() && self.records.revision(Kind::ProjectUse, &own.key()).is_none() {
+        let mut own = self.use_of(name);
+        for volume in self.view.after(None).iter().filter(|volume| volume.spec.project == name) {
+            let policy = policy_of(volume).filter(|policy| !own.policies.contains(policy));
+            own.policies.extend(policy);
+        }
+        let noted = self.records.get::<ProjectUse>(&own.key()).map(|found| found.value);
+        let all = noted.is_some_and(|noted| own.policies.iter().all(|one| noted.policies.contains(one)));
+        if self.records.is_shared() && !all {
             changes.push(Change::put(&own, Expect::Anything));
         }
         (!changes.is_empty()).then_some(changes)
     }
 
-    /// Ends the uses of projects that have nothing here any more.
+    /// Ends the uses of projects that have nothing here any more, and of policies that no volume has.
     async fn end_uses(&self) -> Result<(), SettleError> {
-        let volumes = self.view.projects();
-        if self.own_uses(|project| !volumes.contains(project)).is_empty() {
+        if self.own_uses().iter().all(|one| self.lasts(one)) {
             return Ok(());
         }
         self.view.freshen().await?;
-        let used = self.used_projects().await?;
         let one = self.records.exclusive().await;
-        // The look was before the right: a volume may have been begun meanwhile.
-        let over = |project: &str| !used.contains(project) && !self.view.has_any_of(project);
-        let changes: Vec<Change> = self.own_uses(over).into_iter().map(forget).collect();
+        // What has no volume now gets no snapshot, and a volume only under this right: the list that follows is whole.
+        let over: Vec<ProjectUse> = self.own_uses().into_iter().filter(|one| !self.lasts(one)).collect();
+        let used = self.used_projects().await?;
+        let mut changes = Vec::new();
+        for mut over in over {
+            if !used.contains(&over.project) && !self.view.has_any_of(&over.project) {
+                changes.push(forget(over));
+                continue;
+            }
+            let before = over.policies.len();
+            over.policies.retain(|policy| self.has_policy(&over.project, policy));
+            if over.policies.len() != before {
+                changes.push(Change::put(&over, Expect::Anything));
+            }
+        }
         if !changes.is_empty() {
             one.commit(changes).await?;
         }
         Ok(())
     }
 
+    /// Whether volumes still need all of a use.
+    fn lasts(&self, one: &ProjectUse) -> bool {
+        let needed = |policy: &String| self.has_policy(&one.project, policy);
+        self.view.has_any_of(&one.project) && one.policies.iter().all(needed)
+    }
+
+    /// Whether a volume of a project has a policy, or is about to get it.
+    fn has_policy(&self, project: &str, policy: &str) -> bool {
+        // The text decides: to read it as JSON takes long where there are many.
+        self.view.any(|volume| volume.spec.project == project && volume.spec.attributes.contains(policy))
+            || self.view.coming_attributes().iter().any(|attributes| attributes.contains(policy))
+    }
+
     /// The uses that are noted of this node; with a store of one's own, also those that were noted of any other.
-    fn own_uses(&self, admits: impl Fn(&str) -> bool) -> Vec<ProjectUse> {
+    fn own_uses(&self) -> Vec<ProjectUse> {
         let node = self.site.node_uuid();
         let shared = self.records.is_shared();
         let mut uses: Vec<ProjectUse> = self.records.list("").into_iter().map(|found| found.value).collect();
-        uses.retain(|one: &ProjectUse| !shared || one.node == node && admits(&one.project));
+        uses.retain(|one| !shared || one.node == node);
         uses
     }
 
@@ -151,6 +206,7 @@ impl Api {
             node: self.site.node_uuid(),
             server: self.site.hostname.clone(),
             project: project.to_owned(),
+            policies: Vec::new(),
         }
     }
 }

@@ -34,11 +34,17 @@ pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
         spec.sector = body.sector_size.unwrap_or(snapshot.sector);
         inherit_labels(&mut spec, snapshot)?;
     }
-    api.claim(project).await?;
+    let policy = policy_in(&spec.attributes).unwrap_or_default();
+    api.claim(project, &policy).await?;
+    spec.limits = api.limits_of(project, &policy);
     let volume = match source {
         None => api.view.create(spec).await?,
         Some(snapshot) => api.view.clone_of(spec, snapshot.spec.uuid).await?,
     };
+    // A policy may have changed while the volume was being made.
+    if volume.spec.limits != api.limits_of(project, &policy) {
+        api.settle_limits().await;
+    }
     Reply::exact(&tenants::VOLUME, &VolumeBody::of(&volume, &api))
 }
 
@@ -73,7 +79,13 @@ pub(super) async fn get(api: Rc<Api>, caller: Caller, request: Request) -> Resul
 pub(super) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
     let body: UpdateVolume = request.json()?;
     let permit = permit_one(&caller, &request, Verb::Update, &body.project_name)?;
-    let volume = find(&api, &permit, &request, &body.name)?;
+    let mut volume = find(&api, &permit, &request, &body.name)?;
+    let project = &volume.spec.project;
+    if let Some(policy) = policy_for(&api, project, &body.qos_policy_uuid, &body.qos_policy_name)? {
+        api.claim(project, &policy.uuid).await?;
+        // That may have taken its time.
+        volume = find(&api, &permit, &request, &body.name)?;
+    }
     let expected = request.expected_revision(volume.revision)?;
     check_changeable(&volume)?;
     let change = plan_change(&api, &volume, &body)?;
@@ -159,8 +171,12 @@ pub(super) fn labels_of(volume: &Volume) -> Vec<Label> {
 
 /// The policy that a volume has by itself.
 pub(super) fn policy_of(volume: &Volume) -> Option<String> {
-    let attributes = Attributes::parse(&volume.spec.attributes);
-    Some(attributes.qos_policy_uuid).filter(|uuid| !uuid.is_empty())
+    policy_in(&volume.spec.attributes)
+}
+
+/// The policy that is named in what is kept beside a volume.
+pub(super) fn policy_in(attributes: &str) -> Option<String> {
+    Some(Attributes::parse(attributes).qos_policy_uuid).filter(|uuid| !uuid.is_empty())
 }
 
 /// The project that a request is about: the path's, else the one given in body or query.

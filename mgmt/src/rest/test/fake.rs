@@ -26,6 +26,7 @@ struct State {
     fail_next: Option<ActionError>,
     fail_any: Option<ActionError>,
     hold: bool,
+    hold_snapshots: bool,
     held: Vec<(Action, Reply)>,
     linger: bool,
 }
@@ -57,6 +58,11 @@ impl Fake {
         self.state.lock().unwrap().hold = true;
     }
 
+    /// Keeps new snapshots alone unanswered until [`Self::release`].
+    pub(crate) fn hold_snapshots(&self) {
+        self.state.lock().unwrap().hold_snapshots = true;
+    }
+
     /// How many changes are unanswered.
     pub(crate) fn held(&self) -> usize {
         self.state.lock().unwrap().held.len()
@@ -66,7 +72,7 @@ impl Fake {
     pub(crate) fn release(&self) {
         let held = {
             let mut state = self.state.lock().unwrap();
-            state.hold = false;
+            (state.hold, state.hold_snapshots) = (false, false);
             std::mem::take(&mut state.held)
         };
         for (action, reply) in held {
@@ -111,7 +117,8 @@ impl Fake {
                 | Action::DeleteVolume { .. }
                 | Action::RollbackVolume { .. }
         );
-        if changes && state.hold {
+        let is_held = state.hold_snapshots && matches!(action, Action::CreateSnapshot(_));
+        if changes && state.hold || is_held {
             state.held.push((action, reply));
             return;
         }

@@ -61,6 +61,71 @@ fn a_volume_is_limited_by_its_own_policy_else_its_projects_else_the_clusters() {
 }
 
 #[test]
+fn a_volume_that_is_being_made_or_changed_is_limited_by_its_policy_as_it_is_then() {
+    bench(async |bench| {
+        let limit = |read: u32| json!({"limitIOPS": {"readIOPSLimit": read}});
+        let own = policy(&bench, json!({"name": "own", "qoSRateLimitPolicy": limit(256)})).await;
+        let path = format!("/api/v2/policies/{}", own["UUID"].as_str().unwrap());
+        let change = async |read: u32| {
+            let body = json!({"qoSRateLimitPolicy": limit(read)}).to_string();
+            assert_eq!(bench.send(&bench.system, "PUT", &path, Some(&body)).await.status, 200);
+        };
+        let volumes = "/api/v2/projects/default/volumes";
+        let begin = |method: &'static str, path: String, body: Value| {
+            let bench = bench.clone();
+            bench.fake.hold();
+            tokio_uring::spawn(async move {
+                bench.send(&bench.system, method, &path, Some(&body.to_string())).await
+            })
+        };
+        let is_held = async || {
+            while bench.fake.held() == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let body = json!({"name": "v", "size": "1MiB", "acl": {"values": ["ALLOW_ANY"]}, "replicaCount": 1, "qosPolicyName": "own"});
+        let making = begin("POST", volumes.to_owned(), body);
+        is_held().await;
+        bench.send(&bench.system, "DELETE", &path, None).await.expect_error(400, 9);
+        change(512).await;
+        bench.fake.release();
+        let made = making.await.unwrap();
+        assert_eq!(made.status, 200, "{}", made.text);
+        assert_eq!(limits(&bench, &made.json["UUID"]).read_ios, 512);
+
+        let one = format!("{volumes}/{}", made.json["UUID"].as_str().unwrap());
+        let changing = begin("PUT", one, json!({"labels": [{"key": "a", "value": "b"}]}));
+        is_held().await;
+        change(1024).await;
+        assert_eq!(limits(&bench, &made.json["UUID"]).read_ios, 512, "not while it is being changed");
+        bench.fake.release();
+        assert_eq!(changing.await.unwrap().status, 200);
+        while limits(&bench, &made.json["UUID"]).read_ios != 1024 {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+#[test]
+fn the_clusters_default_policy_keeps_its_name_and_stays() {
+    bench(async |bench| {
+        let limit = json!({"limitBw": {"readBWLimit": 10}});
+        let made = policy(&bench, json!({"name": "usual", "qoSRateLimitPolicy": limit})).await;
+        let path = format!("/api/v2/policies/{}", made["UUID"].as_str().unwrap());
+        let parameter = "/api/v2/clusterConfig/DefaultQoSName";
+        let put = async |path: &str, body: Value| {
+            bench.send(&bench.system, "PUT", path, Some(&body.to_string())).await
+        };
+        assert_eq!(put(parameter, json!({"configParam": {"value": "usual"}})).await.status, 200);
+        put(&path, json!({"name": "other"})).await.expect_error(400, 9);
+        bench.send(&bench.system, "DELETE", &path, None).await.expect_error(400, 9);
+        assert_eq!(put(&path, json!({"description": "as before"})).await.status, 200);
+        assert_eq!(put(parameter, json!({"configParam": {"value": "no-limit-policy"}})).await.status, 200);
+        assert_eq!(bench.send(&bench.system, "DELETE", &path, None).await.status, 200);
+    });
+}
+
+#[test]
 fn policies_are_seen_and_used_where_their_scope_is() {
     bench(async |bench| {
         let limit = json!({"limitBw": {"readBWLimit": 1}, "projectsNamesScope": ["other"]});

@@ -152,6 +152,35 @@ fn a_volume_that_goes_back_says_so() {
 }
 
 #[test]
+fn a_snapshot_that_is_being_taken_keeps_its_project() {
+    bench(async |bench| {
+        let project = json!({"name": "p"}).to_string();
+        assert_eq!(bench.send(&bench.system, "POST", "/api/v2/projects", Some(&project)).await.status, 200);
+        let body = json!({"name": "v", "size": "1MiB", "acl": {"values": ["ALLOW_ANY"]}, "replicaCount": 1});
+        let volumes = "/api/v2/projects/p/volumes";
+        assert_eq!(bench.send(&bench.system, "POST", volumes, Some(&body.to_string())).await.status, 200);
+        bench.fake.hold_snapshots();
+        let own = bench.clone();
+        let taking = tokio_uring::spawn(async move {
+            let body = json!({"name": "s", "sourceVolumeName": "v"}).to_string();
+            own.send(&own.system, "POST", "/api/v2/projects/p/snapshots", Some(&body)).await
+        });
+        while bench.fake.held() == 0 {
+            tokio::task::yield_now().await;
+        }
+        // The volume goes, and nothing that is listed is left of the project.
+        let gone = bench.send(&bench.system, "DELETE", &format!("{volumes}/?name=v"), None).await;
+        assert_eq!(gone.status, 200, "{}", gone.text);
+        let delete = async || bench.send(&bench.system, "DELETE", "/api/v2/projects/p", None).await;
+        assert_eq!(bench.get(&format!("{volumes}?showAll=true")).await["volumes"], json!([]));
+        delete().await.expect_error(400, 9);
+        bench.fake.release();
+        taking.await.unwrap().expect_error(404, 5);
+        assert_eq!(delete().await.status, 200);
+    });
+}
+
+#[test]
 fn changed_blocks_come_in_parts_of_ten_thousand_ranges() {
     bench(async |bench| {
         bench.create("v").await;
