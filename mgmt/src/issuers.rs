@@ -23,6 +23,8 @@ pub(crate) struct Issuers {
 struct Known {
     keys: Vec<Jwk>,
     asked: Instant,
+    /// When the issuer has told them.
+    told: Option<Instant>,
     right: bool,
 }
 
@@ -58,15 +60,19 @@ impl Issuers {
             known.clear();
         }
         let right = fetched.is_ok();
-        let keys = match fetched {
-            Ok(keys) => keys,
+        let now = Instant::now();
+        let (keys, told) = match fetched {
+            Ok(keys) => (keys, Some(now)),
             Err(error) => {
                 tracing::warn!(issuer, error, "the keys of an issuer cannot be had");
-                // Keys that were right an hour ago are better than none while the issuer is away.
-                known.get(issuer).map(|before| before.keys.clone()).unwrap_or_default()
+                // Keys that were right an hour ago are better than none while the issuer is away, but not for ever: it may
+                // have taken them back.
+                let fresh = |before: &&Known| before.told.is_some_and(|told| now - told < TRUST);
+                let before = known.get(issuer).filter(fresh);
+                before.map(|before| (before.keys.clone(), before.told)).unwrap_or_default()
             }
         };
-        known.insert(issuer.to_owned(), Known { keys: keys.clone(), asked: Instant::now(), right });
+        known.insert(issuer.to_owned(), Known { keys: keys.clone(), asked: now, told, right });
         keys
     }
 }
@@ -88,6 +94,8 @@ async fn fetch(issuer: &str) -> Result<Vec<Jwk>, String> {
 
 /// How long keys are good without asking again.
 const LIFETIME: Duration = Duration::from_secs(3600);
+/// How long keys are good while the issuer cannot be asked.
+const TRUST: Duration = Duration::from_secs(24 * 3600);
 /// Between two requests to one issuer.
 const PAUSE: Duration = Duration::from_secs(5);
 const ISSUERS_MAX: usize = 64;

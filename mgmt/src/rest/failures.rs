@@ -1,4 +1,4 @@
-//! Slows those down who show wrong tokens: a bucket of failures per address, refilled with time.
+//! Slows those down who show wrong tokens or passwords: a bucket of failures per address, refilled with time.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -67,13 +67,12 @@ pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
         proxy: proxy(body.proxy)?,
     };
     let one = api.records.exclusive().await;
-    let others = api.records.list::<IdpConfiguration>("");
-    if others.iter().any(|found| found.value.name == idp.name) {
+    let others = api.records.list::<IdpConfiguration>("").into_iter().map(|found| found.value);
+    let others: Vec<IdpConfiguration> = others.collect();
+    if others.iter().any(|other| other.name == idp.name) {
         return Err(ApiError::invalid(format!("identity provider {} exists", idp.name)));
     }
-    if others.iter().any(|found| found.value.issuer == idp.issuer) {
-        return Err(ApiError::invalid("idpIssuerURL: another identity provider has this issuer"));
-    }
+    free_issuer(&idp, &others)?;
     rules::room(others.len(), IDPS_MAX, "identity providers")?;
     one.create(&idp).await?;
     answer(&api, &idp)
@@ -89,6 +88,8 @@ pub(super) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Re
     let mut idp = found.value;
     if !body.issuer.is_empty() {
         idp.issuer = issuer_url(&body.issuer)?;
+        let others = api.records.list::<IdpConfiguration>("").into_iter().map(|found| found.value);
+        free_issuer(&idp, &others.filter(|other| other.name != idp.name).collect::<Vec<_>>())?;
     }
     if !body.kind.is_empty() {
         idp.kind = idp_type(&body.kind)?;
@@ -156,6 +157,14 @@ async fn turn(api: &Api, enabled: bool) -> Result<Reply, ApiError> {
 /// Whether tokens of other issuers are taken.
 pub(super) fn is_enabled(records: &Records) -> bool {
     records.get::<Flag>(FLAG).is_some_and(|found| found.value.enabled)
+}
+
+/// Refuses an issuer that another identity provider has: its tokens would be read in two ways.
+fn free_issuer(idp: &IdpConfiguration, others: &[IdpConfiguration]) -> Result<(), ApiError> {
+    if others.iter().any(|other| other.issuer == idp.issuer) {
+        return Err(ApiError::invalid("idpIssuerURL: another identity provider has this issuer"));
+    }
+    Ok(())
 }
 
 fn find(api: &Api, name: &str) -> Result<Found<IdpConfiguration>, ApiError> {

@@ -1,5 +1,7 @@
 //! A request taken apart: path variables, query, `If-Match`, body.
 
+use std::net::IpAddr;
+
 use hyper::body::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -9,6 +11,8 @@ use super::error::ApiError;
 /// What a handler is given besides the caller.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Request {
+    /// Where it comes from.
+    pub(crate) peer: Option<IpAddr>,
     /// Variables of the path by name; each may be empty.
     pub(crate) variables: Vec<(&'static str, String)>,
     /// The query.

@@ -193,7 +193,8 @@ async fn answer(
     for (name, text) in &found.variables {
         schema::read_variable(route.request, &mut fields, name, text)?;
     }
-    let parsed = Request { variables: found.variables, query, if_match, login, body, fields };
+    let (peer, variables) = (audit.peer, found.variables);
+    let parsed = Request { peer, variables, query, if_match, login, body, fields };
     audit.target(&parsed);
     for _ in 0..ATTEMPTS {
         let mut before = api.records.watch();
@@ -233,17 +234,26 @@ fn check_freshness(api: &Api) -> Result<(), ApiError> {
     }
 }
 
+/// Refuses who has shown too many wrong tokens or passwords.
+pub(super) fn check_failures(api: &Api, peer: Option<IpAddr>) -> Result<(), ApiError> {
+    if peer.is_none_or(|peer| api.failures.admits(peer, Instant::now())) {
+        return Ok(());
+    }
+    let message =
+        "too many requests with wrong tokens or passwords came from this address; wait, then try again";
+    Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted, message))
+}
+
 async fn authenticate(api: &Api, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<Caller, ApiError> {
     let start = Instant::now();
-    if peer.is_some_and(|peer| !api.failures.admits(peer, start)) {
+    if let Err(refused) = check_failures(api, peer) {
         // Who shares the address with someone who guesses goes on working.
         if let Some(Ok(token)) = shown(headers)
             && let Some(caller) = api.tokens.recall(token, &api.directory, now())
         {
             return Ok(caller);
         }
-        let message = "too many requests with wrong tokens came from this address; wait, then try again";
-        return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted, message));
+        return Err(refused);
     }
     let token = match shown(headers) {
         None => return logged_in(api, headers),

@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::time::Instant;
 
 use super::error::{ApiError, Code};
 use super::json::or_default;
 use super::request::{Query, Request};
+use super::server::check_failures;
 use super::{Api, Reply, rules};
 use crate::auth::service::TokensError;
 use crate::auth::users::{LIFETIME_S, USER_ROLES};
@@ -103,6 +105,7 @@ pub(super) async fn log_in(api: Rc<Api>, _: Option<Caller>, request: Request) ->
         LogIn { username: form.text("username").to_owned(), password: form.text("password").to_owned() }
     };
     let name = body.username;
+    check_failures(&api, request.peer)?;
     match api.tokens.log_in(&name, body.password).await {
         Ok(cookie) => {
             tracing::info!(name, "logged in");
@@ -111,6 +114,8 @@ pub(super) async fn log_in(api: Rc<Api>, _: Option<Caller>, request: Request) ->
             Ok(reply)
         }
         Err(error) => {
+            // Each guess costs the server a hash: an address gets no more of them than of wrong tokens.
+            request.peer.into_iter().for_each(|peer| api.failures.count(peer, Instant::now()));
             tracing::warn!(%error, "a login was refused");
             Err(error.into())
         }

@@ -118,6 +118,26 @@ fn who_guesses_is_slowed_down_and_who_works_is_not() {
 }
 
 #[test]
+fn who_guesses_passwords_is_slowed_down_whatever_the_name() {
+    bench(async |bench| {
+        let peer = "127.0.0.1".parse().unwrap();
+        let guess = async |number: u32| {
+            let body = format!("username=u{number}&password=a-long-password");
+            bench.send("", "POST", "/login", Some(&body)).await.status
+        };
+        assert_eq!(guess(0).await, 401);
+        // Each guess takes a while: the failures of an address are counted here as wrong tokens would be.
+        // None is forgotten before the minute is over.
+        let later = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+        while bench.api.failures.admits(peer, later) {
+            bench.api.failures.count(peer, later);
+        }
+        assert_eq!(guess(1).await, 429);
+        assert_eq!(status(&bench, &token("default:root", &["default:user"]), NODES).await, 429);
+    });
+}
+
+#[test]
 fn refusals_say_which_and_not_why() {
     bench(async |bench| {
         let mut said: Vec<String> = Vec::new();
