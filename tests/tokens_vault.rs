@@ -24,6 +24,10 @@ fn a_role_issues_tokens_and_its_key_stays_inside() {
     let vault =
         |method: &str, path: &str, body: Option<&Value>| anonymous.send(method, path, &[&header], body);
 
+    // vault mount jwt: there is nothing to do, and the answer says so.
+    let mounted = vault("POST", "/v1/sys/mounts/jwt", Some(&json!({"type": "jwt"})));
+    assert!(mounted.status == 400 && mounted.text.contains("already in use at jwt/"), "{}", mounted.text);
+
     let role = json!({"algorithm": "RS256", "key": key, "claims": {"roles": ["system:cluster-admin"]}});
     expect_done(&vault("POST", "/v1/jwt/roles/webauth", Some(&role)));
     let shown = vault("GET", "/v1/jwt/roles/webauth", None).expect_ok();
@@ -38,6 +42,10 @@ fn a_role_issues_tokens_and_its_key_stays_inside() {
     assert_eq!(parsed["claims"]["jti"], issued["data"]["jti"]);
     assert_eq!(parsed["claims"]["iss"], "Vault");
     let _ = Client::new(&server.endpoint(), token).get("/api/v2/cluster");
+
+    // The role says it all: the request needs no body, and Vault's documents have it as a GET, too.
+    let read = vault("GET", "/v1/jwt/issue/webauth", None).expect_ok();
+    let _ = Client::new(&server.endpoint(), read["data"]["token"].as_str().unwrap()).get("/api/v2/cluster");
 
     // Whoever has the key may sign with it, by the rules; another role's name is another issuer.
     let other = json!({"algorithm": "HS256", "key": "0123456789".repeat(4)});

@@ -171,7 +171,8 @@ impl Events {
     pub(crate) fn audit(&self, audit: &Audit, method: &Method, path: &str, status: StatusCode) {
         let Some(operation) = audit.operation else { return };
         let refused = matches!(status.as_u16(), 401 | 403 | 429);
-        if *method == Method::GET && !refused {
+        // A token that is given out is worth a note, however it was asked for.
+        if *method == Method::GET && !refused && operation != "IssueToken" {
             return;
         }
         let peer = audit.peer.map_or_else(|| "an unknown address".to_owned(), |peer| peer.to_string());

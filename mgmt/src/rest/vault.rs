@@ -19,13 +19,22 @@ use crate::auth::{Caller, Resource, Scope, Verb};
 
 /// Whether the client at this path expects Vault's errors.
 pub(super) fn owns(path: &str) -> bool {
-    ["/v1/jwt/", "/jwt/"].iter().any(|prefix| path.starts_with(prefix))
+    ["/v1/jwt/", "/jwt/", "/v1/sys/"].iter().any(|prefix| path.starts_with(prefix))
 }
 
 /// An error in Vault's shape.
 pub(super) fn error_reply(error: &ApiError) -> Reply {
     let body = json!({"errors": [error.message]}).to_string();
     Reply { status: error.status, content_type: JSON, body: body.into(), cookie: None }
+}
+
+/// `POST /v1/sys/mounts/{name}`: what Vault's users do first; here there is one backend, always.
+pub(super) async fn mount(_: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
+    caller.permit(Resource::Tokens, Verb::Create, Scope::Cluster)?;
+    Err(ApiError::invalid(match request.variable("name") {
+        "jwt" => "path is already in use at jwt/: go on with jwt/roles/NAME",
+        _ => "this server has the backend jwt alone, at jwt/",
+    }))
 }
 
 /// `POST /v1/jwt/roles/{name}`: makes a role or changes one.
@@ -101,7 +110,7 @@ pub(super) async fn delete(api: Rc<Api>, caller: Caller, request: Request) -> Re
     Ok(no_content())
 }
 
-/// `POST /v1/jwt/issue/{name}`: a token of a role.
+/// `POST /v1/jwt/issue/{name}`, or `GET` where the role says it all: a token of a role.
 pub(super) async fn issue(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
     caller.permit(Resource::Tokens, Verb::Create, Scope::Cluster)?;
     let name = request.variable("name");
