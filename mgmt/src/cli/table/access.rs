@@ -409,8 +409,8 @@ pub(super) const ROWS: &[Row] = &[
         options: &[
             must("name", "name", Place::Body, Kind::Text, "Its name"),
             must("host-nqn", "hostNqn", Place::Body, Kind::Text, "Its NQN"),
-            may("label", "labels", Place::Body, Kind::Labels, "A label; may be repeated"),
-            may("auth-required", "authRequired", Place::Body, Kind::Text, "Whether it must authenticate"),
+            HOST_LABELS,
+            AUTH_REQUIRED,
         ],
         shape: Shape::One(output::TRUSTED_HOSTS),
     },
@@ -426,8 +426,8 @@ pub(super) const ROWS: &[Row] = &[
         options: &[
             must("name", "name", Place::Path, Kind::Text, "The host's name"),
             may("host-nqn", "hostNqn", Place::Body, Kind::Text, "Its NQN"),
-            may("label", "labels", Place::Body, Kind::Labels, "A label; may be repeated"),
-            may("auth-required", "authRequired", Place::Body, Kind::Text, "Whether it must authenticate"),
+            HOST_LABELS,
+            AUTH_REQUIRED,
         ],
         shape: Shape::One(output::TRUSTED_HOSTS),
     },
@@ -527,3 +527,8 @@ const IDENTIFIER: Opt =
 const MAP_SCOPE: Opt = must("scope", "scope", Place::Body, Kind::Text, "The project, or system");
 const MAP_ROLE: Opt = must("role", "role", Place::Body, Kind::Text, "The role there, such as admin");
 const PROXY: Opt = may("proxy", "proxyInfo", Place::Body, Kind::Json, "A proxy, as {\"URL\": ..}");
+
+// Options that two rows have.
+const HOST_LABELS: Opt = may("label", "labels", Place::Body, Kind::Labels, "A label; may be repeated");
+const AUTH_REQUIRED: Opt =
+    may("auth-required", "authRequired", Place::Body, Kind::Text, "Whether it must authenticate");

@@ -273,20 +273,7 @@ pub(super) const ROWS: &[Row] = &[
         method: Method::POST,
         path: "/api/v2/policies",
         everywhere: None,
-        options: &[
-            must("name", "name", Place::Body, Kind::Text, "Its name"),
-            may("description", "description", Place::Body, Kind::Text, "What people say of it"),
-            LIMIT_TYPE,
-            READ_LIMIT,
-            WRITE_LIMIT,
-            READ_IOPS,
-            WRITE_IOPS,
-            READ_BANDWIDTH,
-            WRITE_BANDWIDTH,
-            READ_IOPS_PER_GB,
-            WRITE_IOPS_PER_GB,
-            SCOPE,
-        ],
+        options: &limited(must("name", "name", Place::Body, Kind::Text, "Its name")),
         shape: Shape::One(output::POLICIES),
     },
     Row {
@@ -298,20 +285,7 @@ pub(super) const ROWS: &[Row] = &[
         method: Method::PUT,
         path: "/api/v2/policies/{UUID}",
         everywhere: None,
-        options: &[
-            must("uuid", "UUID", Place::Path, Kind::Text, "The policy's UUID"),
-            may("description", "description", Place::Body, Kind::Text, "What people say of it"),
-            LIMIT_TYPE,
-            READ_LIMIT,
-            WRITE_LIMIT,
-            READ_IOPS,
-            WRITE_IOPS,
-            READ_BANDWIDTH,
-            WRITE_BANDWIDTH,
-            READ_IOPS_PER_GB,
-            WRITE_IOPS_PER_GB,
-            SCOPE,
-        ],
+        options: &limited(must("uuid", "UUID", Place::Path, Kind::Text, "The policy's UUID")),
         shape: Shape::Nothing,
     },
     Row {
@@ -323,10 +297,7 @@ pub(super) const ROWS: &[Row] = &[
         method: Method::DELETE,
         path: "/api/v2/policies/{UUID}",
         everywhere: None,
-        options: &[
-            may("uuid", "UUID", Place::Path, Kind::Text, "The policy's UUID"),
-            may("name", "name", Place::Query, Kind::Text, "The policy's name"),
-        ],
+        options: &POLICY_BY_NAME,
         shape: Shape::Nothing,
     },
     Row {
@@ -353,10 +324,7 @@ pub(super) const ROWS: &[Row] = &[
         method: Method::GET,
         path: "/api/v2/policies/{UUID}",
         everywhere: None,
-        options: &[
-            may("uuid", "UUID", Place::Path, Kind::Text, "The policy's UUID"),
-            may("name", "name", Place::Query, Kind::Text, "The policy's name"),
-        ],
+        options: &POLICY_BY_NAME,
         shape: Shape::One(output::POLICIES),
     },
     Row {
@@ -434,7 +402,29 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
+/// The options of a row that sets limits: which policy, and what it limits.
+const fn limited(which: Opt) -> [Opt; 12] {
+    [
+        which,
+        may("description", "description", Place::Body, Kind::Text, "What people say of it"),
+        LIMIT_TYPE,
+        READ_LIMIT,
+        WRITE_LIMIT,
+        READ_IOPS,
+        WRITE_IOPS,
+        READ_BANDWIDTH,
+        WRITE_BANDWIDTH,
+        READ_IOPS_PER_GB,
+        WRITE_IOPS_PER_GB,
+        SCOPE,
+    ]
+}
+
 // Options that several rows have.
+const POLICY_BY_NAME: [Opt; 2] = [
+    may("uuid", "UUID", Place::Path, Kind::Text, "The policy's UUID"),
+    may("name", "name", Place::Query, Kind::Text, "The policy's name"),
+];
 const LIMIT_TYPE: Opt = may(
     "type",
     "",
