@@ -53,6 +53,9 @@ fn persons_get_tokens_from_a_shared_secret_and_own_what_they_make() {
         Client::new(&server.endpoint(), &token)
     };
     let admin = generate("admin", ADMIN);
+    // Neither token is about to end, and who has no project of that name works in the default one.
+    let output = person.try_ferrule(&["list", "volumes", "-J", generate("kube", KUBERNETES).token()]);
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     let kubernetes = generate("kube", KUBERNETES);
     let other = generate("other", &KUBERNETES.replace("kube@", "other@"));
     let viewer = generate("view", &ADMIN.replace("system.admin", "system.view"));

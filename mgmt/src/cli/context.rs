@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::Environment;
 use super::duration::format_time;
 use super::failure::Failure;
-use super::settings::own_folder;
+use super::output::{self, Shape, render};
+use super::settings::{Output, own_folder};
 use crate::auth::expiry;
 use crate::serve::files;
 
@@ -21,7 +23,11 @@ pub(super) enum Context {
     Create(CreateContext),
     /// Show the contexts; the one in use is marked
     #[command(after_help = "Example:\n  ferrule context list")]
-    List,
+    List {
+        /// How to print
+        #[arg(short, long, default_value = "human-readable", value_name = "FORMAT")]
+        output: Output,
+    },
     /// Use a context from now on
     #[command(after_help = "Example:\n  ferrule context set admin")]
     Set(WhichContext),
@@ -104,18 +110,17 @@ impl Contexts {
         self.contexts.contains_key(name).then_some(()).ok_or(wrong)
     }
 
-    fn table(&self) -> String {
-        let width = self.contexts.keys().map(|name| name.chars().count()).max().unwrap_or(0).max(4);
-        let mut text = format!("Current  {:width$}  Expires               Endpoint\n", "Name");
-        for (name, kept) in &self.contexts {
-            let mark = if self.current.as_ref() == Some(name) { "*" } else { "" };
-            let end = expiry(&kept.token).map_or_else(|| "unknown".to_owned(), format_time);
-            let endpoint = kept.endpoint.as_deref().unwrap_or_default();
-            let line = format!("{mark:7}  {name:width$}  {end:20}  {endpoint}");
-            text += line.trim_end();
-            text.push('\n');
-        }
-        text
+    /// What is shown of them: everything but the tokens.
+    fn shown(&self) -> Value {
+        let one = |(name, kept): (&String, &Kept)| {
+            json!({
+                "name": name,
+                "current": self.current.as_ref() == Some(name),
+                "expires": expiry(&kept.token).map_or_else(|| "unknown".to_owned(), format_time),
+                "endpoint": kept.endpoint,
+            })
+        };
+        json!({"contexts": self.contexts.iter().map(one).collect::<Vec<_>>()})
     }
 }
 
@@ -123,7 +128,9 @@ impl Context {
     pub(super) fn run(self, environment: Environment<'_>) -> Result<String, Failure> {
         let mut contexts = Contexts::read(environment)?;
         match self {
-            Self::List => return Ok(contexts.table()),
+            Self::List { output } => {
+                return render(&contexts.shown(), output, Shape::List("contexts", output::CONTEXTS));
+            }
             Self::Create(new) => {
                 if expiry(new.token.trim()).is_none() {
                     let reason = "this is no token: it has three parts, separated by dots".to_owned();

@@ -12,7 +12,7 @@ pub(super) enum Failure {
     #[error("{0}")]
     Usage(#[from] clap::Error),
     /// The server refused or failed.
-    #[error("{message} (HTTP {status})")]
+    #[error("{message} (HTTP {status}){}", hint(*status, message))]
     Refused {
         /// The HTTP status.
         status: u16,
@@ -53,7 +53,10 @@ pub(super) enum Failure {
         reason: String,
     },
     /// The server did not answer in time, or broke the connection.
-    #[error("no answer from {endpoint}: {reason}")]
+    #[error(
+        "no answer from {endpoint}: {reason}\nhint: a change may still be made: look before you try again; \
+         --command-timeout gives a slow server more time"
+    )]
     NoAnswer {
         /// Where.
         endpoint: String,
@@ -61,7 +64,10 @@ pub(super) enum Failure {
         reason: String,
     },
     /// The answer is none that this client knows.
-    #[error("the server's answer cannot be read: {0}")]
+    #[error(
+        "the server's answer cannot be read: {0}\nhint: does --endpoint name the REST interface of a storage server, of \
+         about the version of this program?"
+    )]
     Unreadable(String),
     /// Something that was given is none of its kind.
     #[error("{what}: {reason}")]
@@ -109,6 +115,24 @@ impl Failure {
             | Self::Tls { .. }
             | Self::NoAnswer { .. } => NO_ANSWER,
         }
+    }
+}
+
+/// What to do next about a refusal whose own words do not say it.
+fn hint(status: u16, message: &str) -> &'static str {
+    match status {
+        400 if message.starts_with("projectName") => "\nhint: name one with --project-name",
+        403 => {
+            "\nhint: `ferrule parse jwt TOKEN` shows which roles a token has; an administrator can make one with more"
+        }
+        404 => "\nhint: `ferrule list` shows what there is; --project-name looks into another project",
+        409 if message.contains("exists") => {
+            "\nhint: choose another name, or go on with the one that there is"
+        }
+        409 | 503 => "\nhint: try again in some seconds",
+        412 => "\nhint: look at it again with -o json, and pass the ETag that it has now",
+        500 => "\nhint: the server's log says more: ferrule get logs --file logs.tar",
+        _ => "",
     }
 }
 

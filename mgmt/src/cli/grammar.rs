@@ -28,9 +28,15 @@ pub(super) fn command() -> Command {
 
 /// Takes a command line apart.
 pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Asked, clap::Error> {
-    let words: Vec<OsString> = words.into_iter().collect();
+    let mut words: Vec<OsString> = words.into_iter().collect();
     if words.len() < 2 {
         return Ok(Asked::Nothing);
+    }
+    // Who knows ClusterCockpit writes these with a dash.
+    if let Some(name) = words[1].to_str().and_then(|word| word.strip_prefix('-'))
+        && DASHED.contains(&name)
+    {
+        words[1] = name.to_owned().into();
     }
     let mut command = command();
     let matches = command.try_get_matches_from_mut(verb_first(&command, words))?;
@@ -103,6 +109,8 @@ fn exemplify(mut command: Command, path: &str) -> Command {
     }
 }
 
+/// Commands that are options of a program whose users shall find them here.
+const DASHED: [&str; 2] = ["add-user", "jwt"];
 /// Words after the command, for those that have no help of their own.
 const EXAMPLES: &[(&str, &str)] = &[
     ("create volume", "--name v1 --size 1GiB --acl ALLOW_ANY"),
@@ -121,7 +129,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("get credential", "--project-name system --id root"),
     ("get connected-host", "--host-nqn nqn.2014-08.org.nvmexpress:uuid:4f7c9b1e-3e2b-4d0c-9a51-3f5d5a1f2b6e"),
     ("get version", ""),
-    ("get logs", "--file logs.tar.gz"),
+    ("get logs", "--file logs.tar"),
     ("update volume", "--name v1 --size 2GiB"),
     ("create snapshot", "--name s1 --source-volume-name v1"),
     ("list snapshots", ""),
@@ -229,6 +237,10 @@ mod test {
             if given.contains("list") && !given.contains("nonsense") {
                 assert!(parse(words_of(given).into_iter().map(OsString::from)).is_ok(), "{given}");
             }
+        }
+        // As ClusterCockpit has them.
+        for line in ["ferrule -add-user ann:api:a-long-password", "ferrule -jwt ann"] {
+            assert!(parse(words_of(line).into_iter().map(OsString::from)).is_ok(), "{line}");
         }
         // What a command does not take is refused, wherever it stands.
         for line in ["ferrule -J x serve", "ferrule -o json completions bash", "ferrule -o json"] {

@@ -3,14 +3,13 @@
 use std::path::Path;
 
 use super::Environment;
-use super::context::Contexts;
+use super::settings::ClientArgs;
 use crate::serve::options::default_state;
 
 /// The text.
 pub(super) fn text(environment: Environment<'_>) -> String {
-    let set = |name: &str| environment(name).is_some_and(|text| !text.is_empty());
-    let context = Contexts::read(environment).is_ok_and(|contexts| contexts.current().is_some());
-    let has_token = set("FERRULE_JWT") || set("LIGHTOS_JWT") || context;
+    let settled = ClientArgs::default().settle(environment);
+    let has_token = settled.is_ok_and(|settings| settings.token().is_ok());
     next(has_token, &default_state())
 }
 

@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::duration::{format_time, parse_expiry, parse_lifetime};
 use super::failure::Failure;
-use super::output;
+use super::output::{self, Shape, render};
+use super::settings::Output;
 use crate::auth::algorithm::Algorithm;
 use crate::auth::key::{KeyError, SigningKey};
 use crate::auth::{Claims, Parsed, environment, mint};
@@ -48,7 +49,10 @@ pub(super) enum Parse {
     Jwt {
         /// The token, or @FILE to read it from
         token: String,
-        /// Print JSON
+        /// How to print; in JSON and YAML times are as the token has them
+        #[arg(short, long, default_value = "human-readable", value_name = "FORMAT")]
+        output: Output,
+        /// The same as --output json
         #[arg(long)]
         json: bool,
     },
@@ -144,7 +148,7 @@ impl CreateJwt {
 
 impl Parse {
     pub(super) fn run(self) -> Result<String, Failure> {
-        let Self::Jwt { token, json } = self;
+        let Self::Jwt { token, output, json } = self;
         let text = match token.strip_prefix('@') {
             Some(path) => String::from_utf8_lossy(&read(Path::new(path))?).into_owned(),
             None => token,
@@ -157,8 +161,10 @@ impl Parse {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
         let time = |name: &str| number(name).map(|seconds| format_time(seconds as u64));
         shown["claims"] = Value::Object(parsed.claims.clone());
-        if json {
-            return Ok(serde_json::to_string_pretty(&shown).unwrap_or_default() + "\n");
+        match output {
+            _ if json => return render(&shown, Output::Json, Shape::Fields),
+            Output::HumanReadable => {}
+            Output::Json | Output::Yaml => return render(&shown, output, Shape::Fields),
         }
         for name in ["exp", "iat", "nbf"] {
             if let Some(text) = time(name) {

@@ -8,10 +8,13 @@ use super::failure::Failure;
 use super::grammar;
 use crate::serve::files;
 
-/// The completion script of a shell.
+/// The completion script of a shell, for the name under which the program was called.
 pub(super) fn completions(shell: Shell) -> String {
+    let called = std::env::args_os().next().map(PathBuf::from);
+    let is_other = called.is_some_and(|path| path.file_name().is_some_and(|name| name == OTHER_NAME));
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut grammar::command(), "ferrule", &mut script);
+    let name = if is_other { OTHER_NAME } else { "ferrule" };
+    clap_complete::generate(shell, &mut grammar::command(), name, &mut script);
     String::from_utf8_lossy(&script).into_owned()
 }
 
@@ -27,8 +30,12 @@ pub(super) fn pages(folder: &PathBuf) -> Result<String, Failure> {
     Ok(format!("{count} pages in {0}; read one with: man {0}/ferrule.1\n", folder.display()))
 }
 
+/// The name that people know from elsewhere.
+const OTHER_NAME: &str = "lbcli";
+
 pub(super) const COMPLETIONS_HELP: &str = "\
 Example:
   ferrule completions bash > /etc/bash_completion.d/ferrule
   ferrule completions zsh > ~/.zfunc/_ferrule
-  ferrule completions fish > ~/.config/fish/completions/ferrule.fish";
+  ferrule completions fish > ~/.config/fish/completions/ferrule.fish
+Called as lbcli, it prints the script for that name.";

@@ -221,6 +221,14 @@ pub(super) const TRUSTED_HOSTS: &[Column] = &[
     Column { head: "Must authenticate", cell: |one| text(&one["authRequired"]) },
 ];
 
+/// Columns of contexts.
+pub(super) const CONTEXTS: &[Column] = &[
+    Column { head: "Current", cell: |one| if one["current"] == true { "*" } else { "" }.to_owned() },
+    Column { head: "Name", cell: |one| text(&one["name"]) },
+    Column { head: "Expires", cell: |one| text(&one["expires"]) },
+    Column { head: "Endpoint", cell: |one| text(&one["endpoint"]) },
+];
+
 /// The kind of limit that a policy sets.
 fn limit_type(policy: &Value) -> String {
     let limits = &policy["QoSRateLimitPolicy"];

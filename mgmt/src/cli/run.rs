@@ -192,10 +192,11 @@ async fn create_volume(client: &Client, volume: CreateVolume) -> Result<String, 
         let pairs: Vec<Value> = domains.iter().map(|name| json!({"key": "FD", "value": name})).collect();
         body["placementRestrictions"] = json!([{"operator": "In", "labelValueKeyPairs": pairs}]);
     }
-    for (key, value) in [
+    let source = [
         ("sourceSnapshotName", volume.source_snapshot_name),
         ("sourceSnapshotUUID", volume.source_snapshot_uuid),
-    ] {
+    ];
+    for (key, value) in source.into_iter().chain(volume.policy.fields()) {
         if let Some(value) = value {
             body[key] = json!(value);
         }
@@ -295,6 +296,7 @@ async fn update_volume(client: &Client, volume: UpdateVolume) -> Result<String, 
     set("compression", volume.compression.map(Value::from));
     set("labels", (!volume.labels.is_empty()).then(|| labels(&volume.labels)));
     set("newName", volume.new_name.map(Value::from));
+    volume.policy.fields().into_iter().for_each(|(name, value)| set(name, value.map(Value::from)));
     let mut call = Call::new(Method::PUT, path.clone());
     call.body = Some(Value::Object(body));
     call.if_match = volume.etag;

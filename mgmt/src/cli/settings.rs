@@ -10,7 +10,7 @@ use super::context::Contexts;
 use super::duration::format_time;
 use super::failure::Failure;
 use super::login;
-use crate::auth::{Role, claimed_roles, expiry};
+use crate::auth::{Parsed, Role, claimed_roles, expiry};
 use crate::config_file;
 use crate::serve::USUAL_ENDPOINT;
 use crate::serve::options::default_state;
@@ -162,14 +162,19 @@ impl Settings {
 
     /// What to say of a token that is about to end.
     pub(super) fn expiry_warning(&self, now_s: u64) -> Option<String> {
-        let end = expiry(self.token.as_deref()?)?;
+        let token = self.token.as_deref()?;
+        let end = expiry(token)?;
         let left = end.checked_sub(now_s)?;
+        // One that was made for a day is not about to end in its first hours.
+        let life = made_at(token).and_then(|made| end.checked_sub(made)).unwrap_or(u64::MAX);
+        if left >= WEEK_S || left >= HOUR_S && left > life / 2 {
+            return None;
+        }
         let unit = |seconds: u64, name: &str| format!("{} {name}", left / seconds);
         let left = match left {
             0..7200 => unit(60, "minutes"),
             7200..172_800 => unit(3600, "hours"),
-            172_800..604_800 => unit(86_400, "days"),
-            _ => return None,
+            _ => unit(86_400, "days"),
         };
         Some(format!("warning: the token expires in {left}; get another before {}", format_time(end)))
     }
@@ -180,9 +185,15 @@ impl Settings {
         self.project.clone().or_else(own).unwrap_or_else(|| "default".to_owned())
     }
 
-    /// The project to list: none means all.
+    /// The project to list: none means all, which tokens of the cluster may see.
     pub(super) fn listed_project(&self) -> Option<String> {
-        self.project.clone().or_else(|| self.own_project())
+        let several = || {
+            let roles = claimed_roles(self.token.as_deref()?)?;
+            let of_cluster =
+                |role: &Role| matches!(role, Role::ClusterAdmin | Role::ClusterViewer | Role::ClusterUser);
+            (!roles.is_empty() && !roles.iter().any(of_cluster)).then(|| self.project())
+        };
+        self.project.clone().or_else(|| self.own_project()).or_else(several)
     }
 
     /// The only project that the token has roles in, unless it is one of the cluster.
@@ -243,6 +254,16 @@ fn parse_time(text: &str) -> Result<Duration, String> {
     factor.checked_mul(number).filter(|time| !time.is_zero()).ok_or_else(hint)
 }
 
+/// When a token was made, if it says so.
+fn made_at(token: &str) -> Option<u64> {
+    let made = Parsed::read(token).ok()?.claims.get("iat")?.as_f64()?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+    let made = made as u64;
+    Some(made)
+}
+
+const HOUR_S: u64 = 3600;
+const WEEK_S: u64 = 7 * 24 * HOUR_S;
 const HEADING: &str = "Server";
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);

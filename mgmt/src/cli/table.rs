@@ -179,16 +179,41 @@ impl Row {
                 }
             }
         }
-        path = drop_variables(&path);
-        if !query.is_empty() {
-            path = format!("{path}?{}", query.join("&"));
-        }
-        let mut call = Call::new(self.method.clone(), path);
+        let mut call = Call::new(self.method.clone(), with_query(&drop_variables(&path), &query));
         if matches!(self.method, Method::POST | Method::PUT) {
             call.body = Some(Value::Object(body));
         }
-        let answer = client.send(call).await?;
+        let mut answer = client.send(call).await?;
+        if matches.try_get_one::<u64>("limit").ok().flatten().is_none() {
+            self.complete(client, &path, &query, &mut answer).await?;
+        }
         render(&answer, client.settings.output, self.shape)
+    }
+
+    /// Adds the pages that follow the first, where the answer says that there are more.
+    async fn complete(
+        &self,
+        client: &Client,
+        path: &str,
+        query: &[String],
+        answer: &mut Value,
+    ) -> Result<(), Failure> {
+        let Shape::List(list, _) = self.shape else { return Ok(()) };
+        while let Some(token) = answer["nextToken"].as_str().filter(|token| !token.is_empty()) {
+            let further: Vec<String> = query
+                .iter()
+                .filter(|pair| !pair.starts_with("nextToken="))
+                .cloned()
+                .chain([pair("nextToken", token)])
+                .collect();
+            let path = with_query(&drop_variables(path), &further);
+            let mut next = client.send(Call::new(self.method.clone(), path)).await?;
+            let found = next[list].as_array_mut().map(std::mem::take).unwrap_or_default();
+            // A page without anything has no page after it, whatever it says.
+            answer["nextToken"] = if found.is_empty() { Value::Null } else { next["nextToken"].take() };
+            answer[list].as_array_mut().into_iter().for_each(|all| all.extend_from_slice(&found));
+        }
+        Ok(())
     }
 
     fn path_for(&self, client: &Client) -> String {
@@ -267,6 +292,10 @@ fn limit_field(kind: &str, which: &str) -> Option<String> {
         _ => return None,
     };
     (!which.is_empty()).then(|| format!("qoSRateLimitPolicy.{limit}.{which}{suffix}"))
+}
+
+fn with_query(path: &str, query: &[String]) -> String {
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) }
 }
 
 fn pair(name: &str, value: &str) -> String {

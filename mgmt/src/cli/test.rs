@@ -142,7 +142,32 @@ fn a_volume_is_made_changed_and_deleted() {
         assert_eq!(ferrule(&bench, "delete volume --name w --etag 2").await.1, 1);
         assert_eq!(ferrule(&bench, &format!("delete volume --uuid {uuid}")).await, (String::new(), 0));
         let gone = ferrule(&bench, "get volume --name w").await;
-        assert_eq!(gone, ("volume w does not exist (HTTP 404)".to_owned(), 1));
+        let (said, hint) = gone.0.split_once('\n').unwrap();
+        assert_eq!((said, gone.1), ("volume w does not exist (HTTP 404)", 1));
+        assert!(hint.starts_with("hint: `ferrule list`"), "{hint}");
+    });
+}
+
+#[test]
+fn a_volume_gets_its_policy_when_it_is_made_and_later() {
+    bench(async |bench| {
+        for name in ["gold", "silver"] {
+            let words = format!("create qos-policy --name {name} --type iops --read-limit 1024");
+            assert_eq!(ferrule(&bench, &words).await.1, 0);
+        }
+        let create = "create volume --name v --size 1MiB --acl ALLOW_ANY -o json";
+        let read = |text: String| serde_json::from_str::<serde_json::Value>(&text).unwrap();
+        let made = read(ferrule(&bench, &format!("{create} --qos-policy-name gold")).await.0);
+        assert_eq!(made["qosPolicyName"], "gold");
+        let update = "update volume --name v -o json";
+        let now = read(ferrule(&bench, &format!("{update} --qos-policy-name silver")).await.0);
+        assert_eq!(now["qosPolicyName"], "silver");
+        let gold = made["qosPolicyUUID"].as_str().unwrap();
+        let now = read(ferrule(&bench, &format!("{update} --qos-policy-uuid {gold}")).await.0);
+        assert_eq!(now["qosPolicyName"], "gold");
+        let (said, code) = ferrule(&bench, &format!("{update} --qos-policy-name none")).await;
+        assert!(code == 1 && said.contains("no policy"), "{said}");
+        assert_eq!(ferrule(&bench, &format!("{create} --qos-policy-name a --qos-policy-uuid b")).await.1, 2);
     });
 }
 
@@ -208,6 +233,46 @@ fn a_tenants_token_works_in_its_own_project() {
         let (list, code) = ferrule_in(&bench, &environment, "list volumes --insecure-skip-tls-verify").await;
         assert_eq!((list.lines().count(), code), (2, 0));
     });
+}
+
+#[test]
+fn a_token_with_roles_in_several_projects_works_in_the_default_one() {
+    bench(async |bench| {
+        bench.create("v1").await;
+        let token = crate::rest::test::token("system:root", &["default:user", "kubernetes:user"]);
+        let environment = [("FERRULE_JWT", token.as_str())];
+        for words in ["create volume --name mine --size 1MiB --acl ALLOW_ANY", "list volumes"] {
+            let words = format!("{words} --insecure-skip-tls-verify");
+            let (text, code) = ferrule_in(&bench, &environment, &words).await;
+            assert!(code == 0 && text.contains("mine"), "{words}: {text}");
+        }
+    });
+}
+
+#[test]
+fn a_token_is_announced_in_the_second_half_of_its_life_and_in_its_last_week() {
+    const DAY: u64 = 86_400;
+    let said = |life: u64, left: u64| {
+        let (exp, iat) = (100 * DAY, 100 * DAY - life);
+        let claims = crate::auth::Claims { exp, iat, sub: "s", iss: "i", jti: "j", roles: &["default:user"] };
+        let token = crate::auth::mint(&crate::rest::test::KEY, "default:root", &claims).unwrap();
+        let words = ["ferrule", "list", "-J", &token, "nodes"].map(OsString::from);
+        let Ok(Asked::Line(line)) = grammar::parse(words) else { panic!("a command") };
+        let Command::Client(ClientCommand::List(verb)) = line.command else { panic!("a list") };
+        verb.client.settle(&|_| None).unwrap().expiry_warning(exp - left).unwrap_or_default()
+    };
+    for (life, left, announced) in [
+        (90 * DAY, 8 * DAY, ""),
+        (90 * DAY, 6 * DAY, "6 days"),
+        (4 * DAY, 3 * DAY, ""),
+        (4 * DAY, 2 * DAY, "2 days"),
+        (DAY, DAY - 60, ""),
+        (DAY, DAY / 2 - 60, "11 hours"),
+        (3600, 3000, "50 minutes"),
+    ] {
+        let said = said(life, left);
+        assert!(said.contains(announced) && said.is_empty() == announced.is_empty(), "{life} {left}: {said}");
+    }
 }
 
 #[test]
@@ -298,6 +363,45 @@ fn what_lbcli_documents_is_understood() {
         let words = format!("-o json --project-name default -J {} list volumes", bench.system);
         let listed = ferrule_in(&bench, &[], &format!("--insecure-skip-tls-verify {words}")).await;
         assert!(listed.1 == 0 && listed.0.starts_with('{'), "{listed:?}");
+    });
+}
+
+#[test]
+fn all_events_are_listed_and_a_part_where_a_limit_is_given() {
+    bench(async |bench| {
+        for number in 0..1005 {
+            bench.api.events.note(crate::events::Event {
+                component: "Cluster".to_owned(),
+                severity: "Info".to_owned(),
+                service: "API".to_owned(),
+                status: "Finished".to_owned(),
+                code: number,
+                ..crate::events::Event::default()
+            });
+            if number % 500 == 0 {
+                bench.api.events.settle().await;
+            }
+        }
+        bench.api.events.settle().await;
+        let count = async |words: &str| ferrule(&bench, words).await.0.lines().count();
+        assert_eq!(count("list events").await, 1006);
+        assert_eq!(count("list events --limit 3").await, 4);
+        assert_eq!(count("list events --next-token 1001").await, 6);
+    });
+}
+
+#[test]
+fn examples_of_what_every_server_has_are_right() {
+    bench(async |bench| {
+        let rows = table::all().filter(|row| ["feature-flag", "cluster-config"].contains(&row.noun));
+        let mut count = 0;
+        for row in rows {
+            let words = format!("{} {} {}", row.verb, row.noun, row.example);
+            let (said, code) = ferrule(&bench, &words).await;
+            assert_eq!(code, 0, "{words}: {said}");
+            count += 1;
+        }
+        assert_eq!(count, 6);
     });
 }
 

@@ -88,7 +88,7 @@ pub(super) enum Get {
 /// Nouns of `update`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Update {
-    /// Change a volume's size, access lists, compression, labels or name
+    /// Change a volume's size, access lists, compression, QoS policy, labels or name
     Volume(UpdateVolume),
 }
 
@@ -141,6 +141,27 @@ pub(super) struct CreateVolume {
     /// Begin as the snapshot of this UUID is
     #[arg(long, value_name = "UUID", conflicts_with = "source_snapshot_name")]
     pub(super) source_snapshot_uuid: Option<String>,
+    #[command(flatten)]
+    pub(super) policy: WhichPolicy,
+}
+
+/// The QoS policy of a volume, by name or UUID.
+#[derive(Args, Debug)]
+#[group(multiple = false)]
+pub(super) struct WhichPolicy {
+    /// The QoS policy that limits it [default: the project's]
+    #[arg(long, value_name = "NAME")]
+    pub(super) qos_policy_name: Option<String>,
+    /// The same by its UUID
+    #[arg(long, value_name = "UUID")]
+    pub(super) qos_policy_uuid: Option<String>,
+}
+
+impl WhichPolicy {
+    /// The fields of a request.
+    pub(super) fn fields(self) -> [(&'static str, Option<String>); 2] {
+        [("qosPolicyName", self.qos_policy_name), ("qosPolicyUUID", self.qos_policy_uuid)]
+    }
 }
 
 /// Nouns of `rollback`.
@@ -281,6 +302,8 @@ pub(super) struct UpdateVolume {
     /// Its new name
     #[arg(long)]
     pub(super) new_name: Option<String>,
+    #[command(flatten)]
+    pub(super) policy: WhichPolicy,
     /// Refuse unless this is its ETag
     #[arg(long)]
     pub(super) etag: Option<String>,
