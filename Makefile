@@ -11,7 +11,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := serve
 .NOTPARALLEL:
-.PHONY: serve install test bench check build guest fuzz clean packages test-packages bench-packages cargo
+.PHONY: serve install install-files test bench check build guest fuzz clean packages test-packages bench-packages cargo
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 STATE ?= .run/state
@@ -31,14 +31,24 @@ serve: packages cargo
 
 install: packages cargo
 	cargo build --release --package mgmt --bin ferrule
-	install -D -m 755 "$(TARGET)/release/ferrule" "$(DESTDIR)$(PREFIX)/bin/ferrule"
+	@$(MAKE) --no-print-directory install-files
+
+# Puts a program that is built in its place: BINARY, DESTDIR and PREFIX say which and where.
+BINARY ?= $(TARGET)/release/ferrule
+SHARE = $(DESTDIR)$(PREFIX)/share
+install-files:
+	install -D -m 755 "$(BINARY)" "$(DESTDIR)$(PREFIX)/bin/ferrule"
 	ln -sf ferrule "$(DESTDIR)$(PREFIX)/bin/lbcli"
-	install -d "$(DESTDIR)$(PREFIX)/share/bash-completion/completions" "$(DESTDIR)$(PREFIX)/share/zsh/site-functions" \
-		"$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d" "$(DESTDIR)$(PREFIX)/share/man/man1"
-	"$(TARGET)/release/ferrule" completions bash > "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/ferrule"
-	"$(TARGET)/release/ferrule" completions zsh > "$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_ferrule"
-	"$(TARGET)/release/ferrule" completions fish > "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/ferrule.fish"
-	"$(TARGET)/release/ferrule" man "$(DESTDIR)$(PREFIX)/share/man/man1"
+	install -d "$(SHARE)/bash-completion/completions" "$(SHARE)/zsh/site-functions" \
+		"$(SHARE)/fish/vendor_completions.d" "$(SHARE)/man/man1"
+	for name in ferrule lbcli; do \
+		program="$(DESTDIR)$(PREFIX)/bin/$$name"; \
+		"$$program" completions bash > "$(SHARE)/bash-completion/completions/$$name"; \
+		"$$program" completions zsh > "$(SHARE)/zsh/site-functions/_$$name"; \
+		"$$program" completions fish > "$(SHARE)/fish/vendor_completions.d/$$name.fish"; \
+	done
+	"$(BINARY)" man "$(SHARE)/man/man1"
+	ln -sf ferrule.1 "$(SHARE)/man/man1/lbcli.1"
 
 # The binary under test is built in the same profile as the tests, so that every crate is compiled once.
 test: check build guest fuzz

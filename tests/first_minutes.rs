@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tests::association::{Association, Identity};
-use tests::person::Person;
+use tests::person::{Person, run};
 use tests::scratch::wait_until;
 use tests::server::{Server, Setup};
 
@@ -65,11 +65,46 @@ fn a_stranger_gets_from_nothing_to_a_volume_and_back() {
         assert!(!help.contains('\u{1b}') && help.contains("ferrule "), "{words:?}: {help}");
     }
 
-    // $ ferrule delete volume
+    // $ ferrule create snapshot, and a volume that begins as it is
+    let taken = person.ferrule(&["create", "snapshot", "--name", "s1", "--source-volume-name", "v1"]);
+    assert!(taken.starts_with("Name") && taken.contains("s1") && taken.contains("Available"), "{taken}");
+    let clone = ["create", "volume", "--name", "v2", "--size", "64MiB", "--acl", "ALLOW_ANY"];
+    assert!(person.ferrule(&[&clone[..], &["--source-snapshot-name", "s1"]].concat()).contains("v2"));
+    assert_eq!(host.namespaces().len(), 2, "the clone is there");
+    assert!(person.ferrule(&["list", "snapshots"]).contains("s1"));
+    let _ = person.ferrule(&["rollback", "volume", "--name", "v1", "--source-snapshot-name", "s1"]);
+
+    // $ ferrule delete, in whatever order
     drop(host);
+    assert_eq!(person.ferrule(&["delete", "volume", "--name", "v2"]), "");
+    assert_eq!(person.ferrule(&["delete", "snapshot", "--name", "s1"]), "");
     assert_eq!(person.ferrule(&["delete", "volume", "--name", "v1"]), "");
     let (said, code) = person.refused(&["get", "volume", "--name", "v1"]);
     assert!(code == 1 && said.contains("does not exist"), "{said}");
+}
+
+#[test]
+fn what_is_installed_runs_under_both_names() {
+    let person = Person::alone();
+    let root = person.path("root");
+    let make = ["install-files", "PREFIX=/usr", &format!("DESTDIR={root}")];
+    let binary = format!("BINARY={}", tests::server::binary().display());
+    // The Makefile lies above the tests.
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the project's folder");
+    run(person.command("make").args(["--silent", "--directory"]).arg(folder).args(make).arg(binary));
+    for name in ["ferrule", "lbcli"] {
+        let program = format!("{root}/usr/bin/{name}");
+        assert!(run(person.command(&program).arg("--help")).contains(&format!("Usage: {name}")));
+        for file in [
+            format!("bash-completion/completions/{name}"),
+            format!("zsh/site-functions/_{name}"),
+            format!("fish/vendor_completions.d/{name}.fish"),
+            format!("man/man1/{name}.1"),
+        ] {
+            let text = std::fs::read_to_string(format!("{root}/usr/share/{file}")).expect("a file");
+            assert!(text.contains(name) || file.ends_with(".1") && text.contains("ferrule"), "{file}");
+        }
+    }
 }
 
 #[test]
@@ -81,6 +116,11 @@ fn shells_and_man_know_every_command() {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }
+    // Under its other name, for that name.
+    let lbcli = person.path("lbcli");
+    std::os::unix::fs::symlink(tests::server::binary(), &lbcli).expect("a link");
+    let script = run(person.command(&lbcli).args(["completions", "bash"]));
+    assert!(script.contains("complete -F _lbcli") && !script.contains("-F _ferrule"), "{script}");
     let said = person.ferrule(&["man", &person.path("man1")]);
     assert!(said.contains("pages"), "{said}");
     for page in ["ferrule.1", "ferrule-create-volume.1", "ferrule-enable-feature-flag.1"] {
@@ -98,7 +138,7 @@ fn a_token_about_to_end_is_announced() {
         let words = ["create", "jwt", "--key", &key, "--key-id", "system:root", "--role", "default:viewer"];
         person.ferrule(&[&words[..], &["--expiry", expiry]].concat())
     };
-    for (expiry, announced) in [("90m", Some("minutes")), ("3d", Some("days")), ("30d", None)] {
+    for (expiry, announced) in [("50m", Some("minutes")), ("1d", None), ("30d", None)] {
         let output = person.try_ferrule(&["list", "nodes", "-J", make(expiry).trim()]);
         assert!(output.status.success());
         let said = String::from_utf8_lossy(&output.stderr);
