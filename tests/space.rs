@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tests::association::{Association, Identity, Payload, Queue, command};
+use tests::association::{Association, Identity, Payload, Queue, command, io};
 use tests::scratch::wait_until;
 use tests::server::{Server, Setup};
 
@@ -126,6 +126,41 @@ fn full_pool_says_so_and_recovers_by_itself() {
     for place in (half..full_at).step_by(11) {
         check(&mut queue, scene.nsid, place, 0);
     }
+}
+
+#[test]
+fn a_host_is_told_how_much_of_a_thin_volume_is_allocated() {
+    let mut scene = Scene::new(64 * MIB);
+    let mut queue = scene.association.io_queue(1);
+    let blocks = (PIECE / BLOCK) as u64;
+    // NSZE, NCAP and NUSE, and whether NSFEAT says that the namespace is thin.
+    let told = |scene: &mut Scene| {
+        let data = scene.association.identify(0x00, scene.nsid);
+        let field = |at: usize| u64::from_le_bytes(data[at..at + 8].try_into().expect("8 bytes"));
+        assert_eq!((field(0), field(8), data[24] & 1), (64 * MIB / BLOCK as u64, 64 * MIB / BLOCK as u64, 1));
+        field(16)
+    };
+    assert_eq!(told(&mut scene), 0);
+    for place in [0, 1, 7, 7] {
+        write(&mut queue, scene.nsid, place, 0);
+    }
+    assert_eq!(told(&mut scene), 3 * blocks);
+    // Half of a piece is deallocated by Write Zeroes.
+    let mut entry = io(0x08, scene.nsid, 7 * blocks, PIECE / BLOCK / 2);
+    entry[51] |= 0x02;
+    let _ = queue.run(entry, Payload::None).expect_success("Write Zeroes");
+    assert_eq!(told(&mut scene), 2 * blocks + blocks / 2);
+    let body = serde_json::json!({"name": "s", "sourceVolumeName": "v1"});
+    let client = scene.server.client();
+    let _ = client.post("/api/v2/projects/default/snapshots", &body);
+    write(&mut queue, scene.nsid, 2, 1);
+    assert_eq!(told(&mut scene), 3 * blocks + blocks / 2);
+    // A rollback gives back what is no longer there.
+    let volumes = client.get("/api/v2/projects/default/volumes");
+    let uuid = volumes["volumes"][0]["UUID"].as_str().expect("a UUID");
+    let rollback = format!("/api/v2/projects/default/volumes/{uuid}/rollback");
+    client.put(&rollback, &serde_json::json!({"srcSnapshotName": "s"}));
+    assert_eq!(told(&mut scene), 2 * blocks + blocks / 2);
 }
 
 #[test]

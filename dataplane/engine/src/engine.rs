@@ -85,7 +85,7 @@ pub struct Engine<I: Io> {
     pub(crate) stopping: Stopping,
     pub(crate) questions: Questions,
     jobs: Jobs<I::Buffer>,
-    backings: Vec<Option<Backing>>,
+    pub(crate) backings: Vec<Option<Backing>>,
     buckets: Buckets,
     holds: Holds<I::Buffer>,
     /// Commands of volumes whose image is being exchanged, by NSID, in order.
@@ -447,6 +447,10 @@ where
             Message::ReadCounters { token, images } => {
                 let counters = Box::new(counters::of_reactor(&self.ports, &self.rack, &images));
                 self.post.reply(io, from, Message::Counters { token, counters });
+            }
+            Message::CountMapped { token, image } => {
+                let bytes = self.rack.mapped_bytes(image);
+                self.post.reply(io, from, Message::Mapped { token, bytes });
             }
             Message::Stop(step) => self.on_stop(step),
             to_lead => self.on_lead_message(from, to_lead, io),

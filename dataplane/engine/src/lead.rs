@@ -61,6 +61,8 @@ pub(crate) struct Lead<B: Buffer> {
     pub(crate) traffic: Rounds<AssociationId>,
     pub(crate) aborts: Rounds<u64>,
     pub(crate) fences: Rounds<u64>,
+    /// Bytes that images map, asked for by the desk's tokens.
+    pub(crate) mapped: Rounds<u64, u64>,
     /// Changes that wait until every reactor holds acknowledgements back.
     pub(crate) holds: Rounds<u32>,
     pub(crate) diffs: Diffs,
@@ -107,6 +109,7 @@ impl<B: Buffer> Lead<B> {
             traffic: Rounds::new(),
             aborts: Rounds::new(),
             fences: Rounds::new(),
+            mapped: Rounds::new(),
             holds: Rounds::new(),
             diffs: Diffs::default(),
             fence_next: 0,

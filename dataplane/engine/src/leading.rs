@@ -99,6 +99,11 @@ where
                 self.on_differs(token, shard, &changed, next, io);
             }
             Message::Counters { token, counters } => self.on_counters(token, *counters),
+            Message::Mapped { token, bytes } => {
+                if let Some(bytes) = lead.mapped.answer(&token, bytes) {
+                    lead.desk().on_counted(token, Some(bytes));
+                }
+            }
             Message::Stopped(step) => self.on_stopped(step, io),
             _ => unreachable!("every other message is handled by the reactor that it reaches"),
         }
@@ -251,7 +256,22 @@ where
             DeskOutput::AbortCommand { association, qid, cid, token } => {
                 self.on_abort(association, qid, cid, token, io);
             }
+            DeskOutput::CountAllocated { nsid, token } => self.count_allocated(nsid, token, io),
         }
+    }
+
+    /// Asks all reactors what a volume maps; a namespace without a store is not thin.
+    fn count_allocated(&mut self, nsid: u32, token: u64, io: &mut I) {
+        let Some(lead) = &mut self.lead else { return };
+        let image = match self.backings.get(nsid as usize).copied().flatten() {
+            Some(Backing::Volume(volume)) => Some(volume.image),
+            // While the image is exchanged the record tells.
+            Some(Backing::Paused) => lead.image_of(nsid),
+            Some(Backing::Null | Backing::Ram) | None => None,
+        };
+        let Some(image) = image else { return lead.desk().on_counted(token, None) };
+        lead.mapped.ask(token, lead.reactors);
+        self.post.broadcast(io, || Message::CountMapped { token, image });
     }
 
     /// Asks the one reactor that has the queue.
@@ -268,6 +288,12 @@ where
 }
 
 impl<B: io::Buffer> Lead<B> {
+    /// The image of the volume with this NSID, by its record.
+    fn image_of(&self, nsid: u32) -> Option<store::VolumeId> {
+        let mut volumes = self.directory.iter().flat_map(|directory| directory.volumes());
+        volumes.find(|volume| volume.nsid == nsid).map(|volume| volume.image)
+    }
+
     /// A change waits for a fence.
     pub(crate) fn fence_errand(&mut self, fence: u64, number: u32) {
         if let Some(fence) = self.fencing.get_mut(&fence) {

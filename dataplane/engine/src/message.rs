@@ -115,6 +115,20 @@ pub enum Message<B: Buffer, S> {
         /// The sender's counters.
         counters: Box<Counters>,
     },
+    /// How many bytes of an image are mapped in your shards? Answered by [`Message::Mapped`].
+    CountMapped {
+        /// Goes back with the answer.
+        token: u64,
+        /// Which image.
+        image: VolumeId,
+    },
+    /// The answer.
+    Mapped {
+        /// As asked.
+        token: u64,
+        /// So many.
+        bytes: u64,
+    },
     /// Acknowledge no change of this namespace until [`Message::LetGo`]; answered by [`Message::Held`].
     Hold {
         /// The namespace.
@@ -351,6 +365,8 @@ impl<B: Buffer, S> fmt::Debug for Message<B, S> {
             Self::Fenced(_) => "Fenced",
             Self::ReadCounters { .. } => "ReadCounters",
             Self::Counters { .. } => "Counters",
+            Self::CountMapped { .. } => "CountMapped",
+            Self::Mapped { .. } => "Mapped",
             Self::Hold { .. } => "Hold",
             Self::Held(_) => "Held",
             Self::Placed { .. } => "Placed",

@@ -345,6 +345,11 @@ impl<B: Buffer> Rack<B> {
         }
     }
 
+    /// Bytes of an image that are mapped in the shards here.
+    pub(crate) fn mapped_bytes(&self, image: VolumeId) -> u64 {
+        self.shards.iter().map(|shard| shard.mapped_bytes(image)).sum()
+    }
+
     /// The shards here.
     pub(crate) fn shards(&self) -> &[Shard<B>] {
         &self.shards

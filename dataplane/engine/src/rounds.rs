@@ -1,20 +1,40 @@
-//! Questions to all reactors, and which of them have answered.
+//! Questions to all reactors, and what those that have answered come to.
 
 use std::collections::BTreeMap;
 
 /// Questions under way, by key.
 #[derive(Debug)]
-pub(crate) struct Rounds<K> {
-    waiting: BTreeMap<K, Round>,
+pub(crate) struct Rounds<K, A = bool> {
+    waiting: BTreeMap<K, Round<A>>,
 }
 
 #[derive(Debug)]
-struct Round {
+struct Round<A> {
     left: u16,
-    any: bool,
+    so_far: A,
 }
 
-impl<K: Ord> Rounds<K> {
+/// An answer of one reactor, which is put together with those of the others.
+pub(crate) trait Answer: Default {
+    /// Takes in another's.
+    fn join(&mut self, other: Self);
+}
+
+/// Yes where any says so.
+impl Answer for bool {
+    fn join(&mut self, other: Self) {
+        *self |= other;
+    }
+}
+
+/// The sum.
+impl Answer for u64 {
+    fn join(&mut self, other: Self) {
+        *self += other;
+    }
+}
+
+impl<K: Ord, A: Answer> Rounds<K, A> {
     /// No question.
     pub(crate) const fn new() -> Self {
         Self { waiting: BTreeMap::new() }
@@ -26,21 +46,21 @@ impl<K: Ord> Rounds<K> {
         match self.waiting.entry(key) {
             std::collections::btree_map::Entry::Occupied(_) => false,
             std::collections::btree_map::Entry::Vacant(entry) => {
-                entry.insert(Round { left: reactors, any: false });
+                entry.insert(Round { left: reactors, so_far: A::default() });
                 true
             }
         }
     }
 
-    /// A reactor answered; with the last answer, whether any of them was yes.
-    pub(crate) fn answer(&mut self, key: &K, yes: bool) -> Option<bool> {
+    /// A reactor answered; with the last answer, what all of them come to.
+    pub(crate) fn answer(&mut self, key: &K, answer: A) -> Option<A> {
         let round = self.waiting.get_mut(key).expect("an answer follows a question");
-        round.any |= yes;
+        round.so_far.join(answer);
         round.left -= 1;
         if round.left > 0 {
             return None;
         }
-        self.waiting.remove(key).map(|round| round.any)
+        self.waiting.remove(key).map(|round| round.so_far)
     }
 }
 
@@ -58,5 +78,13 @@ mod test {
         assert_eq!(rounds.answer(&7, false), Some(true));
         assert!(rounds.ask(7, 1));
         assert_eq!(rounds.answer(&7, false), Some(false));
+    }
+
+    #[test]
+    fn numbers_are_added_up() {
+        let mut rounds: Rounds<_, u64> = Rounds::new();
+        assert!(rounds.ask(7, 2));
+        assert_eq!(rounds.answer(&7, 3), None);
+        assert_eq!(rounds.answer(&7, 4), Some(7));
     }
 }

@@ -89,6 +89,13 @@ pub enum DeskOutput<B: Buffer> {
         /// Goes back with the answer.
         token: u64,
     },
+    /// Find out how many bytes of a namespace are allocated, and call [`crate::Desk::on_counted`]; always.
+    CountAllocated {
+        /// Which.
+        nsid: u32,
+        /// Goes back with the answer.
+        token: u64,
+    },
 }
 
 /// What a reactor's ports want.

@@ -26,8 +26,20 @@ pub(crate) enum Reply {
     Status(Status),
     Result(u64),
     Data(Vec<u8>),
+    /// Later, once what this namespace has allocated is counted.
+    Counted(u32),
     /// Later.
     Pending,
+}
+
+/// An Identify that is answered once what its namespace has allocated is counted.
+#[derive(Debug)]
+pub(super) struct Counting<B> {
+    association: AssociationId,
+    slot: Slot,
+    sqe: Sqe,
+    /// For the answer.
+    buffer: B,
 }
 
 impl From<Result<u64, Status>> for Reply {
@@ -111,17 +123,14 @@ impl<B: Buffer> Desk<B> {
         match (reply, buffer) {
             (Reply::Status(status), _) => self.answer(key, slot, &sqe, status, 0),
             (Reply::Result(result), _) => self.answer(key, slot, &sqe, Status::SUCCESS, result),
-            (Reply::Data(bytes), Some(mut buffer)) => {
-                assert_eq!(bytes.len(), buffer.len(), "a reply has the length that was announced");
-                buffer.copy_from_slice(&bytes);
-                let len = u32::try_from(len).expect("at most MDTS bytes");
-                self.commands.count(sqe.opcode, Status::SUCCESS);
-                if let Some(socket) = self.sockets.get_mut(key) {
-                    let data = Pieces::one(Piece::Owned { buffer, start: 0, len });
-                    socket.connection.respond(slot, Status::SUCCESS, 0, data);
-                }
+            (Reply::Data(bytes), Some(buffer)) => self.answer_data(key, slot, &sqe, &bytes, buffer),
+            (Reply::Counted(nsid), Some(buffer)) => {
+                self.tokens += 1;
+                let token = self.tokens;
+                self.counts.insert(token, Counting { association, slot, sqe, buffer });
+                self.outputs.push_back(DeskOutput::CountAllocated { nsid, token });
             }
-            (Reply::Data(_), None) => unreachable!("a reply with data has a buffer"),
+            (Reply::Data(_) | Reply::Counted(_), None) => unreachable!("a reply with data has a buffer"),
             (Reply::Pending, _) => {}
         }
         self.deliver(association);
@@ -164,6 +173,31 @@ impl<B: Buffer> Desk<B> {
         }
         socket.connection.respond(slot, status, result, Pieces::none());
         self.sockets.note(key);
+    }
+
+    /// Answers a command with data.
+    fn answer_data(&mut self, key: Key, slot: Slot, sqe: &Sqe, bytes: &[u8], mut buffer: B) {
+        assert_eq!(bytes.len(), buffer.len(), "a reply has the length that was announced");
+        buffer.copy_from_slice(bytes);
+        let len = u32::try_from(bytes.len()).expect("at most MDTS bytes");
+        self.commands.count(sqe.opcode, Status::SUCCESS);
+        if let Some(socket) = self.sockets.get_mut(key) {
+            let data = Pieces::one(Piece::Owned { buffer, start: 0, len });
+            socket.connection.respond(slot, Status::SUCCESS, 0, data);
+        }
+        self.sockets.note(key);
+    }
+
+    /// Answers an Identify that has waited; as the namespace is now.
+    pub(super) fn finish_count(&mut self, token: u64, allocated_bytes: Option<u64>) {
+        let Some(counting) = self.counts.remove(&token) else { return };
+        let Counting { association, slot, sqe, buffer } = counting;
+        let Some(scene) = self.scene(association) else { return };
+        let Some(key) = scene.controller.admin else { return };
+        match identify::identify(&scene, &Identify::parse(&sqe), allocated_bytes) {
+            Ok(image) => self.answer_data(key, slot, &sqe, &image, buffer),
+            Err(status) => self.answer(key, slot, &sqe, status, 0),
+        }
     }
 
     /// Completes Asynchronous Event Requests for which something has happened.
@@ -265,7 +299,11 @@ impl<B: Buffer> Desk<B> {
 
     fn identify(&self, association: AssociationId, sqe: &Sqe) -> Reply {
         let Some(scene) = self.scene(association) else { return Reply::Status(Status::INTERNAL_ERROR) };
-        match identify::identify(&scene, &Identify::parse(sqe)) {
+        let command = Identify::parse(sqe);
+        if let Some(nsid) = identify::counted(&scene, &command) {
+            return Reply::Counted(nsid);
+        }
+        match identify::identify(&scene, &command, None) {
             Ok(image) => Reply::Data(image.to_vec()),
             Err(status) => Reply::Status(status),
         }

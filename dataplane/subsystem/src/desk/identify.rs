@@ -35,8 +35,19 @@ pub(crate) struct Scene<'a> {
     pub(crate) controller: &'a Controller,
 }
 
-/// The data structure asked for.
-pub(crate) fn identify(scene: &Scene<'_>, command: &Identify) -> Result<[u8; IDENTIFY_LEN], Status> {
+/// The namespace whose allocated blocks the data structure tells of, if it is of one.
+pub(crate) fn counted(scene: &Scene<'_>, command: &Identify) -> Option<u32> {
+    let tells = matches!(command.cns, Cns::Namespace | Cns::AllocatedNamespace);
+    let asked = tells && scene.controller.kind == Kind::Io;
+    asked.then(|| active(scene, command.nsid).ok().flatten()).flatten().map(|shape| shape.nsid)
+}
+
+/// The data structure asked for. `allocated_bytes` is what a thin namespace has allocated.
+pub(crate) fn identify(
+    scene: &Scene<'_>,
+    command: &Identify,
+    allocated_bytes: Option<u64>,
+) -> Result<[u8; IDENTIFY_LEN], Status> {
     if command.cns == Cns::Controller {
         return Ok(controller(scene).encode());
     }
@@ -46,7 +57,8 @@ pub(crate) fn identify(scene: &Scene<'_>, command: &Identify) -> Result<[u8; IDE
     let zeroes = [0; IDENTIFY_LEN];
     match command.cns {
         Cns::Namespace | Cns::AllocatedNamespace => {
-            Ok(active(scene, command.nsid)?.map_or(zeroes, |shape| namespace(shape).encode()))
+            let known = active(scene, command.nsid)?;
+            Ok(known.map_or(zeroes, |shape| namespace(shape, allocated_bytes).encode()))
         }
         Cns::ActiveNamespaces | Cns::AllocatedNamespaces => active_list(scene, command.nsid),
         Cns::NamespaceDescriptors => descriptors(scene, command.nsid),
@@ -206,8 +218,12 @@ fn io_controller(common: IdentifyController) -> IdentifyController {
     }
 }
 
-fn namespace(shape: &NamespaceShape) -> IdentifyNamespace {
+/// Of a thin namespace NUSE is what is allocated, which deallocating makes less: NVM command set spec 1.0, figure 97.
+/// NCAP is all of it: what the pool cannot hold is refused when it is written.
+fn namespace(shape: &NamespaceShape, allocated_bytes: Option<u64>) -> IdentifyNamespace {
     let shift = shape.sector.shift();
+    let thin = allocated_bytes.map_or(NamespaceFeatures(0), |_| NamespaceFeatures::THIN);
+    let used = allocated_bytes.map_or(shape.size_blocks, |bytes| bytes.div_ceil(1 << shift));
     let blocks = |bytes: u32| Count16((bytes >> shift).max(1));
     let atomic = blocks(shape.atomic_bytes);
     let boundary = blocks(limits::STRIPE_BYTES);
@@ -217,8 +233,9 @@ fn namespace(shape: &NamespaceShape) -> IdentifyNamespace {
     IdentifyNamespace {
         nsze_blocks: shape.size_blocks,
         ncap_blocks: shape.size_blocks,
-        nuse_blocks: shape.size_blocks,
-        nsfeat: NamespaceFeatures::ATOMIC_PARAMETERS
+        nuse_blocks: used.min(shape.size_blocks),
+        nsfeat: thin
+            | NamespaceFeatures::ATOMIC_PARAMETERS
             | NamespaceFeatures::UID_REUSE
             | NamespaceFeatures::OPTIMAL_PERFORMANCE,
         lba_formats: Count8(1),

@@ -32,6 +32,7 @@ use crate::slab::Key;
 use crate::sockets::Sockets;
 use crate::{AssociationId, CommandCounts, DeskOutput, NamespaceShape, TransportStats, limits};
 
+use admin::Counting;
 use client::{Client, Parked, Role};
 use cntlid::Cntlids;
 use controller::{Controller, Kind, PathId};
@@ -124,6 +125,8 @@ pub struct Desk<B: Buffer> {
     tokens: u64,
     /// Aborts that reactors have been asked about.
     aborts: BTreeMap<u64, AssociationId>,
+    /// Identify commands that wait until what a namespace has allocated is counted, by token.
+    counts: BTreeMap<u64, Counting<B>>,
     /// Connections whose admin Connect waits.
     waiting: Vec<Key>,
     /// Something has happened that a waiting Connect may have waited for.
@@ -165,6 +168,7 @@ impl<B: Buffer> Desk<B> {
             associations: 0,
             tokens: 0,
             aborts: BTreeMap::new(),
+            counts: BTreeMap::new(),
             waiting: Vec::new(),
             recheck: false,
             starved: Vec::new(),
@@ -293,6 +297,12 @@ impl<B: Buffer> Desk<B> {
         self.finish_abort(token, aborted);
     }
 
+    /// Answers [`DeskOutput::CountAllocated`]: bytes that are allocated in a thin namespace; `None` for one that is not
+    /// thin.
+    pub fn on_counted(&mut self, token: u64, allocated_bytes: Option<u64>) {
+        self.finish_count(token, allocated_bytes);
+    }
+
     /// An I/O queue ended by itself, or could not be adopted.
     pub fn on_queue_closed(&mut self, association: AssociationId, qid: u16) {
         if let Some(controller) = self.controllers.get_mut(&association) {
@@ -368,7 +378,7 @@ impl<B: Buffer> Desk<B> {
     /// True when nothing is to be done and nothing waits to be sent.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.outputs.is_empty() && self.sockets.is_sent()
+        self.outputs.is_empty() && self.counts.is_empty() && self.sockets.is_sent()
     }
 
     /// Hosts with an association to an I/O controller, in order of association.

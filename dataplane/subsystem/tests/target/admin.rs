@@ -258,6 +258,25 @@ fn a_resize_is_told_and_shows() {
 }
 
 #[test]
+fn another_content_is_told_although_the_namespace_looks_as_before() {
+    let mut world = World::with_namespaces();
+    let mut masked = shape(2, SectorSize::B4096, 1024);
+    masked.hosts = HostAcl::None;
+    world.add(masked);
+    let (mut admin, _) = Host::admin(&mut world, &Identity::admin());
+    enable_events(&mut world, &mut admin);
+    let cid = await_event(&mut world, &mut admin);
+    world.desk.tell_changed(2);
+    world.pump();
+    assert!(admin.take(&mut world).is_empty(), "it does not see this one");
+    world.desk.tell_changed(1);
+    world.pump();
+    let cqe = admin.completion(&mut world, cid).0;
+    assert_eq!(AsyncEvent::parse(cqe.dw0()), AsyncEvent::NAMESPACE_CHANGED);
+    assert_eq!(changed(&mut world, &mut admin), [1]);
+}
+
+#[test]
 fn a_change_is_told_to_those_who_see_a_difference_and_to_no_one_else() {
     let mut world = World::with_namespaces();
     let (mut mine, _) = Host::admin(&mut world, &Identity::admin());

@@ -83,6 +83,61 @@ fn a_namespace_tells_its_atomicity_in_its_own_blocks() {
 }
 
 #[test]
+fn a_thin_namespace_tells_what_is_allocated_and_another_its_size() {
+    let mut world = World::with_namespaces();
+    let (mut admin, _) = Host::admin(&mut world, &Identity::admin());
+    for (allocated, in_first, in_second) in
+        [(None, 8192, 1024), (Some(0), 0, 0), (Some(12_288), 24, 3), (Some(1 << 40), 8192, 1024)]
+    {
+        for (nsid, size, used) in [(1, 8192, in_first), (2, 1024, in_second)] {
+            world.allocated = allocated.map(|bytes| (nsid, bytes)).into_iter().collect();
+            for cns in [Cns::Namespace, Cns::AllocatedNamespace] {
+                let image = identify(&mut world, &mut admin, Identify::new(cns, nsid)).unwrap();
+                let id = IdentifyNamespace::parse(&image);
+                assert_eq!((id.nsze_blocks, id.ncap_blocks, id.nuse_blocks), (size, size, used));
+                assert_eq!(id.nsfeat.contains(NamespaceFeatures::THIN), allocated.is_some());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_allocated_is_told_as_the_namespace_is_when_it_is_counted() {
+    let mut world = World::with_namespaces();
+    let (mut admin, _) = Host::admin(&mut world, &Identity::admin());
+    let (mut gone, _) = Host::admin(&mut world, &Identity::of(OTHER));
+    world.hold = true;
+    let mut ask =
+        |host: &mut Host, nsid| host.submit(&mut world, Identify::new(Cns::Namespace, nsid).encode(), 4096);
+    let (resized, removed) = (ask(&mut admin, 1), ask(&mut admin, 2));
+    ask(&mut gone, 1);
+    assert_eq!(world.counts.len(), 3);
+    assert!(!world.desk.is_idle(), "they are under way");
+    // Others do not wait.
+    assert_eq!(admin.command(&mut world, Sqe::new(0x18, 0)).status, Status::SUCCESS);
+    let mut abort = Sqe::new(0x08, 0);
+    abort.cdw10 = u32::from(resized) << 16;
+    assert_eq!(admin.command(&mut world, abort).dw0(), 1, "it is not aborted");
+    world.add(shape(1, SectorSize::B512, 16_384));
+    world.desk.remove_namespace(2);
+    world.hang_up(gone.line);
+    let answer = |world: &mut World| {
+        let (_, token) = world.counts.remove(0);
+        world.desk.on_counted(token, Some(4096));
+        world.pump();
+    };
+    answer(&mut world);
+    let image = admin.completion(&mut world, resized).1;
+    let id = IdentifyNamespace::parse(&image.try_into().unwrap());
+    assert_eq!((id.nsze_blocks, id.nuse_blocks), (16_384, 8));
+    answer(&mut world);
+    assert_eq!(admin.completion(&mut world, removed).1, [0; 4096]);
+    answer(&mut world);
+    assert!(world.is_closed(gone.line));
+    assert!(world.desk.is_idle());
+}
+
+#[test]
 fn the_uuid_is_told_as_uuid_and_nguid() {
     let mut world = World::with_namespaces();
     let (mut admin, _) = Host::admin(&mut world, &Identity::admin());

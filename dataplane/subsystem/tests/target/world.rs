@@ -85,6 +85,10 @@ pub(crate) struct World {
     pub(crate) flushes: usize,
     /// Where the next I/O queue goes.
     pub(crate) next_port: usize,
+    /// Bytes allocated in thin namespaces.
+    pub(crate) allocated: BTreeMap<u32, u64>,
+    /// Counts that were asked for while requests were held.
+    pub(crate) counts: Vec<(u32, u64)>,
 }
 
 pub(crate) fn nqn(text: &str) -> Nqn {
@@ -147,6 +151,8 @@ impl World {
             traffic_checks: 0,
             flushes: 0,
             next_port: 0,
+            allocated: BTreeMap::new(),
+            counts: Vec::new(),
         }
     }
 
@@ -364,6 +370,10 @@ impl World {
             DeskOutput::AbortCommand { association, qid, cid, token } => {
                 let aborted = self.ports.iter_mut().any(|ports| ports.abort(association, qid, cid));
                 self.desk.on_abort(token, aborted);
+            }
+            DeskOutput::CountAllocated { nsid, token } if self.hold => self.counts.push((nsid, token)),
+            DeskOutput::CountAllocated { nsid, token } => {
+                self.desk.on_counted(token, self.allocated.get(&nsid).copied());
             }
         }
     }
