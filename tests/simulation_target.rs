@@ -5,13 +5,18 @@
 //! the command that replays it. `FERRULE_SEED` moves the range of seeds, `FERRULE_TARGET_SEEDS` sets how many there are.
 
 use sim::Random;
-use sim::target::{EngineFault, TargetPlan, TargetReport, attack_of, run_attack, run_target_seed};
+use sim::target::{
+    EngineFault, TargetPlan, TargetReport, attack_of, run_attack, run_rollbacks, run_target_seed,
+};
 use sim::trial::Violation;
 use store::shard::Planted;
 use tests::seeds::{self, Outcomes, number};
 
 /// Seeds of one run.
 const SEEDS: u64 = 300;
+
+/// Seeds of rollbacks that hosts watch.
+const ROLLBACK_SEEDS: u64 = 20;
 
 /// Seeds within which a planted fault must show.
 const PLANTED_SEEDS: u64 = 400;
@@ -72,6 +77,17 @@ fn a_hostile_peer_harms_nobody() {
     assert!(served > count, "the honest hosts were served {served} commands beside {count} attacks");
 }
 
+#[test]
+fn a_rollback_is_one_moment_on_every_queue() {
+    let Outcomes { failed, reports } =
+        seeds::run(ROLLBACK_SEEDS, 10, |seed| run_rollbacks(&TargetPlan::of_rollbacks(seed)));
+    for (seed, violation) in &failed {
+        eprintln!("seed {seed}: {violation}\n  replay: cargo run -p sim -- rollback {seed}");
+    }
+    assert!(failed.is_empty(), "{} seeds failed", failed.len());
+    assert!(reports.iter().all(|report| report.rollbacks > 1));
+}
+
 /// A fault of the store shows at the hosts too.
 fn must_be_caught(fault: Planted) {
     let Outcomes { failed, .. } =
@@ -99,19 +115,25 @@ fn aim(fault: EngineFault, plan: &mut TargetPlan) {
         | EngineFault::FlushOneShard
         | EngineFault::RepeatFirstStripe
         | EngineFault::ForgetOtherPieces
-        | EngineFault::KeepReplaced => {}
+        | EngineFault::KeepReplaced
+        | EngineFault::RollBackUnderIo => {}
     }
 }
 
 /// Faults of the engine itself.
 fn engine_must_be_caught(fault: EngineFault) {
-    let Outcomes { failed, .. } = run_seeds(PLANTED_SEEDS, 1, |plan| {
-        aim(fault, plan);
+    // Every run of rollbacks is aimed at this one.
+    let is_watched = fault == EngineFault::RollBackUnderIo;
+    let count = if is_watched { 1 } else { PLANTED_SEEDS };
+    let Outcomes { failed, .. } = seeds::run(count, 1, |seed| {
+        let mut plan = if is_watched { TargetPlan::of_rollbacks(seed) } else { TargetPlan::new(seed) };
+        aim(fault, &mut plan);
         plan.planted = Some(fault);
+        if is_watched { run_rollbacks(&plan) } else { run_target_seed(&plan) }
     });
     match failed.first() {
         Some((seed, violation)) => println!("{fault:?}: seed {seed}: {violation}"),
-        None => panic!("{fault:?}: {PLANTED_SEEDS} seeds found nothing"),
+        None => panic!("{fault:?}: {count} seeds found nothing"),
     }
 }
 
@@ -123,7 +145,7 @@ fn every_fault_of_the_engine_is_caught() {
 }
 
 #[test]
-fn every_fault_of_clones_and_diffs_is_caught() {
+fn every_fault_of_rollbacks_clones_and_diffs_is_caught() {
     for fault in EngineFault::OF_IMAGES {
         engine_must_be_caught(fault);
     }

@@ -125,6 +125,7 @@ impl<B: io::Buffer> Lead<B> {
             ..VolumeRecord::clone(&old)
         };
         let mut steps = fork(&snapshot, image, record.size_bytes);
+        // No command may begin on the old image once one has met the new: what it wrote would be dropped.
         steps.extend([Step::Pause, Step::Record, Step::Fence, Step::Answer, Step::Drop(old.image)]);
         Ok(Plan {
             busy: vec![old.id, snapshot.id],

@@ -29,6 +29,8 @@ pub enum Planted {
     KeepReplaced,
     /// A start keeps the images that no record names.
     KeepOrphans,
+    /// Commands of a volume go on while it is rolled back.
+    RollBackUnderIo,
     /// A clone is made of the volume as it is now.
     CloneOfVolume,
     /// A diff leaves out what the first shard has found.
@@ -37,10 +39,10 @@ pub enum Planted {
 
 impl Planted {
     /// Those that show only where there are snapshots.
-    pub const OF_IMAGES: [Self; 2] = [Self::CloneOfVolume, Self::DiffWithoutShard];
+    pub const OF_IMAGES: [Self; 3] = [Self::RollBackUnderIo, Self::CloneOfVolume, Self::DiffWithoutShard];
 
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::AnswerBeforeFence,
         Self::ForgetClear,
         Self::KeepStaleQueues,
@@ -51,6 +53,7 @@ impl Planted {
         Self::RecordBeforeFork,
         Self::KeepReplaced,
         Self::KeepOrphans,
+        Self::RollBackUnderIo,
         Self::CloneOfVolume,
         Self::DiffWithoutShard,
     ];
@@ -71,6 +74,9 @@ where
             }
             Some(Planted::KeepReplaced) if plan.before.is_some() => {
                 plan.steps.retain(|step| !matches!(step, Step::Drop(_)));
+            }
+            Some(Planted::RollBackUnderIo) if plan.before.is_some() => {
+                plan.steps.retain(|step| *step != Step::Pause);
             }
             Some(Planted::CloneOfVolume) if plan.before.is_none() => self.fork_volume(&mut plan),
             _ => {}

@@ -1,12 +1,12 @@
 //! Replays seeds. `sim SEED` runs the store's trial of one seed again and prints everything that happens; `sim FIRST COUNT`
 //! runs many and prints those that fail. With `target` before the numbers it is the whole target instead of the store, with
 //! `decay` it is the store on drives of which 40 bits turn over, with `chain` or `thousand` long chains of snapshots in one
-//! shard.
+//! shard, with `rollback` the target while hosts watch volumes being rolled back.
 
 use std::process::ExitCode;
 
 use io::Time;
-use sim::target::{TargetPlan, TargetTrial, attack_of, run_attack, run_target_seed};
+use sim::target::{TargetPlan, TargetTrial, attack_of, run_attack, run_rollbacks, run_target_seed};
 use sim::trial::chain::{ChainPlan, run_chain};
 use sim::trial::{Plan, Trial, Violation, run_seed};
 
@@ -16,6 +16,7 @@ enum What {
     Store,
     Target,
     Attack,
+    Rollback,
     Chain,
     Thousand,
 }
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let what = match arguments.first().map(String::as_str) {
         Some("target") => What::Target,
         Some("attack") => What::Attack,
+        Some("rollback") => What::Rollback,
         Some("chain") => What::Chain,
         Some("thousand") => What::Thousand,
         _ => What::Store,
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
         [seed] => replay(seed, what, plan),
         [first, count] => sweep(first, count, what, plan),
         _ => {
-            let what = "[target | attack | decay | chain | thousand]";
+            let what = "[target | attack | rollback | decay | chain | thousand]";
             eprintln!("usage: sim {what} SEED | sim {what} FIRST COUNT");
             ExitCode::from(2)
         }
@@ -52,6 +54,7 @@ fn replay(seed: u64, what: What, plan: impl Fn(u64) -> Plan) -> ExitCode {
             trial.run().map(|report| format!("{report:#?}"))
         }
         What::Attack => run_attack(&attack_of(seed)).map(|report| format!("{report:#?}")),
+        What::Rollback => run_rollbacks(&TargetPlan::of_rollbacks(seed)).map(|report| format!("{report:#?}")),
         What::Chain => run_chain(&ChainPlan::busy(seed)).map(|report| format!("{report:#?}")),
         What::Thousand => run_chain(&ChainPlan::thousand(seed)).map(|report| format!("{report:#?}")),
         What::Store => {
@@ -79,6 +82,7 @@ fn sweep(first: u64, count: u64, what: What, plan: impl Fn(u64) -> Plan) -> Exit
         let result: Result<(), Violation> = match what {
             What::Target => run_target_seed(&TargetPlan::new(seed)).map(drop),
             What::Attack => run_attack(&attack_of(seed)).map(drop),
+            What::Rollback => run_rollbacks(&TargetPlan::of_rollbacks(seed)).map(drop),
             What::Chain => run_chain(&ChainPlan::busy(seed)).map(drop),
             What::Thousand => run_chain(&ChainPlan::thousand(seed)).map(drop),
             What::Store => run_seed(&plan(seed)).map(drop),

@@ -80,6 +80,11 @@ impl TargetTrial {
             }
         }
         self.await_changes()?;
+        self.rest()
+    }
+
+    /// Waits until nothing is under way and everything is read that is to be.
+    pub(super) fn rest(&mut self) -> Result<(), Violation> {
         while !(self.open.is_empty() && self.doubts.is_empty() && self.unverified.is_empty()) {
             self.ask_unverified();
             self.turn()?;

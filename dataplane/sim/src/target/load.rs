@@ -41,10 +41,10 @@ pub(crate) enum Kind {
 
 /// A range of sectors of 512 bytes.
 #[derive(Clone, Copy)]
-struct Range {
-    volume: usize,
-    first: u64,
-    count: usize,
+pub(super) struct Range {
+    pub(super) volume: usize,
+    pub(super) first: u64,
+    pub(super) count: usize,
 }
 
 impl TargetTrial {
@@ -103,7 +103,7 @@ impl TargetTrial {
         LbaRange::new(range.first / unit, count)
     }
 
-    fn ask_read(&mut self, host: usize, range: Range) -> bool {
+    pub(super) fn ask_read(&mut self, host: usize, range: Range) -> bool {
         let command = NvmCommand::Read(self.lbas(range));
         let data = Payload::Read(vec![0xA5; range.count * 512]);
         self.submit(host, range, command, data, Kind::Read { first: range.first }, None)
@@ -117,7 +117,7 @@ impl TargetTrial {
         self.submit(host, range, command, data, Kind::Peek { first, count }, None)
     }
 
-    fn ask_write(&mut self, host: usize, range: Range) -> bool {
+    pub(super) fn ask_write(&mut self, host: usize, range: Range) -> bool {
         let number = self.numbers + 1;
         let mut lbas = self.lbas(range);
         let fua = self.random.one_in(8);

@@ -17,6 +17,7 @@ mod load;
 mod manage;
 mod plan;
 mod report;
+mod rollback;
 #[cfg(test)]
 mod snapshots;
 mod verify;
@@ -41,6 +42,7 @@ pub use engine::Planted as EngineFault;
 pub use attack::{attack_of, run_attack};
 pub use plan::TargetPlan;
 pub use report::TargetReport;
+pub use rollback::run_rollbacks;
 
 use host::SimHost;
 use images::Snapshot;
