@@ -194,7 +194,7 @@ impl Chain {
     }
 
     fn run(mut self) -> Result<ChainReport, Violation> {
-        self.await_ready()?;
+        self.until(|chain| chain.ready)?;
         for _ in 0..self.plan.snapshots {
             for _ in 0..self.plan.writes {
                 self.write(1)?;
@@ -204,13 +204,13 @@ impl Chain {
         for _ in 0..self.plan.steps {
             self.step()?;
         }
-        self.settle()?;
+        self.until(|chain| chain.open.is_empty())?;
         self.verify()?;
         self.check_used()?;
-        for image in self.images.keys().copied().collect::<Vec<_>>() {
+        for image in self.image_ids() {
             self.drop_image(image)?;
         }
-        self.settle()?;
+        self.until(|chain| chain.open.is_empty())?;
         self.check_used()?;
         Ok(self.report)
     }
@@ -228,8 +228,9 @@ impl Chain {
             images.map(|(id, _)| *id).collect()
         };
         let (volumes, snapshots) = (of(self, false), of(self, true));
-        let volume = volumes.get(self.random.index(volumes.len().max(1))).copied().unwrap_or(1);
-        let snapshot = snapshots.get(self.random.index(snapshots.len().max(1))).copied();
+        let mut choose = |of: &[u64]| of.get(self.random.index(of.len().max(1))).copied();
+        let volume = choose(&volumes).unwrap_or(1);
+        let snapshot = choose(&snapshots);
         match (self.random.below(20), snapshot) {
             (0, _) => self.fork(volume, true),
             (1, Some(snapshot)) if volumes.len() < 8 => self.fork(snapshot, false),
@@ -243,12 +244,7 @@ impl Chain {
         self.await_room()?;
         let block = self.random.below(self.plan.blocks.0);
         let stamp = self.numbers + 1;
-        let mut buffer = loop {
-            match self.io.allocate(BLOCK as usize, Purpose::Data) {
-                Some(buffer) => break buffer,
-                None => self.turn()?,
-            }
-        };
+        let mut buffer = self.buffer()?;
         for bytes in buffer.chunks_exact_mut(8) {
             bytes.copy_from_slice(&stamp.to_le_bytes());
         }
@@ -299,24 +295,29 @@ impl Chain {
     }
 
     fn await_room(&mut self) -> Result<(), Violation> {
-        while self.open.len() >= self.plan.depth {
+        self.until(|chain| chain.open.len() < chain.plan.depth)
+    }
+
+    /// Lets the shard run until `done`.
+    fn until(&mut self, done: impl Fn(&Self) -> bool) -> Result<(), Violation> {
+        while !done(self) {
             self.turn()?;
         }
         Ok(())
     }
 
-    fn settle(&mut self) -> Result<(), Violation> {
-        while !self.open.is_empty() {
-            self.turn()?;
+    /// Memory for a block.
+    fn buffer(&mut self) -> Result<SimBuffer, Violation> {
+        loop {
+            match self.io.allocate(BLOCK as usize, Purpose::Data) {
+                Some(buffer) => return Ok(buffer),
+                None => self.turn()?,
+            }
         }
-        Ok(())
     }
 
-    fn await_ready(&mut self) -> Result<(), Violation> {
-        while !self.ready {
-            self.turn()?;
-        }
-        Ok(())
+    fn image_ids(&self) -> Vec<u64> {
+        self.images.keys().copied().collect()
     }
 
     /// Ends the process and starts it again: everything that was answered is there.
@@ -324,7 +325,7 @@ impl Chain {
         self.report.kills += 1;
         self.restart();
         let open = std::mem::take(&mut self.open);
-        self.await_ready()?;
+        self.until(|chain| chain.ready)?;
         self.audit()?;
         // What is there although it was not answered is there for good.
         for open in open.into_values() {
@@ -354,7 +355,7 @@ impl Chain {
 
     /// Reads every block of every image.
     fn verify(&mut self) -> Result<(), Violation> {
-        for image in self.images.keys().copied().collect::<Vec<_>>() {
+        for image in self.image_ids() {
             for block in 0..self.plan.blocks.0 {
                 let stamp = self.stamp_of(image, block)?;
                 let held = self.images.get_mut(&image).and_then(|image| image.blocks.get_mut(&block));
@@ -377,19 +378,10 @@ impl Chain {
     }
 
     fn stamp_of(&mut self, image: u64, block: u64) -> Result<u64, Violation> {
-        let buffer = loop {
-            match self.io.allocate(BLOCK as usize, Purpose::Data) {
-                Some(buffer) => break buffer,
-                None => self.turn()?,
-            }
-        };
+        let buffer = self.buffer()?;
         self.submit(image, block, BLOCK, Op::Read { buffer }, Open::Read)?;
-        let bytes = loop {
-            if let Some(bytes) = self.read.take() {
-                break bytes;
-            }
-            self.turn()?;
-        };
+        self.until(|chain| chain.read.is_some())?;
+        let bytes = self.read.take().unwrap_or_default();
         let (head, _) = bytes.split_at(8);
         let whole = bytes.chunks_exact(8).all(|word| word == head);
         Ok(if whole { u64::from_le_bytes(head.try_into().expect("8 bytes")) } else { u64::MAX })
@@ -398,12 +390,10 @@ impl Chain {
     /// Stops in order and starts again: what is live is what the images hold, each version of a block once.
     fn check_used(&mut self) -> Result<(), Violation> {
         self.shard.checkpoint_and_stop();
-        while !self.stopped {
-            self.turn()?;
-        }
+        self.until(|chain| chain.stopped)?;
         self.audit()?;
         self.restart();
-        self.await_ready()?;
+        self.until(|chain| chain.ready)?;
         let of = |image: &Image| -> Vec<(u64, u64)> {
             let last = |(block, stamps): (&u64, &Vec<u64>)| Some((*block, stamps.last().copied()?));
             image.blocks.iter().filter_map(last).filter(|(_, stamp)| *stamp != 0).collect()
