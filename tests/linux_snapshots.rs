@@ -60,7 +60,11 @@ fn file_system_goes_back_to_its_snapshot_and_moves_to_another_server() {
     guest.ok("dd if=/dev/urandom of=/mnt/new/f bs=1M count=20 2>/dev/null && sync && umount /mnt");
 
     let client = server.client();
+    let looks = "dmesg | grep -c 'rescanning namespaces'";
+    guest.ok(&format!("{looks} >/tmp/looks; true"));
     client.put(&format!("{}/rollback", volume_path(&volume)), &json!({"srcSnapshotName": "s1"}));
+    // The host is told that the namespace has changed, and looks at it again.
+    guest.wait_for(&format!("[ $({looks}) -gt $(cat /tmp/looks) ]"), Duration::from_secs(10));
     guest.ok("grep -qx live /sys/class/nvme/*/state");
     let old = "(cd /mnt && sha256sum -c /tmp/old.sums) && [ ! -e /mnt/new ]";
     guest.ok(&format!("mount -t ext4 {device} /mnt && {old} && umount /mnt && e2fsck -fn {device}"));

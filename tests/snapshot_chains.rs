@@ -71,6 +71,21 @@ fn chains_of_snapshots_are_deleted_in_any_order_and_keep_what_they_hold() {
     compare(&mut queue, nsid(&volume), &live);
 }
 
+#[test]
+fn a_snapshot_goes_by_itself_when_its_time_is_over() {
+    let server = Server::start(&Setup::small());
+    let _ = server.create_volume("v1", 4 * MIB);
+    let client = server.client();
+    for (name, retention) in [("short", "1s"), ("long", "1h"), ("kept", "0s")] {
+        let body = json!({"name": name, "sourceVolumeName": "v1", "retentionTime": retention});
+        assert_eq!(client.post(PATH, &body)["retentionTime"], retention.replace("1h", "3600s").as_str());
+    }
+    wait_until("the first is gone", Duration::from_secs(30), || listed(&server) == 2);
+    for name in ["long", "kept"] {
+        assert_eq!(client.get(&format!("{PATH}/?Name={name}"))["state"], "Available");
+    }
+}
+
 /// Compares a snapshot, by a clone, with what must be in it.
 fn check(server: &Server, number: u64, expected: &BTreeMap<u64, u64>) {
     let name = format!("check-{number}");
