@@ -116,7 +116,8 @@ fn aim(fault: EngineFault, plan: &mut TargetPlan) {
         | EngineFault::RepeatFirstStripe
         | EngineFault::ForgetOtherPieces
         | EngineFault::KeepReplaced
-        | EngineFault::RollBackUnderIo => {}
+        | EngineFault::RollBackUnderIo
+        | EngineFault::LateForks => {}
     }
 }
 

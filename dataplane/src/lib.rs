@@ -7,6 +7,8 @@ pub mod load;
 mod run;
 
 pub use config::{Bench, Config, PoolDrive, Reactors};
+#[cfg(feature = "planted")]
+pub use engine::Planted;
 pub use engine::{
     Action, ActionError, ConnectedHost, Diff, DiffQuery, DiffWord, Drive, HostAcl, Identity, IpAcl, Limits,
     Outcome, SectorSize, Series, Snapshot, SnapshotSpec, Statistics, Volume, VolumeChange, VolumeSpec,

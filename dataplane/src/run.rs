@@ -73,6 +73,20 @@ impl DataPlane {
     /// # Errors
     /// See [`StartError`]; nothing runs then.
     pub fn start(config: &Config) -> Result<Self, StartError> {
+        Self::start_as(config, |_| {})
+    }
+
+    /// The same with engines that do something wrong on purpose.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing runs then.
+    #[cfg(feature = "planted")]
+    pub fn start_wrong(config: &Config, planted: Option<engine::Planted>) -> Result<Self, StartError> {
+        Self::start_as(config, |engine| engine.planted = planted)
+    }
+
+    /// Starts with engines as `change` leaves them.
+    fn start_as(config: &Config, change: impl Fn(&mut EngineConfig)) -> Result<Self, StartError> {
         if config.pool.is_empty() && config.bench.is_empty() {
             return Err(StartError::Empty);
         }
@@ -100,7 +114,8 @@ impl DataPlane {
             let lead = (seed.id() == ReactorId(0)).then(|| lead.clone());
             let mut options = ShardOptions { map_bytes_max, ..ShardOptions::default() };
             options.checkpoint_bytes = config.checkpoint_bytes.unwrap_or(options.checkpoint_bytes);
-            let config = EngineConfig::new(lead, options, r2t_bytes_max);
+            let mut config = EngineConfig::new(lead, options, r2t_bytes_max);
+            change(&mut config);
             let report = report.clone();
             let thread = seed.spawn(move |reactor| match reactor {
                 Ok(reactor) => drive(reactor, config, &report),

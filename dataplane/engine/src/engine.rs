@@ -93,6 +93,8 @@ pub struct Engine<I: Io> {
     shard_options: ShardOptions,
     #[cfg(feature = "planted")]
     pub(crate) planted: Option<crate::Planted>,
+    #[cfg(feature = "planted")]
+    pub(crate) late_forks: crate::planted::LateForks<I::Buffer>,
     /// Scratch, kept for its memory.
     routed: Vec<Routed<I::Buffer>>,
     outputs: Vec<RackOutput<I::Buffer>>,
@@ -131,6 +133,8 @@ where
             shard_options: config.shard,
             #[cfg(feature = "planted")]
             planted: config.planted,
+            #[cfg(feature = "planted")]
+            late_forks: crate::planted::LateForks::new(),
             routed: Vec::new(),
             outputs: Vec::new(),
             flushed: Vec::new(),
@@ -183,6 +187,10 @@ where
     pub fn run(&mut self, io: &mut I) -> Option<Time> {
         let now = io.now();
         self.post.retry(io);
+        #[cfg(feature = "planted")]
+        let late = self.run_late_forks(io, now);
+        #[cfg(not(feature = "planted"))]
+        let late = None;
         loop {
             let mut moved = self.run_ports(io, now);
             moved |= self.run_lead(io, now);
@@ -201,7 +209,7 @@ where
         let mail = self.post.has_refused().then(|| now + MAIL_RETRY);
         let lead = self.lead.as_ref().and_then(|lead| lead.poll_timeout(now));
         let buckets = self.buckets.poll_timeout();
-        [self.ports.poll_timeout(), self.rack.poll_timeout(now), buckets, lead, mail]
+        [self.ports.poll_timeout(), self.rack.poll_timeout(now), buckets, lead, mail, late]
             .into_iter()
             .flatten()
             .min()
@@ -398,7 +406,11 @@ where
 
     fn on_message(&mut self, from: ReactorId, message: MessageOf<I>, io: &mut I) {
         match message {
-            Message::Piece(piece) => self.route(self.reactor, piece, io),
+            Message::Piece(piece) => {
+                #[cfg(feature = "planted")]
+                let Some(piece) = self.put_off(piece, io.now()) else { return };
+                self.route(self.reactor, piece, io);
+            }
             Message::PieceDone(done) => self.on_piece_done(done, io),
             Message::Attach(layout) => {
                 self.jobs.set_shards(layout.shards());

@@ -1,10 +1,19 @@
 //! Deliberately wrong behaviour, compiled in only for the tests of the tests.
 
-use io::{Io, Memory, Net};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use io::{Io, Memory, Net, Time};
 
 use crate::engine::Engine;
 use crate::errand::{Plan, Record, Step};
-use crate::message::Message;
+use crate::message::{Message, Piece, Work};
+
+/// How late forks are: long enough for many writes.
+const LATE: Duration = Duration::from_millis(5);
+
+/// Forks that have come and are put off, with the time at which they go on.
+pub(crate) type LateForks<B> = VecDeque<(Time, Piece<B>)>;
 
 /// What goes wrong on purpose; the simulator must catch each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +30,10 @@ pub enum Planted {
     RepeatFirstStripe,
     /// A command ends as its last piece did, whatever the others said.
     ForgetOtherPieces,
-    /// Changes are acknowledged while a snapshot is cut.
+    /// Changes are acknowledged while a snapshot is cut, which takes as long as with [`Self::LateForks`].
     ForgetHold,
+    /// Slow, not wrong: forks reach the shards of other reactors late.
+    LateForks,
     /// A snapshot is recorded before the shards have made it.
     RecordBeforeFork,
     /// What a rollback replaced is kept.
@@ -41,7 +52,7 @@ impl Planted {
     /// Those that show only where there are snapshots.
     pub const OF_IMAGES: [Self; 3] = [Self::RollBackUnderIo, Self::CloneOfVolume, Self::DiffWithoutShard];
 
-    /// All of them.
+    /// All that are wrong.
     pub const ALL: [Self; 13] = [
         Self::AnswerBeforeFence,
         Self::ForgetClear,
@@ -63,6 +74,26 @@ impl<I> Engine<I>
 where
     I: Io<Message = Message<<I as Memory>::Buffer, <I as Net>::Socket>>,
 {
+    /// Takes in a piece of another reactor; gives it back where it is not put off.
+    pub(crate) fn put_off(&mut self, piece: Piece<I::Buffer>, now: Time) -> Option<Piece<I::Buffer>> {
+        let late = matches!(self.planted, Some(Planted::LateForks | Planted::ForgetHold));
+        if late && matches!(piece.work, Work::Fork { .. }) {
+            self.late_forks.push_back((now + LATE, piece));
+            return None;
+        }
+        Some(piece)
+    }
+
+    /// Lets forks go on whose time has come; when that of the next comes.
+    pub(crate) fn run_late_forks(&mut self, io: &mut I, now: Time) -> Option<Time> {
+        while self.late_forks.front().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, piece)) = self.late_forks.pop_front() {
+                self.route(self.reactor, piece, io);
+            }
+        }
+        self.late_forks.front().map(|(at, _)| *at)
+    }
+
     /// A change with a step in the wrong place, or without it.
     pub(crate) fn spoil(&self, mut plan: Plan) -> Plan {
         match self.planted {
