@@ -101,17 +101,21 @@ impl Api {
         let used = self.used_projects().await?;
         for name in &used {
             let mut before = self.records.watch();
-            while let Some(changes) = self.missing(name) {
+            loop {
+                let one = self.records.exclusive().await;
+                let Some(changes) = self.missing(name) else { break };
                 // Another server may make or delete it in this moment.
-                match self.records.exclusive().await.commit(changes).await {
+                let outcome = one.commit(changes).await;
+                drop(one);
+                match outcome {
                     Err(StoreError::Conflict { .. }) => self.records.catch_up(&mut before).await,
                     outcome => drop(outcome?),
                 }
             }
         }
-        let shared = self.records.is_shared();
-        let stale = self.own_uses().into_iter().filter(|one| !shared || !used.contains(&one.project));
-        let stale: Vec<Change> = stale.map(forget).collect();
+        // In a store that is shared, uses that are over are ended soon; in one's own there are none to be noted.
+        let stale = if self.records.is_shared() { Vec::new() } else { self.own_uses() };
+        let stale: Vec<Change> = stale.into_iter().map(forget).collect();
         if !stale.is_empty() {
             self.records.commit(stale).await?;
         }
@@ -135,8 +139,12 @@ impl Api {
             let policy = policy_of(volume).filter(|policy| !own.policies.contains(policy));
             own.policies.extend(policy);
         }
-        let noted = self.records.get::<ProjectUse>(&own.key()).map(|found| found.value);
-        let all = noted.is_some_and(|noted| own.policies.iter().all(|one| noted.policies.contains(one)));
+        let noted = self.records.get::<ProjectUse>(&own.key()).map(|found| found.value.policies);
+        let all = noted.as_ref().is_some_and(|noted| own.policies.iter().all(|one| noted.contains(one)));
+        // What is noted may be of a volume that is about to be made.
+        let further = noted.unwrap_or_default().into_iter().filter(|one| !own.policies.contains(one));
+        let further: Vec<String> = further.collect();
+        own.policies.extend(further);
         if self.records.is_shared() && !all {
             changes.push(Change::put(&own, Expect::Anything));
         }
