@@ -1,7 +1,7 @@
 //! Forks, single claims: what an image holds, when its place in the order is fixed, what it refuses, what it costs.
 
 use super::world::{World, fill, payload, small_options};
-use crate::shard::{DiffLimits, Op, Outcome, Output};
+use crate::shard::{DiffLimits, Op, Outcome, Output, ShardOptions};
 use crate::{ChangedLeaf, VolumeId};
 
 /// Runs until the request with this tag is answered; gives the answer, and whether its fork was told of before.
@@ -91,6 +91,55 @@ fn a_partial_write_that_waits_is_in_the_fork_and_one_that_follows_is_not() {
     let expected = |first: u64, second: u64| [sectors(first, 1), sectors(second, 1)].concat();
     assert_eq!(world.read_now(2, 0, 2), Some(expected(before, whole)));
     assert_eq!(world.read_now(1, 0, 2), Some(expected(before, after)));
+}
+
+/// Goal: an image holds what was written before its fork also where the fork came between the pages of a checkpoint. A
+/// leaf that was logged before the write is older than the image, and replay would bring the write to the source alone.
+/// While leaves are logged the image's own come last, so that such a fork must come among the pages above them.
+#[test]
+fn a_write_between_a_logged_leaf_and_a_fork_is_in_the_image_after_a_crash() {
+    // A page above the leaves, and with it a leaf, for each block.
+    const LEAF: u64 = 64 * 64 * 8;
+    // More than are logged at a time.
+    let leaves = 2000;
+    let options = ShardOptions { batch_bytes_max: 32 << 10, checkpoint_bytes: 1 << 30, ..small_options() };
+    let mut world = World::new(1, 800, options);
+    for leaf in 0..leaves {
+        world.write(1, leaf * LEAF, leaf * LEAF + 8, false);
+        while world.issued.len() > 8 {
+            world.step();
+        }
+    }
+    assert!(world.drain());
+    let before = world.shard.stats();
+    world.shard.options.checkpoint_bytes = 4096;
+    while !world.shard.checkpoint.describe().contains("level: 1") {
+        world.step();
+    }
+    world.shard.options.checkpoint_bytes = 1 << 30;
+    let value = world.write(1, 0, 8, false);
+    let tag = 1 << 40;
+    world.submit(tag, 1, 0, 0, Op::Fork { image: VolumeId(2), read_only: true });
+    let (mut between, mut is_answered) = (None, false);
+    while !is_answered {
+        world.step_quietly();
+        if world.shard.image(VolumeId(2)).is_some() {
+            between.get_or_insert(world.shard.checkpoint.is_logging_pages());
+        }
+        while let Some(output) = world.shard.poll_output() {
+            match output {
+                Output::Done { tag: found, .. } if found == tag => is_answered = true,
+                other => world.take_output(other),
+            }
+        }
+    }
+    assert_eq!(between, Some(true), "the fork came between the pages");
+    while world.shard.stats().checkpoints == before.checkpoints {
+        world.step();
+    }
+    world.crash(false);
+    assert_eq!(world.read_now(2, 0, 8), Some(sectors(value, 8)));
+    assert!(world.errors.is_empty(), "{:?}", world.errors);
 }
 
 #[test]
