@@ -124,6 +124,8 @@ planted! {
     a_changed_leaf_that_leaves_memory_is_caught: EvictDirty,
     a_leaf_read_in_as_nobody_elses_is_caught: LoadAsOwn,
     a_shared_leaf_read_in_twice_is_caught: LoadTwice,
+    a_page_forgotten_as_it_leaves_memory_is_caught: ForgetAway,
+    a_page_read_in_apart_from_its_leaves_is_caught: LoadApart,
 }
 
 #[test]

@@ -115,6 +115,12 @@ impl InjectedMap {
         self.map.bytes()
     }
 
+    /// Bytes of heads of pages, of contents of leaves, and of contents of pages above.
+    #[must_use]
+    pub fn bytes_by_kind(&self) -> [u64; 3] {
+        self.map.bytes_by_kind()
+    }
+
     /// Leaves that were read in.
     #[must_use]
     pub fn misses(&self) -> u64 {
@@ -142,8 +148,8 @@ impl InjectedMap {
         if self.map.dirty_pages() * PAGE_BYTES_MAX as u64 > cache.bytes_max / 4 {
             cache.write_dirty(&mut self.map);
         }
-        if self.map.bytes_in_use() > cache.bytes_max {
-            self.map.evict(cache.bytes_max, &[], |_| true);
+        if self.map.bytes() > cache.bytes_max {
+            self.map.evict(cache.bytes_max, &[], true, |_| true);
         }
     }
 }

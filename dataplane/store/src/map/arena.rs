@@ -1,14 +1,18 @@
 //! Memory of the map's pages: fixed-size chunks, so that growing copies nothing and wastes at most one chunk of each kind.
 //!
-//! A page is two things: a head of 16 bytes, which stays in memory as long as anything refers to the page and gives it
-//! its number, and a content. The content of a leaf that is as it was written may leave memory and be read in again;
-//! whoever refers to the page notices nothing, however many they are.
+//! A page is two things: a head of 16 bytes, which stays in memory as long as anything there refers to the page and gives
+//! it its number, and a content. The content of a leaf, and of a page right above the leaves, may leave memory as long as
+//! it is as it was written, and be read in again; whoever refers to the page notices nothing, however many they are.
 
-use std::cell::Cell;
+mod evict;
+mod pool;
+mod renumber;
+
 use std::collections::BTreeMap;
 
 use super::entry::Place;
 use super::page::{FANOUT, LeafCount};
+use pool::Pool;
 
 /// A page; the numbers are reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,13 +43,15 @@ pub(crate) struct Page {
 struct Head {
     /// Where it was last written.
     place: Place,
-    /// Parents and roots that refer to it; above 1 it must be copied before it changes. 0 in a free page.
+    /// Parents in memory and roots that refer to it; above 1 it must be copied before it changes. 0 in a free page. Under
+    /// [`UNKNOWN`] parents that are not in memory may refer to it, too.
     refs: u32,
     content: Content,
 }
 
-/// Where the content is: the number of a slot, or, under [`AWAY`], what is in the leaf ([`LeafCount`], bits 0 to 15), and
-/// what is being done to get it.
+/// Where the content is: the number of a slot, or, under [`AWAY`], what is being done to get it, and what is in it. Of a
+/// leaf that is a [`LeafCount`] (bits 0 to 15). Of a page right above, under [`ABOVE`], it is the number of blocks mapped
+/// below it (bits 0 to 12), and of units that compression saves of them (bits 13 to 27).
 #[derive(Clone, Copy, Debug)]
 struct Content(u32);
 
@@ -67,27 +73,9 @@ const COMING: u32 = 1 << 30;
 const UNREADABLE: u32 = 1 << 29;
 /// In the number of a slot of a page above the leaves.
 const ABOVE: u32 = 1 << 28;
-
-/// A chunk of contents.
-#[derive(Debug)]
-struct Chunk {
-    pages: Box<[Page]>,
-    /// A bit for each that was used since the hand passed it.
-    used: Cell<u64>,
-    /// A bit for each that no writable image uses, as far as is known.
-    cold: Cell<u64>,
-    /// A bit for each that stays, because somebody waits for more than it.
-    held: Cell<u64>,
-}
-
-/// Contents of leaves, or of pages above: apart, so that whoever looks for a leaf that may go meets nothing else.
-#[derive(Debug, Default)]
-struct Pool {
-    chunks: Vec<Chunk>,
-    free: Vec<u32>,
-    /// What every slot's number has beside its place.
-    kind: u32,
-}
+const SAVED_SHIFT: u32 = 13;
+/// In the references of a head.
+const UNKNOWN: u32 = 1 << 31;
 
 /// All pages of a shard.
 #[derive(Debug)]
@@ -100,19 +88,17 @@ pub(crate) struct Arena {
     saved: BTreeMap<PageIndex, u32>,
     /// Pages whose content is not in memory.
     away: u64,
-    /// The slot that is looked at next for one to give up.
-    hand: u32,
     /// Deliberately wrong: what differs from what was written goes, too.
     #[cfg(feature = "planted")]
     pub(crate) evicts_dirty: bool,
+    /// Deliberately wrong: what is not in memory refers to nothing.
+    #[cfg(feature = "planted")]
+    pub(crate) forgets_away: bool,
 }
 
 /// Heads of a chunk.
 const HEADS_BITS: u32 = 8;
 const HEADS: usize = 1 << HEADS_BITS;
-/// Contents of a chunk: as many as a word has bits.
-const CHUNK_BITS: u32 = 6;
-const CHUNK: usize = 1 << CHUNK_BITS;
 
 const _: () = assert!(size_of::<Page>() == 536);
 const _: () = assert!(size_of::<Head>() == 16);
@@ -130,67 +116,22 @@ impl Content {
         Self(AWAY | u32::from(count.0))
     }
 
+    /// A page right above the leaves that is not in memory.
+    fn away_above(mapped: u32, saved: u32) -> Self {
+        assert!(mapped < 1 << SAVED_SHIFT, "64 leaves of 64 blocks");
+        assert!(saved < ABOVE >> SAVED_SHIFT, "7 units of each block at most");
+        Self(AWAY | ABOVE | saved << SAVED_SHIFT | mapped)
+    }
+
+    /// Blocks mapped, and units saved, below a page that is not in memory.
+    fn counts_above(self) -> (u32, u32) {
+        let counts = self.0 & (ABOVE - 1);
+        (counts & ((1 << SAVED_SHIFT) - 1), counts >> SAVED_SHIFT)
+    }
+
     /// What is in a leaf that is not in memory.
     fn count(self) -> LeafCount {
         LeafCount(u16::try_from(self.0 & u32::from(u16::MAX)).expect("16 bits"))
-    }
-}
-
-impl Chunk {
-    fn new() -> Self {
-        let blank = Page::blank(0, NOBODY);
-        let none = || Cell::new(0);
-        Self { pages: vec![blank; CHUNK].into_boxed_slice(), used: none(), cold: none(), held: none() }
-    }
-}
-
-const NOBODY: PageIndex = PageIndex(u32::MAX);
-
-impl Pool {
-    fn new(kind: u32) -> Self {
-        Self { chunks: Vec::new(), free: Vec::new(), kind }
-    }
-
-    fn slots(&self) -> u32 {
-        u32::try_from(self.chunks.len() * CHUNK).expect("2^28 pages are more than memory holds")
-    }
-
-    fn in_use(&self) -> u64 {
-        u64::from(self.slots()) - self.free.len() as u64
-    }
-
-    fn allocate(&mut self) -> u32 {
-        if self.free.is_empty() {
-            let first = self.slots();
-            assert!(first < ABOVE, "2^28 pages are more than memory holds");
-            self.chunks.push(Chunk::new());
-            self.free.extend((first..first + CHUNK as u32).rev().map(|slot| slot | self.kind));
-        }
-        let slot = self.free.pop().expect("a chunk was just added");
-        let (chunk, bit) = self.chunk_of(slot);
-        chunk.used.set(chunk.used.get() | bit);
-        chunk.cold.set(chunk.cold.get() & !bit);
-        slot
-    }
-
-    fn give_back(&mut self, slot: u32) {
-        let (chunk, bit) = self.chunk_of(slot);
-        chunk.cold.set(chunk.cold.get() & !bit);
-        self.page_mut(slot).owner = NOBODY;
-        self.free.push(slot);
-    }
-
-    /// The chunk of a slot, and its bit there.
-    fn chunk_of(&self, slot: u32) -> (&Chunk, u64) {
-        (&self.chunks[((slot & !ABOVE) >> CHUNK_BITS) as usize], 1 << (slot as usize % CHUNK))
-    }
-
-    fn page(&self, slot: u32) -> &Page {
-        &self.chunks[((slot & !ABOVE) >> CHUNK_BITS) as usize].pages[slot as usize % CHUNK]
-    }
-
-    fn page_mut(&mut self, slot: u32) -> &mut Page {
-        &mut self.chunks[((slot & !ABOVE) >> CHUNK_BITS) as usize].pages[slot as usize % CHUNK]
     }
 }
 
@@ -203,9 +144,10 @@ impl Default for Arena {
             above: Pool::new(ABOVE),
             saved: BTreeMap::new(),
             away: 0,
-            hand: 0,
             #[cfg(feature = "planted")]
             evicts_dirty: false,
+            #[cfg(feature = "planted")]
+            forgets_away: false,
         }
     }
 }
@@ -263,9 +205,10 @@ impl Arena {
         }
     }
 
-    /// The page's level; only leaves are ever not in memory.
+    /// The page's level; leaves and the pages right above them alone are ever not in memory.
     pub(crate) fn level(&self, index: PageIndex) -> u8 {
-        self.resident(index).map_or(0, |page| page.level)
+        let is_above = self.head(index).content.0 & ABOVE != 0;
+        self.resident(index).map_or(u8::from(is_above), |page| page.level)
     }
 
     /// Whether the page differs from what was last written.
@@ -294,8 +237,18 @@ impl Arena {
         index
     }
 
+    /// Blocks mapped below a page right above the leaves that is not in memory.
+    pub(crate) fn mapped_away(&self, index: PageIndex) -> Option<u64> {
+        let content = self.head(index).content;
+        (content.0 & AWAY != 0).then(|| u64::from(content.counts_above().0))
+    }
+
     /// Units that compression saves below a page above the leaves.
     pub(crate) fn saved(&self, index: PageIndex) -> u32 {
+        let content = self.head(index).content;
+        if content.0 & AWAY != 0 {
+            return content.counts_above().1;
+        }
         self.saved.get(&index).copied().unwrap_or(0)
     }
 
@@ -309,7 +262,22 @@ impl Arena {
     }
 
     pub(crate) fn refs(&self, index: PageIndex) -> u32 {
-        self.head(index).refs
+        self.head(index).refs & !UNKNOWN
+    }
+
+    /// Whether pages that are not in memory may refer to a leaf, too.
+    pub(crate) fn has_unknown(&self, leaf: PageIndex) -> bool {
+        #[cfg(feature = "planted")]
+        if self.forgets_away {
+            return false;
+        }
+        self.head(leaf).refs & UNKNOWN != 0
+    }
+
+    /// Says of a leaf whether pages that are not in memory may refer to it.
+    pub(crate) fn set_unknown(&mut self, leaf: PageIndex, unknown: bool) {
+        let refs = &mut self.head_mut(leaf).refs;
+        *refs = *refs & !UNKNOWN | if unknown { UNKNOWN } else { 0 };
     }
 
     pub(crate) fn add_ref(&mut self, index: PageIndex) {
@@ -320,7 +288,7 @@ impl Arena {
     pub(crate) fn drop_ref(&mut self, index: PageIndex) -> u32 {
         let head = self.head_mut(index);
         head.refs -= 1;
-        head.refs
+        head.refs & !UNKNOWN
     }
 
     pub(crate) fn place(&self, index: PageIndex) -> Place {
@@ -349,7 +317,7 @@ impl Arena {
     /// Whether the content is being read from this place still.
     pub(crate) fn awaits(&self, index: PageIndex, place: Place) -> bool {
         let head = self.head(index);
-        head.refs > 0 && head.place == place && self.presence(index) == Presence::Coming
+        head.refs & !UNKNOWN > 0 && head.place == place && self.presence(index) == Presence::Coming
     }
 
     /// Puts the content of a leaf back into memory.
@@ -360,6 +328,17 @@ impl Arena {
         *self.slot_mut(slot) = Page { entries, bits: u64::MAX, lsn, written, ..Page::blank(0, index) };
         self.head_mut(index).content = Content(slot);
         self.away -= 1;
+        self.cool(index);
+    }
+
+    /// Puts the content of a page right above the leaves back into memory, with entries that lead to them.
+    pub(crate) fn install_above(&mut self, index: PageIndex, entries: [u64; FANOUT], lsn: u64) {
+        let saved = self.saved(index);
+        let slot = self.above.allocate();
+        *self.slot_mut(slot) = Page { entries, lsn, ..Page::blank(1, index) };
+        self.head_mut(index).content = Content(slot);
+        self.away -= 1;
+        self.set_saved(index, u64::from(saved));
         self.cool(index);
     }
 
@@ -381,8 +360,10 @@ impl Arena {
     pub(crate) fn use_page(&self, index: PageIndex, warm: bool) {
         let Some(slot) = self.slot_of(index) else { return };
         let (chunk, bit) = self.chunk_of(slot);
-        chunk.used.set(chunk.used.get() | bit);
-        if warm {
+        if chunk.used.get() & bit == 0 {
+            chunk.used.set(chunk.used.get() | bit);
+        }
+        if warm && chunk.cold.get() & bit != 0 {
             chunk.cold.set(chunk.cold.get() & !bit);
         }
     }
@@ -394,6 +375,15 @@ impl Arena {
         chunk.cold.set(chunk.cold.get() | bit);
     }
 
+    /// No writable image holds any page right above the leaves, as far as is known.
+    pub(crate) fn cool_above(&self) {
+        for chunk in &self.above.chunks {
+            let is_used = |page: &Page| page.owner != pool::NOBODY && page.level == 1;
+            let used = (0..).zip(&chunk.pages).filter(|(_, page)| is_used(page));
+            chunk.cold.set(used.fold(0, |bits, (at, _)| bits | 1 << at));
+        }
+    }
+
     /// Keeps a page in memory, or lets go of it again.
     pub(crate) fn hold(&mut self, index: PageIndex, held: bool) {
         if let Some(slot) = self.slot_of(index) {
@@ -402,54 +392,9 @@ impl Arena {
         }
     }
 
-    /// Takes contents of leaves out of memory, up to `count`, of which `may_go` says that what was written there can be
-    /// read: first those that no writable image uses, then those that were not used since they were looked at last.
-    /// Gives how many it took.
-    pub(crate) fn evict(&mut self, count: u64, may_go: impl Fn(Place) -> bool) -> u64 {
-        let slots = self.leaves.slots();
-        let mut taken = 0;
-        if self.leaves.chunks.iter().any(|chunk| chunk.cold.get() != 0) {
-            taken += self.sweep(count, slots, true, &may_go);
-        }
-        if taken < count {
-            taken += self.sweep(count - taken, 2 * slots, false, &may_go);
-        }
-        taken
-    }
-
-    /// Gives memory of contents back that is no longer needed, a chunk at a time.
-    pub(crate) fn shrink(&mut self) {
-        // Pages above the leaves stay and their chunks fill up again.
-        let pool = &mut self.leaves;
-        while pool.free.len() >= 2 * CHUNK {
-            let last = pool.slots() - CHUNK as u32;
-            pool.free.retain(|&slot| slot < last);
-            for slot in last..last + CHUNK as u32 {
-                let owner = pool.page(slot).owner;
-                if owner == NOBODY {
-                    continue;
-                }
-                let to = pool.allocate();
-                let page = pool.page(slot).clone();
-                *pool.page_mut(to) = page;
-                let ((from, from_bit), (into, to_bit)) = (pool.chunk_of(slot), pool.chunk_of(to));
-                let copy = |from: &Cell<u64>, into: &Cell<u64>| {
-                    let others = into.get() & !to_bit;
-                    into.set(if from.get() & from_bit != 0 { others | to_bit } else { others });
-                };
-                copy(&from.used, &into.used);
-                copy(&from.cold, &into.cold);
-                let head = &mut self.heads[(owner.0 >> HEADS_BITS) as usize][owner.0 as usize % HEADS];
-                head.content = Content(to);
-            }
-            pool.chunks.pop();
-            self.hand = 0;
-        }
-    }
-
     /// Pages in use, in no order that means anything.
     pub(crate) fn indices(&self) -> impl Iterator<Item = PageIndex> {
-        let is_used = |(at, head): (u32, &Head)| (head.refs != 0).then_some(PageIndex(at));
+        let is_used = |(at, head): (u32, &Head)| (head.refs & !UNKNOWN != 0).then_some(PageIndex(at));
         (0_u32..).zip(self.heads.iter().flatten()).filter_map(is_used)
     }
 
@@ -458,16 +403,22 @@ impl Arena {
         (self.heads.len() * HEADS - self.free_heads.len()) as u64
     }
 
-    /// Bytes of what is in use.
+    /// Bytes of what is in use, and of what cannot be given back.
     pub(crate) fn bytes_in_use(&self) -> u64 {
-        let contents = self.leaves.in_use() + self.above.in_use();
-        self.pages_in_use() * size_of::<Head>() as u64 + contents * size_of::<Page>() as u64
+        self.bytes_by_kind().iter().sum()
+    }
+
+    /// Bytes of heads, used or not, and in use of contents of leaves and of contents of pages above.
+    pub(crate) fn bytes_by_kind(&self) -> [u64; 3] {
+        let contents = |pool: &Pool| pool.in_use() * size_of::<Page>() as u64;
+        let heads = (self.heads.len() * HEADS * size_of::<Head>()) as u64;
+        [heads, contents(&self.leaves), contents(&self.above)]
     }
 
     /// Says of every leaf that others may hold what it holds.
     pub(crate) fn forget_hints(&mut self) {
         let pages = self.leaves.chunks.iter_mut().flat_map(|chunk| &mut chunk.pages);
-        for page in pages.filter(|page| page.owner != NOBODY) {
+        for page in pages.filter(|page| page.owner != pool::NOBODY) {
             page.bits = u64::MAX;
         }
     }
@@ -476,60 +427,11 @@ impl Arena {
     pub(crate) fn bytes(&self) -> u64 {
         let heads = self.heads.len() * HEADS * size_of::<Head>();
         let chunks = self.leaves.chunks.len() + self.above.chunks.len();
-        let contents = chunks * (CHUNK * size_of::<Page>() + size_of::<Chunk>());
+        let contents = chunks * pool::CHUNK_BYTES;
         let free = self.free_heads.capacity() + self.leaves.free.capacity() + self.above.free.capacity();
         let lists = free * size_of::<u32>();
         let saved = self.saved.len() * 2 * size_of::<(PageIndex, u32)>();
         (heads + contents + lists + saved) as u64
-    }
-
-    /// Looks at `most` slots from the hand on.
-    fn sweep(&mut self, count: u64, most: u32, cold_only: bool, may_go: &impl Fn(Place) -> bool) -> u64 {
-        let mut taken = 0;
-        for _ in 0..most {
-            if taken == count {
-                break;
-            }
-            let slot = self.hand;
-            self.hand = if slot + 1 == self.leaves.slots() { 0 } else { slot + 1 };
-            let page = self.slot(slot);
-            #[cfg(feature = "planted")]
-            let stays = page.dirty && !self.evicts_dirty;
-            #[cfg(not(feature = "planted"))]
-            let stays = page.dirty;
-            let (chunk, bit) = self.chunk_of(slot);
-            if page.owner == NOBODY || stays || chunk.held.get() & bit != 0 {
-                continue;
-            }
-            if cold_only && chunk.cold.get() & bit == 0 {
-                continue;
-            }
-            if !cold_only && chunk.used.get() & bit != 0 {
-                chunk.used.set(chunk.used.get() & !bit);
-                continue;
-            }
-            let place = self.head(page.owner).place;
-            if place.is_somewhere() && may_go(place) {
-                self.put_away(slot);
-                taken += 1;
-            }
-        }
-        taken
-    }
-
-    /// Takes a leaf that is as it was written out of memory.
-    pub(crate) fn take_out(&mut self, index: PageIndex) {
-        if let Some(slot) = self.slot_of(index) {
-            self.put_away(slot);
-        }
-    }
-
-    fn put_away(&mut self, slot: u32) {
-        let page = self.slot(slot);
-        let (owner, count) = (page.owner, LeafCount::of(&page.entries));
-        self.head_mut(owner).content = Content::away(count);
-        self.leaves.give_back(slot);
-        self.away += 1;
     }
 
     fn allocate_head(&mut self) -> PageIndex {
@@ -569,7 +471,7 @@ impl Arena {
     }
 
     /// The chunk of a slot, and its bit there.
-    fn chunk_of(&self, slot: u32) -> (&Chunk, u64) {
+    fn chunk_of(&self, slot: u32) -> (&pool::Chunk, u64) {
         if slot & ABOVE == 0 { self.leaves.chunk_of(slot) } else { self.above.chunk_of(slot) }
     }
 }

@@ -1,14 +1,14 @@
-//! The map as a cache of what lies on the drives: which leaves a step needs, and which leave memory.
+//! The map as a cache of what lies on the drives: which pages a step needs, and which leave memory.
 //!
-//! Only leaves leave, and only their contents: numbers, references, places and counts stay ([`super::arena`]), so that a
-//! page which several trees share is one page whether it is in memory or not. Nothing in the map waits. Whoever is about
-//! to read or change it asks first what that needs ([`Needs`]), has it read in, and asks again.
+//! Leaves leave, and the pages right above them ([`super::above`]); numbers, references, places and counts stay
+//! ([`super::arena`]), so that a page which several trees share is one page whether it is in memory or not. Nothing in the
+//! map waits. Whoever is about to read or change it asks first what that needs ([`Needs`]), has it read in, and asks again.
 
 use crate::VolumeId;
-use crate::record::Malformed;
 #[cfg(feature = "planted")]
 use crate::shard::Planted;
 
+use super::above::Found;
 use super::arena::Presence;
 use super::image::Holder;
 use super::{
@@ -16,16 +16,17 @@ use super::{
     slot_of,
 };
 
-/// A leaf that is to be read in.
+/// A leaf, or a page right above the leaves, that is to be read in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) page: PageIndex,
     pub(crate) place: Place,
     pub(crate) lineage: VolumeId,
+    pub(crate) level: u8,
     pub(crate) index: u64,
 }
 
-/// The leaves that a step needs.
+/// The leaves that a step needs, and the pages right above them.
 #[derive(Debug, Default)]
 pub(crate) struct Needs {
     /// All of them.
@@ -76,13 +77,14 @@ impl Map {
                     page.entries[slot] != 0 && page.bits >> slot & 1 != 0
                 })
             };
-            if self.arena.resident(page).is_none_or(is_asked) {
+            if self.arena.has_unknown(page) || self.arena.resident(page).is_none_or(is_asked) {
                 self.need_beside(Holder::Image(image), tree.head.lineage, leaf, needs);
             }
         }
     }
 
-    /// What unmapping the blocks needs: the leaves at the edges. What lies whole between them is cut off unseen.
+    /// What unmapping the blocks needs: the leaves at the edges, and what is above them. What lies whole between them is cut
+    /// off unseen.
     pub(crate) fn need_unmap(&self, image: VolumeId, first: u64, end: u64, needs: &mut Needs) {
         let Some(tree) = self.trees.get(&image) else { return };
         let level = self.arena.level(tree.root);
@@ -91,6 +93,9 @@ impl Map {
             return;
         }
         let edge = |block: u64, needs: &mut Needs| {
+            if let Found::Page(above) = self.find(tree.root, 1, block >> (2 * FANOUT_BITS)) {
+                self.need_page(above, tree.head.lineage, block >> (2 * FANOUT_BITS), needs);
+            }
             let base = block & !(FANOUT as u64 - 1);
             if level == 0 || first > base || end < base + FANOUT as u64 {
                 self.need_write(image, base.max(first), end.min(base + FANOUT as u64), needs);
@@ -123,14 +128,24 @@ impl Map {
         place: (Location, u32),
         needs: &mut Needs,
     ) {
-        if level > 0 {
+        if level > 1 {
             return;
         }
-        for root in self.lineage_roots(lineage) {
-            let Some(page) = self.page_below(root, 0, index) else { continue };
+        let is_there = |page| {
             let now = self.arena.place(page);
-            if (now.location(), now.offset()) == place {
-                self.need(root, lineage, index, needs);
+            (now.location(), now.offset()) == place
+        };
+        for root in self.lineage_roots(lineage) {
+            if level == 0
+                && let Found::Page(above) = self.find(root, 1, index >> FANOUT_BITS)
+            {
+                // Who has the leaf is not known before all that is above it is there.
+                self.need_page(above, lineage, index >> FANOUT_BITS, needs);
+            }
+            if let Found::Page(page) = self.find(root, level, index)
+                && is_there(page)
+            {
+                self.need_page(page, lineage, index, needs);
             }
         }
     }
@@ -143,8 +158,13 @@ impl Map {
             if self.arena.refs(at) > 1 {
                 return;
             }
-            let page = self.arena.resident(at).filter(|page| page.level > 0);
-            let Some(page) = page else { break };
+            if self.arena.level(at) == 0 {
+                break;
+            }
+            if self.arena.level(at) == 1 {
+                self.need_page(at, lineage, index, needs);
+            }
+            let Some(page) = self.arena.resident(at) else { return };
             let Some(slot) = page.entries.iter().position(|&entry| child(entry).is_some()) else { return };
             above = Some((at, index));
             index = index << FANOUT_BITS | slot as u64;
@@ -155,7 +175,7 @@ impl Map {
         let is_asked = |page: &super::Page| {
             (0..FANOUT).any(|slot| page.entries[slot] != 0 && page.bits >> slot & 1 != 0)
         };
-        if self.arena.resident(at).is_none_or(is_asked) {
+        if self.arena.has_unknown(at) || self.arena.resident(at).is_none_or(is_asked) {
             self.need_beside(holder, lineage, index, needs);
         }
         let Some((above, base)) = above.filter(|_| !needs.missing.is_empty()) else { return };
@@ -166,7 +186,8 @@ impl Map {
                 && next != at
             {
                 let index = base << FANOUT_BITS | slot;
-                needs.missing.push(Wanted { page: next, place: self.arena.place(next), lineage, index });
+                let place = self.arena.place(next);
+                needs.missing.push(Wanted { page: next, place, lineage, level: 0, index });
             }
         }
     }
@@ -190,6 +211,9 @@ impl Map {
     pub(crate) fn install(&mut self, wanted: &Wanted, page: &DiskPage) -> bool {
         if !self.awaits(wanted) {
             return true;
+        }
+        if wanted.level == 1 {
+            return self.install_above(wanted, page);
         }
         if self.arena.count(wanted.page) != LeafCount::of(&page.entries) {
             return false;
@@ -241,57 +265,56 @@ impl Map {
         self.arena.forgive(page);
     }
 
-    /// Takes leaves out of memory until the map takes no more than `bytes_max`, as far as it can: none that differs from
-    /// what was written, none of `held`, and only those of which `may_go` says that what was written there can be read.
-    /// Gives how many went.
+    /// Takes leaves, and with `above` pages right above them, out of memory until the map takes no more than `bytes_max`,
+    /// as far as it can: none that differs from what was written, none of `held`, and only those of which `may_go` says
+    /// that what was written there can be read. Gives how many went.
     pub(crate) fn evict(
         &mut self,
         bytes_max: u64,
         held: &[PageIndex],
+        above: bool,
         may_go: impl Fn(Place) -> bool,
     ) -> u64 {
-        let in_use = self.arena.bytes_in_use();
-        if in_use <= bytes_max {
+        if self.arena.bytes() <= bytes_max {
             return 0;
         }
         // Some more than is needed, so that not every step does this.
-        let excess = in_use - bytes_max + bytes_max / 64;
-        let leaf_bytes = size_of::<super::Page>() as u64;
+        let target = bytes_max - bytes_max / 64;
         held.iter().for_each(|&page| self.arena.hold(page, true));
-        let taken = self.arena.evict(excess.div_ceil(leaf_bytes), may_go);
+        let taken = self.arena.evict(target, above, may_go);
         held.iter().for_each(|&page| self.arena.hold(page, false));
         self.arena.shrink();
         taken
     }
 
-    /// The leaves that are not in memory, with their places: for tests.
-    pub(crate) fn away(&self) -> Vec<(PageIndex, Place)> {
-        let is_away = |page: &PageIndex| self.arena.resident(*page).is_none();
-        self.arena.indices().filter(is_away).map(|page| (page, self.arena.place(page))).collect()
+    /// Whether many heads are free, so that [`Map::renumber`] gives much back.
+    pub(crate) fn has_many_free_heads(&self) -> bool {
+        self.arena.has_many_free_heads()
     }
 
-    /// Puts a leaf back that is what `bytes` begin with: for tests.
-    pub(crate) fn put_back(&mut self, page: PageIndex, bytes: &[u8]) -> Result<(), Malformed> {
-        let (found, crc) = DiskPage::parse(bytes)?;
-        let is_it = self.arena.place(page).accepts(crc) && found.level == 0;
-        self.arena.install(page, found.entries, found.lsn);
-        if is_it { Ok(()) } else { Err(Malformed) }
-    }
-
-    /// Takes leaves out of memory again that were put back: for tests.
-    pub(crate) fn take_out(&mut self, pages: &[PageIndex]) {
-        pages.iter().for_each(|&page| self.arena.take_out(page));
+    /// Gives all pages new numbers, and memory of heads back. Nothing may be being read, and nobody else know a number.
+    pub(crate) fn renumber(&mut self) {
+        let numbers = self.arena.renumber();
+        let cuts = self.cuts.iter_mut().filter_map(|cut| cut.root.as_mut());
+        for root in self.trees.values_mut().map(|tree| &mut tree.root).chain(cuts) {
+            *root = numbers.of(*root);
+        }
     }
 
     /// Bytes of the pages in use.
+    #[cfg(test)]
     pub(crate) fn bytes_in_use(&self) -> u64 {
         self.arena.bytes_in_use()
     }
 
-    /// What a holder has for a block; `None` where that cannot be known, because the leaf could not be read.
+    /// What a holder has for a block; `None` where that cannot be known, because something could not be read.
     pub(super) fn known_entry_of(&self, holder: Holder, block: u64) -> Option<Entry> {
-        let leaf = self.root_of(holder).and_then(|root| self.page_below(root, 0, block >> FANOUT_BITS));
-        let Some(leaf) = leaf else { return Some(Entry::UNMAPPED) };
+        let Some(root) = self.root_of(holder) else { return Some(Entry::UNMAPPED) };
+        let leaf = match self.find(root, 0, block >> FANOUT_BITS) {
+            Found::Page(leaf) => leaf,
+            Found::Nothing => return Some(Entry::UNMAPPED),
+            Found::Beyond(_) => return None,
+        };
         self.arena.resident(leaf).map(|page| Entry(page.entries[slot_of(block, 0)]))
     }
 
@@ -309,7 +332,10 @@ impl Map {
     }
 
     fn need(&self, root: PageIndex, lineage: VolumeId, leaf: u64, needs: &mut Needs) -> Option<PageIndex> {
-        let page = self.page_below(root, 0, leaf)?;
+        if let Found::Page(above) = self.find(root, 1, leaf >> FANOUT_BITS) {
+            self.need_page(above, lineage, leaf >> FANOUT_BITS, needs);
+        }
+        let Found::Page(page) = self.find(root, 0, leaf) else { return None };
         self.need_page(page, lineage, leaf, needs);
         Some(page)
     }
@@ -317,10 +343,11 @@ impl Map {
     pub(super) fn need_page(&self, page: PageIndex, lineage: VolumeId, index: u64, needs: &mut Needs) {
         needs.leaves.push(page);
         let place = self.arena.place(page);
+        let level = self.arena.level(page);
         match self.arena.presence(page) {
             Presence::Here => {}
             Presence::Away | Presence::Coming => {
-                needs.missing.push(Wanted { page, place, lineage, index });
+                needs.missing.push(Wanted { page, place, lineage, level, index });
             }
             Presence::Unreadable => needs.unreadable = Some(place),
         }

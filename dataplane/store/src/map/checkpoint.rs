@@ -12,6 +12,7 @@
 
 use crate::VolumeId;
 
+use super::above::Found;
 use super::image::Holder;
 use super::{DiskPage, FANOUT, FANOUT_BITS, Freed, ImageHead, LeafCount, Map, PageIndex, Place, child};
 
@@ -178,7 +179,8 @@ impl Map {
         if self.arena.level(at) == level {
             return (self.arena.is_dirty(at) && index >= from).then_some((index, at));
         }
-        let page = self.page(at);
+        // What is not in memory is as it was written, and so is all below it.
+        let page = self.arena.resident(at)?;
         let below_bits = FANOUT_BITS * u32::from(page.level - 1 - level);
         let mut bits = page.bits;
         while bits != 0 {
@@ -216,7 +218,9 @@ impl Map {
         if self.arena.level(root) <= name.level {
             return None;
         }
-        let parent = self.page_below(root, name.level + 1, name.index >> FANOUT_BITS)?;
+        let Found::Page(parent) = self.find(root, name.level + 1, name.index >> FANOUT_BITS) else {
+            return None;
+        };
         Some((parent, usize::try_from(name.index % FANOUT as u64).expect("six bits")))
     }
 }

@@ -77,13 +77,14 @@ impl Map {
             return Err(Stopped(first_leaf.max(walk.from)));
         }
         walk.pages_left -= pages;
+        if level <= 1 && self.has_away() && !self.has_both(sides, level, index, walk) {
+            let first = first_leaf.max(walk.from);
+            walk.blocked = walk.blocked.or(Some(first));
+            // What may come is waited for; what cannot be read ends it here.
+            let ends = walk.needs.is_met() || walk.needs.missing.len() >= MISSING_MAX;
+            return if ends { Err(Stopped(first)) } else { Ok(()) };
+        }
         if level == 0 {
-            if self.has_away() && !self.has_both(sides, index, walk) {
-                walk.blocked = walk.blocked.or(Some(index));
-                // What may come is waited for; what cannot be read ends it here.
-                let ends = walk.needs.is_met() || walk.needs.missing.len() >= MISSING_MAX;
-                return if ends { Err(Stopped(index)) } else { Ok(()) };
-            }
             if walk.blocked.is_some() {
                 return Ok(());
             }
@@ -112,11 +113,11 @@ impl Map {
         }
     }
 
-    /// Whether both sides of a leaf are in memory; notes what is not.
-    fn has_both(&self, sides: [Option<PageIndex>; 2], index: u64, walk: &mut Walk<'_>) -> bool {
+    /// Whether both sides of a leaf, or of a page right above, are in memory; notes what is not.
+    fn has_both(&self, sides: [Option<PageIndex>; 2], level: u8, index: u64, walk: &mut Walk<'_>) -> bool {
         let mut has_both = true;
         for (side, lineage) in sides.into_iter().zip(walk.lineages) {
-            if let Some(page) = side {
+            if let Some(page) = side.filter(|&page| self.arena.level(page) == level) {
                 has_both &= self.arena.resident(page).is_some();
                 self.need_page(page, lineage, index, walk.needs);
             }

@@ -420,6 +420,8 @@ impl Map {
         loop {
             if self.arena.refs(at) > 1 {
                 self.arena.drop_ref(at);
+                // Those that it stays with are read-only, most often.
+                self.arena.cool(at);
                 break;
             }
             let page = self.arena.resident(at).filter(|page| page.level > 0);
@@ -454,6 +456,11 @@ impl Map {
     /// Gives back a page of the first cut that nothing hangs on, with the blocks that it alone held.
     fn release_page(&mut self, at: PageIndex, index: u64, freed: &mut impl FnMut(Freed)) {
         let holder = Holder::Cut(self.first_cut_number());
+        if self.arena.level(at) == 0 && !self.settle(holder, index, at) {
+            // Something that cannot be read may refer to it: what it holds is lost room.
+            self.forget_page(at);
+            return;
+        }
         let place = self.arena.place(at);
         if place.is_somewhere() {
             freed(Freed::Page(place));

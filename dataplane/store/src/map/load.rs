@@ -52,6 +52,7 @@ impl Map {
             self.count_loaded(root, &mut counted);
             self.mapped_blocks += self.mapped_in(root);
         }
+        self.warm_writable();
     }
 
     /// The log was replayed up to where the manifest was made: a write that was replayed may be in another image's pages

@@ -8,9 +8,11 @@
 //! which every holder of a block must see, change shared pages where they are. Who else holds a block is the matter of
 //! `image`; pages that were cut off are given back a few at a time ([`Map::drop_step`]).
 
+mod above;
 mod arena;
 mod cache;
 mod checkpoint;
+mod counts;
 mod cuts;
 mod diff;
 mod entry;
@@ -25,10 +27,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::VolumeId;
 
+#[cfg(any(test, feature = "planted"))]
+use above::Found;
 use arena::Arena;
 pub(crate) use arena::{Page, PageIndex};
 pub(crate) use cache::{Needs, Wanted};
 pub(crate) use checkpoint::{PageName, extent_of};
+use counts::COUNT_MASK;
 pub(crate) use cuts::{CutHead, is_cut};
 pub use diff::ChangedLeaf;
 pub(crate) use entry::{Entry, LOCATION_BYTES, Location, Place};
@@ -66,13 +71,8 @@ pub(crate) enum Freed {
 }
 
 /// What an entry of a page above the leaves says of a child: under this bit the number of mapped blocks below it (bits
-/// 32 to 62, of children up to [`COUNTED_LEVEL_MAX`]) and its index (bits 0 to 31).
+/// 32 to 62, of children up to [`counts::COUNTED_LEVEL_MAX`]) and its index (bits 0 to 31).
 const IN_MEMORY: u64 = 1 << 63;
-/// The highest level of which an entry above has room for the number of mapped blocks.
-const COUNTED_LEVEL_MAX: u8 = 4;
-
-const _: () = assert!(1_u64 << (FANOUT_BITS * (COUNTED_LEVEL_MAX as u32 + 1)) < 1 << 31);
-
 impl Map {
     /// What is known of `count` blocks from `first` on, appended to `entries`.
     pub(crate) fn lookup(&self, volume: VolumeId, first: u64, count: u32, entries: &mut Vec<Entry>) {
@@ -82,11 +82,10 @@ impl Map {
         while block < end {
             let stop = end.min((block | (FANOUT as u64 - 1)) + 1);
             let len = usize::try_from(stop - block).expect("at most one leaf");
-            match tree.and_then(|tree| self.page_below(tree.root, 0, block >> FANOUT_BITS)) {
+            match tree.and_then(|tree| self.use_leaf(tree, block)) {
                 Some(leaf) => {
                     let slot = slot_of(block, 0);
                     self.lookups.set(self.lookups.get() + 1);
-                    self.arena.use_page(leaf, tree.is_some_and(|tree| !tree.head.read_only));
                     entries
                         .extend(self.page(leaf).entries[slot..slot + len].iter().map(|&entry| Entry(entry)));
                 }
@@ -144,7 +143,7 @@ impl Map {
         if first >= end {
             return;
         }
-        let root = self.own(root);
+        let root = self.own_of(image, 0, root);
         self.set_root(image, root);
         let mut unmapping = Unmapping { image, range: (first, end), lsn, unmapped: 0, saved: 0, freed };
         let cut = self.unmap_below(root, 0, &mut unmapping);
@@ -207,28 +206,37 @@ impl Map {
     pub(crate) fn plant(&mut self, planted: Option<crate::shard::Planted>) {
         self.planted = planted;
         self.arena.evicts_dirty = planted == Some(crate::shard::Planted::EvictDirty);
+        self.arena.forgets_away = planted == Some(crate::shard::Planted::ForgetAway);
     }
 
     /// The page of this level and index of an image, if there is one.
     #[cfg(any(test, feature = "planted"))]
     pub(crate) fn page_at(&self, image: VolumeId, level: u8, index: u64) -> Option<PageIndex> {
-        self.page_below(self.trees.get(&image)?.root, level, index)
+        match self.find(self.trees.get(&image)?.root, level, index) {
+            Found::Page(page) => Some(page),
+            Found::Nothing | Found::Beyond(_) => None,
+        }
     }
 
     pub(crate) fn page(&self, index: PageIndex) -> &Page {
         self.arena.page(index)
     }
 
-    fn page_below(&self, root: PageIndex, level: u8, index: u64) -> Option<PageIndex> {
-        let mut at = root;
+    /// The leaf of a block, if there is one; it and what leads to it is in memory, and is noted as used.
+    fn use_leaf(&self, tree: &Tree, block: u64) -> Option<PageIndex> {
+        let mut at = tree.root;
         let top = self.arena.level(at);
-        if top < level || index >> (FANOUT_BITS * u32::from(top - level)) != 0 {
+        if block >= coverage(top) {
             return None;
         }
-        for above in (level..top).rev() {
-            let slot = index >> (FANOUT_BITS * u32::from(above - level)) & (FANOUT as u64 - 1);
-            at = child(self.page(at).entries[slot as usize])?;
+        let is_warm = !tree.head.read_only;
+        for level in (1..=top).rev() {
+            if level == 1 {
+                self.arena.use_page(at, is_warm);
+            }
+            at = child(self.page(at).entries[slot_of(block, level)])?;
         }
+        self.arena.use_page(at, is_warm);
         Some(at)
     }
 
@@ -244,13 +252,15 @@ impl Map {
             Some(tree) => tree.root,
             None => {
                 let root = self.arena.allocate(0);
+                // So that a checkpoint takes it out again if nothing comes to be in it.
+                self.touch(root, lsn);
                 let head = ImageHead { image, lineage, read_only: false, forked: false };
                 self.insert_tree(root, head);
                 root
             }
         };
         let root = self.grow(root, block);
-        let root = self.own(root);
+        let root = self.own_of(image, block, root);
         self.set_root(image, root);
         let mut at = root;
         loop {
@@ -259,10 +269,13 @@ impl Map {
             if level == 0 {
                 return at;
             }
+            if level == 1 {
+                self.arena.use_page(at, true);
+            }
             let slot = slot_of(block, level);
             let entry = self.page(at).entries[slot];
             let below = match child(entry) {
-                Some(below) => self.own(below),
+                Some(below) => self.own_of(image, block, below),
                 None => self.arena.allocate(level - 1),
             };
             let page = self.arena.page_mut(at);
@@ -293,11 +306,11 @@ impl Map {
     /// The page itself if nobody else refers to it, else a copy of it, which is dirty. The caller's entry leads to the
     /// copy from now on.
     fn own(&mut self, index: PageIndex) -> PageIndex {
-        if self.arena.refs(index) == 1 {
+        if self.arena.refs(index) == 1 && !self.arena.has_unknown(index) {
             return index;
         }
         let copy = self.arena.allocate(self.page(index).level);
-        self.arena.drop_ref(index);
+        let refs_left = self.arena.drop_ref(index);
         // A read-only image has it now, most often.
         self.arena.cool(index);
         let old = self.arena.page_mut(index);
@@ -320,6 +333,9 @@ impl Map {
         page.bits = bits;
         self.touch(copy, lsn);
         self.arena.set_saved(copy, u64::from(self.arena.saved(index)));
+        if refs_left == 0 {
+            self.forget_page(index);
+        }
         copy
     }
 
@@ -372,7 +388,7 @@ impl Map {
                 unmapping.unmapped += self.linked(entry);
                 unmapping.saved += child(entry).map_or(0, |below| self.saved_in(below));
             } else if let Some(below) = child(entry) {
-                let below = self.own(below);
+                let below = self.own_of(unmapping.image, first, below);
                 cut_below = self.unmap_below(below, first, unmapping).map_or(0, |cut| self.link(cut));
                 self.arena.page_mut(at).entries[slot] = self.link(below);
                 if self.must_be_written(below) {
@@ -408,49 +424,6 @@ impl Map {
             (unmapping.freed)(Freed::Block(entry));
         }
     }
-
-    /// Counts a block that was not mapped before, in all pages above its leaf.
-    fn count_block(&mut self, image: VolumeId, block: u64) {
-        self.mapped_blocks += 1;
-        let Some(mut at) = self.trees.get(&image).map(|tree| tree.root) else { return };
-        loop {
-            let level = self.page(at).level;
-            if level == 0 {
-                return;
-            }
-            let slot = slot_of(block, level);
-            let entry = self.page(at).entries[slot];
-            if level - 1 <= COUNTED_LEVEL_MAX {
-                self.arena.page_mut(at).entries[slot] += 1 << 32;
-            }
-            let Some(below) = child(entry) else { return };
-            at = below;
-        }
-    }
-
-    /// Mapped blocks of a page and all below it.
-    fn mapped_in(&self, at: PageIndex) -> u64 {
-        if self.arena.level(at) == 0 {
-            return u64::from(self.arena.count(at).mapped());
-        }
-        self.page(at).entries.iter().filter(|&&entry| entry != 0).map(|&entry| self.linked(entry)).sum()
-    }
-
-    /// Mapped blocks below an entry of a page above the leaves.
-    fn linked(&self, entry: u64) -> u64 {
-        match child(entry) {
-            Some(below) if self.arena.level(below) > COUNTED_LEVEL_MAX => self.mapped_in(below),
-            Some(_) => (entry & COUNT_MASK) >> 32,
-            None => 0,
-        }
-    }
-
-    /// An entry that leads to a page.
-    fn link(&self, below: PageIndex) -> u64 {
-        let is_counted = self.arena.level(below) <= COUNTED_LEVEL_MAX;
-        let count = if is_counted { self.mapped_in(below) } else { 0 };
-        IN_MEMORY | count << 32 | u64::from(below.0)
-    }
 }
 
 /// A range that is being unmapped.
@@ -464,9 +437,6 @@ struct Unmapping<'a, F> {
     saved: u64,
     freed: &'a mut F,
 }
-
-/// The bits of an entry above the leaves that count mapped blocks.
-const COUNT_MASK: u64 = ((1 << 31) - 1) << 32;
 
 /// Blocks that a page of this level covers.
 pub(crate) fn coverage(level: u8) -> u64 {

@@ -13,6 +13,8 @@ struct Ways {
     /// Index of the page in its level.
     index: u64,
     layers: Vec<Vec<PageIndex>>,
+    /// Whether these are all: nothing on the ways is missing in memory.
+    is_whole: bool,
 }
 
 impl Map {
@@ -36,7 +38,7 @@ impl Map {
             let ways = ways.get_or_insert_with(|| self.ways(lineage, 0, leaf));
             let slot = slot_of(block, 0);
             let mut found = false;
-            if ways.layers[0].iter().any(|&page| self.arena.resident(page).is_none()) {
+            if !ways.is_whole || ways.layers[0].iter().any(|&page| self.arena.resident(page).is_none()) {
                 // Who cannot be read keeps the old place, and so does everybody: it stays where it is.
                 continue;
             }
@@ -65,6 +67,9 @@ impl Map {
     /// location and an offset).
     pub(crate) fn mark_dirty(&mut self, lineage: VolumeId, level: u8, index: u64, place: (Location, u32)) {
         let ways = self.ways(lineage, level, index);
+        if !ways.is_whole {
+            return;
+        }
         let is_there = |place_now: Place| (place_now.location(), place_now.offset()) == place;
         let pages = ways.layers[0].iter().copied();
         let changed = pages
@@ -83,6 +88,7 @@ impl Map {
         let top = roots.iter().map(|&root| self.arena.level(root)).max().unwrap_or(level);
         let mut layers: Vec<Vec<PageIndex>> = Vec::new();
         let mut below: Vec<PageIndex> = Vec::new();
+        let mut is_whole = true;
         for at in (level..=top).rev() {
             let mut layer = std::mem::take(&mut below);
             layer.extend(roots.iter().copied().filter(|&root| self.arena.level(root) == at));
@@ -90,12 +96,14 @@ impl Map {
             layer.dedup();
             if at > level {
                 let slot = slot_above(index, at - level);
-                below.extend(layer.iter().filter_map(|&page| child(self.page(page).entries[slot])));
+                let pages = layer.iter().filter_map(|&page| self.arena.resident(page));
+                is_whole &= pages.clone().count() == layer.len();
+                below.extend(pages.filter_map(|page| child(page.entries[slot])));
             }
             layers.push(layer);
         }
         layers.reverse();
-        Ways { index, layers }
+        Ways { index, layers, is_whole }
     }
 
     /// Marks changed pages of the lowest layer, and all on the ways to them.

@@ -126,14 +126,17 @@ fn reload(map: &Map, drive: &BTreeMap<u64, (DiskPage, Place)>) -> Map {
     new
 }
 
-/// Reads all leaves in that are not in memory.
+/// Reads all pages in that are not in memory.
 fn fetch_all(map: &mut Map, drive: &BTreeMap<u64, (DiskPage, Place)>) {
-    for (page, place) in map.away() {
-        let page_on_drive = &drive[&place.location().0].0;
-        let mut bytes = vec![0; page_on_drive.len_bytes()];
-        page_on_drive.encode(&mut bytes);
-        map.put_back(page, &bytes).unwrap();
+    for leaves in [false, true] {
+        for (page, place) in map.away(leaves) {
+            let page_on_drive = &drive[&place.location().0].0;
+            let mut bytes = vec![0; page_on_drive.len_bytes()];
+            page_on_drive.encode(&mut bytes);
+            map.put_back(page, &bytes).unwrap();
+        }
     }
+    assert_eq!(map.miscounted_page(), None);
 }
 
 fn assert_same(map: &Map, model: &BTreeMap<u64, Entry>) {

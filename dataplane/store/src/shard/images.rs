@@ -45,6 +45,12 @@ pub enum Miscount {
         /// What there is.
         found: (u64, u64),
     },
+    /// What refers to a page of the map.
+    #[error("a page of the map, written in segment {}, is referred to more or less often than is counted", segment.0)]
+    References {
+        /// Where it was written last.
+        segment: SegmentId,
+    },
     /// Mapped bytes of an image, and those that compression saves.
     #[error("image {}: (mapped, saved) bytes {counted:?} are counted, {found:?} are", image.0)]
     Image {
@@ -132,20 +138,29 @@ impl<B: Buffer> Shard<B> {
     /// # Panics
     /// If what it reads is not what was written.
     pub fn audit(&mut self, mut read: impl FnMut(DriveId, u64, usize) -> Vec<u8>) -> Result<(), Miscount> {
-        let away = self.map.away();
-        for &(page, place) in &away {
-            let (drive, offset) = self.space.place(&self.layout, place.location());
-            let len = (place.offset() + place.len()).next_multiple_of(LOCATION_BYTES as u32);
-            let bytes = read(drive, offset, len as usize);
-            self.map.put_back(page, &bytes[place.offset() as usize..]).expect("a page is as it was written");
-        }
+        // Only with those above them all leaves are known.
+        let [above, leaves] = [false, true].map(|leaves| {
+            let away = self.map.away(leaves);
+            for &(page, place) in &away {
+                let (drive, offset) = self.space.place(&self.layout, place.location());
+                let len = (place.offset() + place.len()).next_multiple_of(LOCATION_BYTES as u32);
+                let bytes = read(drive, offset, len as usize);
+                let bytes = &bytes[place.offset() as usize..];
+                self.map.put_back(page, bytes).expect("a page is as it was written");
+            }
+            away.into_iter().map(|(page, _)| page).collect::<Vec<PageIndex>>()
+        });
         let result = self.walk();
-        let away: Vec<PageIndex> = away.into_iter().map(|(page, _)| page).collect();
-        self.map.take_out(&away);
+        self.map.take_out(&leaves);
+        self.map.take_out(&above);
         result
     }
 
     fn walk(&self) -> Result<(), Miscount> {
+        if let Some(page) = self.map.miscounted_page() {
+            let (location, _) = extent_of(page);
+            return Err(Miscount::References { segment: self.space.segment_of(location) });
+        }
         let mut found: BTreeMap<SegmentId, u64> = BTreeMap::new();
         let mut add = |(location, bytes)| *found.entry(self.space.segment_of(location)).or_default() += bytes;
         self.checkpoint.chunks().iter().copied().for_each(&mut add);

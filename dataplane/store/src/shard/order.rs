@@ -316,6 +316,11 @@ impl<B: Buffer> Shard<B> {
         }
     }
 
+    /// Whether a guard waits for a leaf.
+    pub(super) fn waits_for_leaves(&self) -> bool {
+        self.order.guards.iter().any(|guard| matches!(guard.state, GuardState::Missing(_)))
+    }
+
     /// Keeps in memory what guards have that wait for more.
     pub(super) fn hold_for_guards(&mut self) {
         for guard in &self.order.guards {

@@ -1,4 +1,4 @@
-//! Leaves of the map that are read in, and those that leave memory.
+//! Leaves of the map, and pages right above them, that are read in, and those that leave memory.
 //!
 //! Whoever needs leaves that are not there asks for them and comes back in every [`Shard::run`] until nothing is missing.
 //! Leaves leave at the end of a run alone, when everybody has had a chance to use what came: what a step that needs several
@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use io::{Buffer, Disk, Extent, Purpose, Time};
 
 use super::read::ReadFor;
-use super::{Failure, Shard};
+use super::{Failure, Phase, Shard};
 use crate::map::{DiskPage, Entry, FANOUT, LOCATION_BYTES, Location, Map, Needs, PageIndex, Place, Wanted};
 
 /// Leaves that are wanted.
@@ -47,7 +47,7 @@ const READ_BYTES_MAX: u64 = 64 << 10;
 const GAP_BYTES: u64 = 16 << 10;
 const NEIGHBOURS_MAX: usize = 64;
 /// Leaves that are held for moves; what lies beyond is moved though it may be dead.
-const MOVE_LEAVES_MAX: usize = 1024;
+const MOVE_LEAVES_MAX: usize = 2048;
 /// How often a leaf is read before it counts as unreadable.
 const TRIES: u8 = 4;
 
@@ -177,7 +177,7 @@ impl<B: Buffer> Shard<B> {
         for (wanted, failures) in leaves.drain(..) {
             let address = wanted.place.location().0 * LOCATION_BYTES + u64::from(wanted.place.offset());
             let at = usize::try_from(address - start).expect("within the read");
-            let page = if good { parse_leaf(&wanted, &bytes[at..]) } else { None };
+            let page = if good { parse_page(&wanted, &bytes[at..]) } else { None };
             let page = page.filter(|page| self.is_of_pool(page));
             match page.is_some_and(|page| self.map.install(&wanted, &page)) {
                 true => {}
@@ -192,8 +192,11 @@ impl<B: Buffer> Shard<B> {
         self.pages.spare.push(leaves);
     }
 
-    /// Whether all that a leaf names can be in the pool.
+    /// Whether all that a page names can be in the pool.
     fn is_of_pool(&self, leaf: &DiskPage) -> bool {
+        if leaf.level > 0 {
+            return leaf.entries.iter().all(|&entry| entry == 0 || self.is_in_pool(Place(entry)));
+        }
         let mapped = leaf.entries.iter().map(|&entry| Entry(entry)).filter(|entry| entry.is_mapped());
         mapped.map(Entry::location).all(|location| self.layout.has_segment(self.space.segment_of(location)))
     }
@@ -211,14 +214,26 @@ impl<B: Buffer> Shard<B> {
     /// Takes leaves out of memory where the map has more than it may.
     pub(super) fn evict_leaves(&mut self) {
         let max = self.options.map_bytes_max;
-        if self.map.bytes_in_use() > max {
+        if self.map.bytes() > max {
             self.hold_for_reads();
             let log = &self.log;
             let space = &self.space;
-            let gone = self.map.evict(max, &self.pages.held, |place| !log.is_writing(space, place));
+            // While nothing is counted nobody asks who else has a leaf.
+            let above = self.phase != Phase::Recovering;
+            let gone = self.map.evict(max, &self.pages.held, above, |place| !log.is_writing(space, place));
             self.stats.map_evictions += gone;
+            if self.map.has_many_free_heads() && self.knows_no_pages() {
+                self.map.renumber();
+            }
         }
         self.pages.held.clear();
+    }
+
+    /// Whether no page is being read and nobody waits for one.
+    fn knows_no_pages(&self) -> bool {
+        let Pages { wanted, reads, unreadable, .. } = &self.pages;
+        let waits = !self.reads.missing.is_empty() || self.waits_for_leaves();
+        self.phase != Phase::Recovering && wanted.is_empty() && *reads == 0 && unreadable.is_empty() && !waits
     }
 
     #[cfg(test)]
@@ -272,12 +287,12 @@ fn bounds(place: Place) -> (u64, u64) {
     (start / 4096 * 4096, (start + u64::from(place.len())).next_multiple_of(4096))
 }
 
-/// The leaf that was wanted, if that is what `bytes` begin with.
-fn parse_leaf(wanted: &Wanted, bytes: &[u8]) -> Option<DiskPage> {
+/// The page that was wanted, if that is what `bytes` begin with.
+fn parse_page(wanted: &Wanted, bytes: &[u8]) -> Option<DiskPage> {
     let (page, crc) = DiskPage::parse(bytes).ok()?;
     let is_it = wanted.place.accepts(crc)
         && page.len_bytes() == wanted.place.len() as usize
-        && (page.lineage, page.level, page.index) == (wanted.lineage, 0, wanted.index)
+        && (page.lineage, page.level, page.index) == (wanted.lineage, wanted.level, wanted.index)
         && Map::is_sound(&page);
     is_it.then_some(page)
 }

@@ -59,11 +59,15 @@ pub enum Planted {
     LoadAsOwn,
     /// A leaf that several pages refer to is read in for one of them alone.
     LoadTwice,
+    /// Nobody minds that pages above the leaves that are not in memory refer to leaves, too.
+    ForgetAway,
+    /// A page above the leaves that was read in does not look for its leaves among those that are in memory.
+    LoadApart,
 }
 
 impl Planted {
     /// Those that show only where there are forks.
-    pub const OF_IMAGES: [Self; 10] = [
+    pub const OF_IMAGES: [Self; 12] = [
         Self::FreeShared,
         Self::KeepShared,
         Self::CopyInSilence,
@@ -74,10 +78,12 @@ impl Planted {
         Self::ForkWithoutFlush,
         Self::LoadAsOwn,
         Self::LoadTwice,
+        Self::ForgetAway,
+        Self::LoadApart,
     ];
 
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::AcknowledgeBeforeWritten,
         Self::AcknowledgeOutOfOrder,
         Self::FlushNothing,
@@ -106,6 +112,8 @@ impl Planted {
         Self::EvictDirty,
         Self::LoadAsOwn,
         Self::LoadTwice,
+        Self::ForgetAway,
+        Self::LoadApart,
     ];
 
     /// Those that show only where blocks are compressed.

@@ -20,7 +20,7 @@ const BLOCK_LEN: usize = BLOCK_BYTES as usize;
 pub(super) struct Reads<B: Buffer> {
     waiting: VecDeque<HostRead<B>>,
     /// Those that wait for leaves of the map, with one that each waits for.
-    missing: Vec<(PageIndex, HostRead<B>)>,
+    pub(super) missing: Vec<(PageIndex, HostRead<B>)>,
     active: super::slab::Slab<Read<B>>,
     /// Whether each read has ended, from the oldest that has not on; its number is `first_ticket`.
     ended: VecDeque<bool>,
@@ -151,7 +151,8 @@ impl<B: Buffer> Shard<B> {
             if self.map.has_away() {
                 if !self.has_leaves(|map, needs| map.need_read(read.volume, first, count, needs)) {
                     let on = self.pages.needs.missing[0].page;
-                    self.pages.missed += self.pages.needs.missing.len() as u64;
+                    let leaves = self.pages.needs.missing.iter().filter(|wanted| wanted.level == 0);
+                    self.pages.missed += leaves.count() as u64;
                     self.reads.missing.push((on, read));
                     continue;
                 }
