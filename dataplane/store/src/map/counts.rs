@@ -40,7 +40,12 @@ impl Map {
         if let Some(mapped) = self.arena.mapped_away(at) {
             return mapped;
         }
-        self.page(at).entries.iter().filter(|&&entry| entry != 0).map(|&entry| self.linked(entry)).sum()
+        let page = self.page(at);
+        if page.level - 1 <= COUNTED_LEVEL_MAX {
+            // Without a look at any of the pages below: they may be in no cache, and a fork does not wait for them.
+            return page.entries.iter().map(|&entry| (entry & COUNT_MASK) >> 32).sum();
+        }
+        page.entries.iter().filter(|&&entry| entry != 0).map(|&entry| self.linked(entry)).sum()
     }
 
     /// Mapped blocks below an entry of a page above the leaves.
