@@ -58,6 +58,11 @@ fn beside_snapshots() {
         "| {SNAPSHOTS} snapshots of {SHARED_GIB} GiB, 1 % overwritten in each: most memory, against the cap | {memory:.3} | 1 |"
     );
     println!("| live random look-ups that find their leaf | {:.3} | 0.95 |", after.1);
+    let kinds = map.bytes_by_kind().map(|bytes| bytes as f64 / cap as f64);
+    let names = ["heads of pages", "leaves", "pages above the leaves"];
+    for (name, share) in names.into_iter().zip(kinds) {
+        println!("| of it {name}, against the cap | {share:.3} | |");
+    }
     println!(
         "| look-ups a second, leaves from a cached file, against before | {:.3} | |",
         after.0 / before.0
