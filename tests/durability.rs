@@ -295,3 +295,56 @@ fn foreign_file_is_not_taken_for_a_pool() {
     assert!(said.contains(&pool), "it says which file: {said}");
     assert!(std::fs::read(server.pool()).unwrap() == content, "the foreign file was changed");
 }
+
+/// 128 KiB that do not compress, and are others at each place.
+fn noise(lba: u64) -> Vec<u8> {
+    let mut state = lba ^ 0x9E37_79B9_7F4A_7C15;
+    let words = (0..(128 << 10) / 8).flat_map(|_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.collect()
+}
+
+#[test]
+fn another_drive_joins_a_pool_and_takes_data() {
+    let mut server = Server::start(&Setup::small());
+    let volume = server.create_volume("v1", 1 << 30);
+    let nsid = u32::try_from(volume["nsid"].as_u64().unwrap()).unwrap();
+    let identity = Identity::new(server.port, &server.nqn(), 1);
+    let write = |chunks: std::ops::Range<u64>| {
+        let association = Association::connect(&identity);
+        let mut queue = association.io_queue(1);
+        for lba in chunks.map(|chunk| chunk * 32) {
+            let _ = queue.write(nsid, lba, BLOCK, &noise(lba)).expect_success("write");
+        }
+    };
+    write(0..400);
+    server.kill();
+    let second = format!("{}-2:256MiB", server.pool().display());
+    server.arguments().extend(["--pool".to_owned(), second]);
+    server.restart();
+    // More than the first drive could hold.
+    write(400..2400);
+    server.kill();
+    server.restart();
+    let devices = server.client().get("/api/v2/nvmeDevices");
+    assert_eq!(devices["NvmeDevices"].as_array().map(Vec::len), Some(2), "{devices}");
+    {
+        let association = Association::connect(&identity);
+        let mut queue = association.io_queue(1);
+        for lba in (0..2400).map(|chunk| chunk * 32) {
+            let data = queue.read(nsid, lba, BLOCK, 32 * BLOCK).expect_success("read").data;
+            assert!(data == noise(lba), "LBA {lba} is not what was written");
+        }
+    }
+    // From now on the pool is not whole without it.
+    assert!(server.terminate().success());
+    let first_only = server.arguments().len() - 2;
+    server.arguments().truncate(first_only);
+    server.launch();
+    let said = server.expect_refusal(Duration::from_secs(20));
+    assert!(said.contains("the pool has 2 drives and these were not given: 1"), "{said}");
+}

@@ -141,6 +141,7 @@ impl World {
             directory_half_bytes: 1 << 20,
             block_bytes: 512,
             drive_bytes: vec![pool_bytes],
+            founders: 1,
         };
         let identity = Identity { pool: [7; 16], cluster: [8; 16], node: [9; 16] };
         let layout = Arc::new(Layout::new(identity, geometry).expect("the geometry is possible"));

@@ -39,6 +39,7 @@ impl ShardDriver {
             directory_half_bytes: 1 << 20,
             block_bytes: 512,
             drive_bytes: vec![drive_bytes as u64],
+            founders: 1,
         };
         let identity = Identity { pool: [7; 16], cluster: [8; 16], node: [9; 16] };
         let layout = Arc::new(Layout::new(identity, geometry).expect("the geometry is possible"));

@@ -9,7 +9,7 @@
 //! | 0 | 8 | magic `FERRULE\n` |
 //! | 8 | 4 | format version |
 //! | 12 | 4 | CRC32C of the 512 bytes with this field zero |
-//! | 16 | 8 | features that a reader must know |
+//! | 16 | 8 | features that a reader must know: bit 0, drives have joined |
 //! | 24 | 8 | features that a reader may ignore |
 //! | 32 | 8 | sequence of this superblock, the higher is the newer |
 //! | 40 | 16 | pool UUID |
@@ -24,7 +24,8 @@
 //! | 114 | 2 | number of drives |
 //! | 116 | 2 | this drive's number |
 //! | 118 | 1 | state: 1 forming, 2 complete |
-//! | 119 | 137 | zero |
+//! | 119 | 1 | with how many drives the pool was made, where others have joined since, else 0 |
+//! | 120 | 136 | zero |
 //! | 256 | 256 | drive sizes in bytes, 32 of 8 bytes, zero beyond the last drive |
 
 use io::DriveId;
@@ -39,7 +40,10 @@ pub const ENCODED_BYTES: usize = 512;
 
 const MAGIC: [u8; 8] = *b"FERRULE\n";
 const CRC_OFFSET: usize = 12;
-const RESERVED: std::ops::Range<usize> = 119..256;
+const FOUNDERS_OFFSET: usize = 119;
+const RESERVED: std::ops::Range<usize> = 120..256;
+/// Drives have joined the pool: who does not know that would look for roots in the wrong places.
+const FEATURE_GROWN: u64 = 1;
 const DRIVE_SIZES_OFFSET: usize = 256;
 
 const _: () = assert!(DRIVE_SIZES_OFFSET + DRIVES_MAX * 8 == ENCODED_BYTES);
@@ -99,6 +103,9 @@ impl Superblock {
         block.fill(0);
         put(block, 0, &MAGIC);
         put(block, 8, &FORMAT_VERSION.to_le_bytes());
+        let is_grown = self.geometry.founders < drives;
+        let required_features = if is_grown { FEATURE_GROWN } else { 0 };
+        put(block, 16, &required_features.to_le_bytes());
         put(block, 24, &self.optional_features.to_le_bytes());
         put(block, 32, &self.sequence.to_le_bytes());
         put(block, 40, &self.identity.pool);
@@ -113,6 +120,10 @@ impl Superblock {
         put(block, 114, &drives.to_le_bytes());
         put(block, 116, &self.drive.0.to_le_bytes());
         put(block, 118, &[self.state as u8]);
+        if is_grown {
+            let founders = u8::try_from(self.geometry.founders).expect("fewer than DRIVES_MAX");
+            put(block, FOUNDERS_OFFSET, &[founders]);
+        }
         for (index, bytes) in self.geometry.drive_bytes.iter().enumerate() {
             put(block, DRIVE_SIZES_OFFSET + index * 8, &bytes.to_le_bytes());
         }
@@ -145,10 +156,15 @@ impl Superblock {
             return Err(SuperblockFault::Version(version));
         }
         let required_features = u64_at(fields, 16);
-        if required_features != 0 {
-            return Err(SuperblockFault::Features(required_features));
+        if required_features & !FEATURE_GROWN != 0 {
+            return Err(SuperblockFault::Features(required_features & !FEATURE_GROWN));
         }
         let drives = usize::from(u16_at(fields, 114));
+        let founders = match (required_features, fields[FOUNDERS_OFFSET]) {
+            (0, 0) => u16_at(fields, 114),
+            (FEATURE_GROWN, founders) if founders > 0 && usize::from(founders) < drives => founders.into(),
+            _ => return Err(SuperblockFault::Damaged),
+        };
         let state = match fields[118] {
             1 => FormatState::Forming,
             2 => FormatState::Complete,
@@ -180,6 +196,7 @@ impl Superblock {
                 drive_bytes: (0..drives)
                     .map(|index| u64_at(fields, DRIVE_SIZES_OFFSET + index * 8))
                     .collect(),
+                founders,
             },
             drive: DriveId(u16_at(fields, 116)),
             state,

@@ -28,7 +28,8 @@ pub(crate) struct ServeArgs {
     metadata_store: Option<EtcdLocation>,
     #[command(flatten)]
     etcd: EtcdArgs,
-    /// A drive of the pool: a block device, or a file, made with SIZE where there is none; may be repeated
+    /// A drive of the pool: a block device, or a file, made with SIZE where there is none; may be repeated. A blank one
+    /// that is named behind those of a pool joins it for good
     /// [default: STATE/pool:4GiB, unless bench namespaces are given]
     #[arg(long, value_name = "PATH[:SIZE]", value_parser = values::pool_drive, verbatim_doc_comment)]
     pool: Vec<PoolDrive>,

@@ -170,6 +170,7 @@ impl Chain {
             directory_half_bytes: 256 << 10,
             block_bytes: 512,
             drive_bytes: vec![plan.drive_bytes],
+            founders: 1,
         };
         let identity = Identity { pool: [1; 16], cluster: [2; 16], node: [3; 16] };
         let layout = Arc::new(Layout::new(identity, geometry).expect("the drive is large enough"));

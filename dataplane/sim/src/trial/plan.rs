@@ -107,8 +107,10 @@ impl Plan {
         let volatile_cache = !random.one_in(4);
         let shape = DriveShape { size_bytes, block_bytes, volatile_cache };
         let drives = vec![shape; usize::try_from(drive_count).expect("at most 3")];
-        let drive_bytes = drives.iter().map(|drive| drive.size_bytes).collect();
-        let geometry = Geometry { shards, segment_bytes, directory_half_bytes, block_bytes, drive_bytes };
+        let drive_bytes: Vec<u64> = drives.iter().map(|drive| drive.size_bytes).collect();
+        let founders = u16::try_from(drive_bytes.len()).expect("a few drives");
+        let geometry =
+            Geometry { shards, segment_bytes, directory_half_bytes, block_bytes, drive_bytes, founders };
         Self {
             seed,
             drives,

@@ -26,6 +26,7 @@ fn layout_with(directory_half_bytes: u32, drive_bytes: usize) -> Layout {
         directory_half_bytes,
         block_bytes: 512,
         drive_bytes: vec![drive_bytes as u64],
+        founders: 1,
     };
     Layout::new(Identity { pool: POOL, cluster: [2; 16], node: [3; 16] }, geometry).unwrap()
 }

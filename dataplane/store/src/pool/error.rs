@@ -22,8 +22,8 @@ pub enum PoolError {
     BlankMember(DriveId),
     /// A drive addresses larger blocks than the pool was made for.
     #[error(
-        "drive {} has blocks of {found} bytes and the pool was made for {expected}: copy the pool to a drive with \
-         blocks of {expected} bytes", drive.0
+        "drive {} has blocks of {found} bytes and the pool was made for {expected}: use a drive with blocks of \
+         {expected} bytes", drive.0
     )]
     BlockBytes {
         /// The drive.
@@ -63,7 +63,8 @@ pub enum PoolError {
     },
     /// More drives than the pool has.
     #[error(
-        "the pool has {expected} drives and {given} were given: leave out the others; a pool cannot be extended yet"
+        "the pool has {expected} drives and {given} were given: leave out the others; blank drives join a pool where \
+         formatting is allowed"
     )]
     Extra {
         /// How many drives the pool has.

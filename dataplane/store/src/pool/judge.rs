@@ -28,6 +28,9 @@ pub(crate) enum Verdict {
     Format { is_begun: bool },
     /// A pool; write the copies in its `repairs` again, then use it.
     Open(Box<Found>),
+    /// A pool, and behind its drives others on which nothing was ever stored: what every copy should say once these
+    /// have joined, but for the drive's number, and how many drives were there before.
+    Grow { superblock: Box<Superblock>, members: u16 },
 }
 
 /// A pool as its superblocks describe it.
@@ -97,19 +100,30 @@ pub(crate) fn judge(findings: &[Findings]) -> Result<Verdict, PoolError> {
         let is_begun = findings.iter().any(|found| found.best().is_some());
         return Ok(Verdict::Format { is_begun });
     }
-    let complete = numbered(findings).find_map(|(drive, found)| {
-        let best = found.best().filter(|best| best.state == FormatState::Complete)?;
-        Some((drive, best))
+    let complete = || {
+        numbered(findings).filter_map(|(drive, found)| {
+            let best = found.best().filter(|best| best.state == FormatState::Complete)?;
+            Some((drive, best))
+        })
+    };
+    // Of a pool to which drives were being added, the newest superblock tells how it is to be.
+    let newest = complete().next().and_then(|(_, first)| {
+        complete()
+            .filter(|(_, best)| best.identity.pool == first.identity.pool)
+            .reduce(|newest, next| if next.1.sequence > newest.1.sequence { next } else { newest })
     });
-    let Some((reference_drive, reference)) = complete else {
+    let Some((reference_drive, reference)) = newest else {
         let unusable = numbered(findings).find(|(_, found)| !found.is_formattable());
         let (drive, found) = unusable.expect("not every drive is formattable");
         return Err(found.refusal(drive));
     };
-    check_members(findings, reference_drive, reference)?;
+    let has_new = check_members(findings, reference_drive, reference)?;
     let layout = Layout::new(reference.identity, reference.geometry.clone())?;
     for ((drive, found), &expected) in numbered(findings).zip(&reference.geometry.drive_bytes) {
         check_shape(drive, found.shape, expected, reference.geometry.block_bytes)?;
+    }
+    if has_new {
+        return grow(findings, reference);
     }
     let repairs = numbered(findings).flat_map(|(drive, found)| {
         let wanted = Superblock { drive, ..reference.clone() };
@@ -120,6 +134,20 @@ pub(crate) fn judge(findings: &[Findings]) -> Result<Verdict, PoolError> {
         stale.map(move |(copy, _)| (drive, copy)).collect::<Vec<_>>()
     });
     Ok(Verdict::Open(Box::new(Found { layout, superblock: reference.clone(), repairs: repairs.collect() })))
+}
+
+/// The pool with the drives behind its own.
+fn grow(findings: &[Findings], reference: &Superblock) -> Result<Verdict, PoolError> {
+    let mut superblock = Superblock { sequence: reference.sequence + 1, ..reference.clone() };
+    let members = reference.geometry.drive_bytes.len();
+    for (drive, found) in numbered(findings).skip(members) {
+        let DriveShape { size_bytes, block_bytes, .. } = found.shape;
+        check_shape(drive, found.shape, size_bytes, reference.geometry.block_bytes)?;
+        let grain = u64::from(block_bytes);
+        superblock.geometry.drive_bytes.push(size_bytes / grain * grain);
+    }
+    let members = u16::try_from(members).expect("at most DRIVES_MAX drives");
+    Ok(Verdict::Grow { superblock: Box::new(superblock), members })
 }
 
 fn numbered(findings: &[Findings]) -> impl Iterator<Item = (DriveId, &Findings)> {
@@ -142,15 +170,18 @@ fn refuse_unknown(drive: DriveId, found: &Findings) -> Result<(), PoolError> {
     Ok(())
 }
 
-/// Every drive is the reference's, once, in order, and none is missing.
+/// Every drive is the reference's, once, in order, and none is missing. True where blank drives follow them.
 fn check_members(
     findings: &[Findings],
     reference_drive: DriveId,
     reference: &Superblock,
-) -> Result<(), PoolError> {
+) -> Result<bool, PoolError> {
     let mut seen: Vec<Option<DriveId>> = vec![None; reference.geometry.drive_bytes.len()];
     let mut without = None;
     for (drive, found) in numbered(findings) {
+        if usize::from(drive.0) >= seen.len() && found.is_formattable() {
+            continue;
+        }
         let Some(best) = found.best() else {
             without = without.or(Some(found.refusal(drive)));
             continue;
@@ -164,7 +195,9 @@ fn check_members(
                 PoolError::Mixed { first: reference_drive, second: drive }
             });
         }
-        if best.geometry != reference.geometry || best.identity != reference.identity {
+        let is_earlier = best.sequence < reference.sequence && reference.geometry.extends(&best.geometry);
+        let fits = best.geometry == reference.geometry || is_earlier;
+        if !fits || best.identity != reference.identity {
             return Err(PoolError::Disagree { drive, other: reference_drive });
         }
         let first = &mut seen[usize::from(best.drive.0)];
@@ -175,8 +208,9 @@ fn check_members(
     }
     let expected = u16::try_from(seen.len()).expect("at most DRIVES_MAX drives");
     let given = u16::try_from(findings.len()).expect("at most DRIVES_MAX drives");
-    if given > expected {
-        return Err(PoolError::Extra { expected, given });
+    let strangers = numbered(findings).skip(seen.len()).any(|(_, found)| !found.is_formattable());
+    if strangers {
+        return Err(without.unwrap_or(PoolError::Extra { expected, given }));
     }
     if let Some(error) = without {
         return Err(error);
@@ -186,12 +220,12 @@ fn check_members(
     if missing != 0 {
         return Err(PoolError::Missing { expected, missing: DriveSet(missing) });
     }
-    for (drive, found) in numbered(findings) {
+    for (drive, found) in numbered(findings).take(seen.len()) {
         if let Some(best) = found.best().filter(|best| best.drive != drive) {
             return Err(PoolError::WrongOrder { given: drive, actual: best.drive });
         }
     }
-    Ok(())
+    Ok(given > expected)
 }
 
 fn check_shape(drive: DriveId, shape: DriveShape, expected: u64, block_bytes: u32) -> Result<(), PoolError> {

@@ -71,7 +71,7 @@ pub struct Identity {
     pub node: [u8; 16],
 }
 
-/// What is fixed when a pool is made, from which every place follows.
+/// What is fixed when a pool is made, from which every place follows. Only drives can join later, at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Geometry {
     /// How many shards, 1 to [`SHARDS_MAX`].
@@ -82,14 +82,17 @@ pub struct Geometry {
     pub directory_half_bytes: u32,
     /// The largest addressable block of all drives, 512 or 4096: nothing is placed at a finer grain.
     pub block_bytes: u32,
-    /// Sizes of the drives in the pool's order, as they were when the pool was made.
+    /// Sizes of the drives in the pool's order, as they were when they joined it.
     pub drive_bytes: Vec<u64>,
+    /// With how many drives the pool was made, the first ones; root slots lie on these, so that drives that join later
+    /// move nothing. 1 to the number of drives.
+    pub founders: u16,
 }
 
 /// One drive's share of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DriveLayout {
-    /// Bytes of the drive that the pool uses: its size when the pool was made.
+    /// Bytes of the drive that the pool uses: its size when it joined.
     pub size_bytes: u64,
     /// The number of its first segment.
     pub first_segment: SegmentId,
@@ -130,6 +133,8 @@ pub enum GeometryError {
     DirectoryHalfBytes(u32),
     /// No drive, or more than [`DRIVES_MAX`].
     Drives(usize),
+    /// Made with none, or with more drives than there are.
+    Founders(u16),
     /// Not a power of two within its bounds.
     SegmentBytes(u32),
     /// None, or more than [`SHARDS_MAX`].
@@ -269,14 +274,15 @@ impl Layout {
     }
 
     /// The two places of a shard's root, each [`ROOT_SLOT_BYTES`] long: one near the start of a drive, one at the end
-    /// of the next drive (of the same, where there is only one). Zeros where none was written yet.
+    /// of the next drive (of the same, where there is only one), of those that the pool was made with. Zeros where none
+    /// was written yet.
     ///
     /// # Panics
     /// If the pool has no such shard.
     #[must_use]
     pub fn root_slots(&self, shard: ShardId) -> [(DriveId, u64); 2] {
         assert!(shard.0 < self.geometry.shards);
-        let count = u16::try_from(self.drives.len()).expect("a pool has at most DRIVES_MAX drives");
+        let count = self.geometry.founders;
         let first = shard.0 % count;
         let second = (shard.0 + 1) % count;
         let within = u64::from(shard.0) * u64::from(ROOT_SLOT_BYTES);
@@ -299,6 +305,15 @@ impl Layout {
 }
 
 impl Geometry {
+    /// Whether this is `earlier` with drives that have joined since.
+    pub(crate) fn extends(&self, earlier: &Self) -> bool {
+        let has_more = self.drive_bytes.len() > earlier.drive_bytes.len();
+        let drive_bytes = earlier.drive_bytes.clone();
+        has_more
+            && self.drive_bytes.starts_with(&drive_bytes)
+            && Self { drive_bytes, ..self.clone() } == *earlier
+    }
+
     /// Bytes at the end of every drive that hold second root slots.
     fn tail_bytes(&self) -> u64 {
         u64::from(self.shards) * u64::from(ROOT_SLOT_BYTES)
@@ -330,6 +345,9 @@ impl Geometry {
         if self.drive_bytes.is_empty() || self.drive_bytes.len() > DRIVES_MAX {
             return Err(GeometryError::Drives(self.drive_bytes.len()));
         }
+        if self.founders == 0 || usize::from(self.founders) > self.drive_bytes.len() {
+            return Err(GeometryError::Founders(self.founders));
+        }
         Ok(())
     }
 }
@@ -344,6 +362,7 @@ impl fmt::Display for GeometryError {
                  {DIRECTORY_HALF_BYTES_MAX} is needed"
             ),
             Self::Drives(count) => write!(f, "{count} drives: a pool has 1 to {DRIVES_MAX}"),
+            Self::Founders(count) => write!(f, "made with {count} drives, which the pool does not have"),
             Self::SegmentBytes(bytes) => write!(
                 f,
                 "segments of {bytes} bytes: a power of two from {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX} is needed"

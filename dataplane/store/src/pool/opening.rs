@@ -6,6 +6,11 @@
 //! nothing and are formatted anew. Root slots need no write: a drive is only formatted after its first and last MiB,
 //! where they lie, were read and found zero.
 //!
+//! Blank drives that are named behind those of a pool join it, which can be cut anywhere as well: first they are told of
+//! the pool as it is to be, then its other drives are. A newer superblock whose pool is an older one's with more drives
+//! at the end is believed and written to all; while only drives that were to join have it, the pool opens without them,
+//! as it was. Whatever else lies on the pool's drives is left alone, so that this works under a pool that is in use.
+//!
 //! Opening flushes every drive, so that all that is read after it is durable, whatever a killed server left in caches.
 //!
 //! Calling convention: pass events to `handle_*`, then call [`PoolOpening::run`] (again later, where memory was short),
@@ -59,6 +64,8 @@ pub struct Opened {
     pub created_unix_ns: u64,
     /// Whether it was made just now.
     pub is_new: bool,
+    /// Drives that have joined it just now.
+    pub joined: Vec<DriveId>,
     /// Superblock copies (0 or 1) that were damaged or stale and have been written again.
     pub repaired: Vec<(DriveId, usize)>,
     /// Superblock copies that could not be: the other copy is the last.
@@ -79,14 +86,15 @@ pub struct PoolOpening {
 enum Phase {
     /// Reading superblock copies, in order of drive and copy.
     Inspect(Vec<Copy>),
-    /// Reading what must be zero.
+    /// Reading what must be zero; what comes after it.
     Sweep {
         plan: VecDeque<Step>,
         drive: DriveId,
         offset: u64,
-        format: Box<Format>,
+        then: VecDeque<Step>,
+        opened: Box<Opened>,
     },
-    /// Writing a new pool.
+    /// Writing a new pool, or what lets drives join.
     Format {
         plan: VecDeque<Step>,
         opened: Box<Opened>,
@@ -100,7 +108,7 @@ enum Phase {
     Ended,
 }
 
-/// A format that has been decided on.
+/// A format, or a growth, that has been decided on.
 #[derive(Debug)]
 struct Format {
     layout: Layout,
@@ -109,7 +117,7 @@ struct Format {
 
 impl PoolOpening {
     /// An opening of all drives of `disk`; its tokens carry `owner` in their top 16 bits. With `format`, drives that
-    /// are all blank are made a pool.
+    /// are all blank are made a pool, and blank drives behind those of a pool join it.
     pub fn new<D: Disk>(disk: &D, owner: u16, format: Option<FormatOptions>) -> Self {
         let shapes: Vec<DriveShape> = (0..disk.drives()).map(|drive| disk.drive(DriveId(drive))).collect();
         let mut opening =
@@ -228,7 +236,12 @@ impl PoolOpening {
             Ok(Verdict::Format { is_begun }) if self.format.is_none() => {
                 Err(if is_begun { PoolError::Unfinished } else { PoolError::Blank })
             }
-            Ok(Verdict::Format { .. }) => self.begin_sweep(&findings),
+            Ok(Verdict::Format { .. }) => self.begin_format(&findings),
+            Ok(Verdict::Grow { superblock, members }) if self.format.is_none() => {
+                let given = u16::try_from(superblock.geometry.drive_bytes.len()).unwrap_or(u16::MAX);
+                Err(PoolError::Extra { expected: members, given })
+            }
+            Ok(Verdict::Grow { superblock, members }) => self.begin_growth(&findings, *superblock, members),
             Err(error) => Err(error),
         };
         if let Err(error) = begun {
@@ -247,6 +260,7 @@ impl PoolOpening {
             layout,
             created_unix_ns: superblock.created_unix_ns,
             is_new: false,
+            joined: Vec::new(),
             repaired: repairs,
             unrepaired: Vec::new(),
         });
@@ -265,25 +279,10 @@ impl PoolOpening {
         }
     }
 
-    fn begin_sweep(&mut self, findings: &[Findings]) -> Result<(), PoolError> {
+    fn begin_format(&mut self, findings: &[Findings]) -> Result<(), PoolError> {
         let options = self.format.as_ref().expect("formatting is allowed");
         let geometry = options.geometry(&self.shapes);
         let layout = Layout::new(options.identity, geometry.clone())?;
-        let mut plan = VecDeque::new();
-        for (index, found) in findings.iter().enumerate() {
-            let drive = drive_id(index);
-            let after_first = SUPERBLOCK_OFFSETS[0] + u64::from(SUPERBLOCK_BYTES);
-            let after_second = SUPERBLOCK_OFFSETS[1] + u64::from(SUPERBLOCK_BYTES);
-            let data_start = layout.drives()[index].data_start.max(found.begun_data_start(index));
-            let size_bytes = found.shape.size_bytes;
-            let tail = data_start.max(size_bytes.saturating_sub(SWEEP_BYTES) / 4096 * 4096);
-            for range in [after_first..SUPERBLOCK_OFFSETS[1], after_second..HEAD_BYTES, tail..size_bytes] {
-                for offset in range.clone().step_by(SWEEP_CHUNK_BYTES as usize) {
-                    let left = u32::try_from(range.end - offset).unwrap_or(u32::MAX);
-                    plan.push_back(Step::Read { drive, offset, len: left.min(SWEEP_CHUNK_BYTES) });
-                }
-            }
-        }
         let superblock = Superblock {
             optional_features: 0,
             sequence: 1,
@@ -293,25 +292,55 @@ impl PoolOpening {
             drive: DriveId(0),
             state: FormatState::Forming,
         };
-        let format = Box::new(Format { layout, superblock });
-        self.phase = Phase::Sweep { plan, drive: DriveId(0), offset: 0, format };
-        self.continue_sweep();
+        let format = Format { layout, superblock };
+        let (then, opened) = (format.plan(), format.opened(Vec::new()));
+        self.begin_sweep(findings, 0, then, opened);
         Ok(())
     }
 
+    /// Lets the drives behind the first `members` join.
+    fn begin_growth(
+        &mut self,
+        findings: &[Findings],
+        superblock: Superblock,
+        members: u16,
+    ) -> Result<(), PoolError> {
+        let layout = Layout::new(superblock.identity, superblock.geometry.clone())?;
+        let joining = (usize::from(members)..layout.drives().len()).map(drive_id).collect();
+        let growth = Format { layout, superblock };
+        let (then, opened) = (growth.plan_of_growth(members), growth.opened(joining));
+        self.begin_sweep(findings, usize::from(members), then, opened);
+        Ok(())
+    }
+
+    /// Looks whether the drives from `first` on are blank, then does `then`.
+    fn begin_sweep(&mut self, findings: &[Findings], first: usize, then: VecDeque<Step>, opened: Opened) {
+        let mut plan = VecDeque::new();
+        for (index, found) in findings.iter().enumerate().skip(first) {
+            let drive = drive_id(index);
+            let after_first = SUPERBLOCK_OFFSETS[0] + u64::from(SUPERBLOCK_BYTES);
+            let after_second = SUPERBLOCK_OFFSETS[1] + u64::from(SUPERBLOCK_BYTES);
+            let data_start = opened.layout.drives()[index].data_start.max(found.begun_data_start(index));
+            let size_bytes = found.shape.size_bytes;
+            let tail = data_start.max(size_bytes.saturating_sub(SWEEP_BYTES) / 4096 * 4096);
+            for range in [after_first..SUPERBLOCK_OFFSETS[1], after_second..HEAD_BYTES, tail..size_bytes] {
+                for offset in range.clone().step_by(SWEEP_CHUNK_BYTES as usize) {
+                    let left = u32::try_from(range.end - offset).unwrap_or(u32::MAX);
+                    plan.push_back(Step::Read { drive, offset, len: left.min(SWEEP_CHUNK_BYTES) });
+                }
+            }
+        }
+        let opened = Box::new(opened);
+        self.phase = Phase::Sweep { plan, drive: DriveId(0), offset: 0, then, opened };
+        self.continue_sweep();
+    }
+
     fn continue_sweep(&mut self) {
-        let Phase::Sweep { plan, drive, offset, format } = &mut self.phase else {
+        let Phase::Sweep { plan, drive, offset, then, opened } = &mut self.phase else {
             unreachable!("a sweep goes on")
         };
         let Some(step) = plan.pop_front() else {
-            let plan = format.plan();
-            let opened = Box::new(Opened {
-                layout: format.layout.clone(),
-                created_unix_ns: format.superblock.created_unix_ns,
-                is_new: true,
-                repaired: Vec::new(),
-                unrepaired: Vec::new(),
-            });
+            let (plan, opened) = (std::mem::take(then), opened.clone());
             self.phase = Phase::Format { plan, opened };
             return self.continue_format();
         };
@@ -377,11 +406,37 @@ impl FormatOptions {
                 .unwrap_or_else(|| chosen(256, CHOSEN_HALF_BYTES_MIN, DIRECTORY_HALF_BYTES_MAX)),
             block_bytes: shapes.iter().map(|shape| shape.block_bytes).max().unwrap_or(512),
             drive_bytes: shapes.iter().map(|shape| shape.size_bytes).collect(),
+            founders: u16::try_from(shapes.len()).unwrap_or(u16::MAX),
         }
     }
 }
 
 impl Format {
+    /// The pool once all is written.
+    fn opened(&self, joined: Vec<DriveId>) -> Opened {
+        Opened {
+            layout: self.layout.clone(),
+            created_unix_ns: self.superblock.created_unix_ns,
+            is_new: joined.is_empty(),
+            joined,
+            repaired: Vec::new(),
+            unrepaired: Vec::new(),
+        }
+    }
+
+    /// Every write and flush that lets the drives behind the first `members` join, in order. The last flush is of every
+    /// drive, as at each opening.
+    fn plan_of_growth(&self, members: u16) -> VecDeque<Step> {
+        let drives = || (0..self.layout.drives().len()).map(drive_id);
+        let writes = |drive| [0, 1].map(|copy| write_copy(&self.superblock, drive, copy));
+        let joining = || drives().skip(members.into());
+        let mut plan: VecDeque<Step> = joining().flat_map(writes).collect();
+        plan.extend(joining().map(|drive| Step::Flush { drive }));
+        plan.extend(drives().take(members.into()).flat_map(writes));
+        plan.extend(drives().map(|drive| Step::Flush { drive }));
+        plan
+    }
+
     /// Every write and flush of the format, in order.
     fn plan(&self) -> VecDeque<Step> {
         let drives = || (0..self.layout.drives().len()).map(drive_id);

@@ -10,6 +10,7 @@ fn layout() -> Layout {
         directory_half_bytes: 256 << 10,
         block_bytes: 512,
         drive_bytes: vec![64 << 20],
+        founders: 1,
     };
     Layout::new(Identity { pool: [5; 16], cluster: [6; 16], node: [7; 16] }, geometry).unwrap()
 }

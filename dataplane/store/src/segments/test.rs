@@ -14,6 +14,7 @@ fn layout(shards: u16, drive_mib: &[u64]) -> Layout {
         directory_half_bytes: 512 << 10,
         block_bytes: 512,
         drive_bytes: drive_mib.iter().map(|mib| (mib + 3) << 20).collect(),
+        founders: u16::try_from(drive_mib.len()).unwrap(),
     };
     Layout::new(Identity { pool: [1; 16], cluster: [2; 16], node: [3; 16] }, geometry).unwrap()
 }

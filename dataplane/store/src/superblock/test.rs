@@ -15,6 +15,7 @@ fn example() -> Superblock {
             directory_half_bytes: 4 << 20,
             block_bytes: 512,
             drive_bytes: vec![1 << 30, 2 << 30],
+            founders: 2,
         },
         drive: DriveId(1),
         state: FormatState::Complete,
@@ -77,7 +78,7 @@ fn every_changed_bit_is_found() {
 #[test]
 fn unknown_versions_and_features_are_named() {
     assert_eq!(Superblock::parse(&changed(8, &[2])), Err(SuperblockFault::Version(2)));
-    assert_eq!(Superblock::parse(&changed(16, &[4])), Err(SuperblockFault::Features(4)));
+    assert_eq!(Superblock::parse(&changed(16, &[5])), Err(SuperblockFault::Features(4)));
     assert_eq!(Superblock::parse(&changed(24, &[4])).unwrap().optional_features, 4);
 }
 
@@ -91,6 +92,7 @@ fn fields_that_contradict_each_other_are_damage_even_with_a_right_checksum() {
         (118, &[0]),
         (118, &[3]),
         (119, &[1]),
+        (16, &[1]),
         (272, &[1]),
     ] {
         assert_eq!(Superblock::parse(&changed(offset, bytes)), Err(SuperblockFault::Damaged), "at {offset}");
@@ -103,4 +105,14 @@ fn blank_and_foreign_blocks_are_told_apart() {
     let mut block = [0; 4096];
     block[4095] = 1;
     assert_eq!(Superblock::parse(&block), Err(SuperblockFault::Foreign));
+}
+
+#[test]
+fn a_pool_that_drives_have_joined_says_with_how_many_it_was_made() {
+    let geometry = Geometry { founders: 1, ..example().geometry };
+    let grown = Superblock { geometry, ..example() };
+    let mut block = [0xFF; 4096];
+    grown.encode(&mut block);
+    assert_eq!((block[16], block[119]), (1, 1), "a program that does not know of this must not open it");
+    assert_eq!(Superblock::parse(&block), Ok(grown));
 }

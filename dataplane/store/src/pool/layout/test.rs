@@ -14,6 +14,7 @@ fn geometry(drive_bytes: &[u64]) -> Geometry {
         directory_half_bytes: 4 << 20,
         block_bytes: 512,
         drive_bytes: drive_bytes.to_vec(),
+        founders: u16::try_from(drive_bytes.len()).unwrap(),
     }
 }
 
@@ -48,7 +49,8 @@ fn places_are_aligned_within_their_drive_and_do_not_overlap() {
     for geometry in [
         geometry(&[1 << 30]),
         geometry(&[(1 << 30) + 512, 300 << 20, (100 << 20) - 512]),
-        Geometry { drive_bytes: vec![3 << 20, 2 << 20], ..small },
+        Geometry { drive_bytes: vec![3 << 20, 2 << 20], founders: 2, ..small.clone() },
+        Geometry { drive_bytes: vec![3 << 20, 2 << 20], founders: 1, ..small },
         Geometry { shards: SHARDS_MAX, ..geometry(&[1 << 30, 1 << 30]) },
     ] {
         let layout = Layout::new(identity(), geometry.clone()).unwrap();
@@ -102,6 +104,9 @@ fn impossible_geometries_are_refused_with_what_is_needed() {
         refused(geometry(&[needed_bytes - 1])),
         GeometryError::DriveTooSmall { drive: DriveId(0), size_bytes: needed_bytes - 1, needed_bytes }
     );
+    for founders in [0, 2] {
+        assert_eq!(refused(Geometry { founders, ..geometry(&[1 << 30]) }), GeometryError::Founders(founders));
+    }
     assert!(matches!(
         refused(Geometry { segment_bytes: 64 << 10, ..geometry(&[u64::MAX]) }),
         GeometryError::TooManySegments(_)

@@ -204,7 +204,13 @@ fn drives_are_refused_by_what_is_wrong_with_them() {
         (vec![a.clone(), blank()], PoolError::BlankMember(DriveId(1))),
         (vec![blank(), b.clone()], PoolError::BlankMember(DriveId(0))),
         (vec![a.clone(), a.clone()], PoolError::Duplicate { first: DriveId(0), second: DriveId(1) }),
-        (vec![a.clone(), b.clone(), blank()], PoolError::Extra { expected: 2, given: 3 }),
+        (
+            vec![a.clone(), b.clone(), other[0].clone()],
+            PoolError::Mixed { first: DriveId(0), second: DriveId(2) },
+        ),
+        (vec![a.clone(), blank(), b.clone()], PoolError::BlankMember(DriveId(1))),
+        (vec![a.clone(), b.clone(), vec![7; 3 * MIB]], PoolError::Foreign { drive: DriveId(2), offset: 0 }),
+        (vec![a.clone(), blank(), blank()], PoolError::BlankMember(DriveId(1))),
         (vec![a.clone(), other[1].clone()], PoolError::Mixed { first: DriveId(0), second: DriveId(1) }),
         (vec![a.clone(), vec![7; 3 * MIB]], PoolError::Foreign { drive: DriveId(1), offset: 0 }),
         (
@@ -365,4 +371,83 @@ fn a_claimed_drive_that_someone_else_has_used_since_is_foreign() {
     let mut images = disk.images;
     images[0][70_000] = 7;
     assert!(matches!(refused(images, Some(options(2))), PoolError::Foreign { .. }));
+}
+
+/// Where the roots of both shards are.
+fn roots(layout: &Layout) -> Vec<[(DriveId, u64); 2]> {
+    (0..layout.shards()).map(|shard| layout.root_slots(super::super::ShardId(shard))).collect()
+}
+
+#[test]
+fn blank_drives_join_a_pool_behind_its_own_and_move_nothing() {
+    let mut images = formatted(1, &[3 * MIB, 4 * MIB]);
+    let before = open(&mut MemoryDisk::from_images(images.clone()), None).unwrap().layout;
+    images.extend([vec![0; 2 * MIB], vec![0; 3 * MIB + 512]]);
+    assert_eq!(refused(images.clone(), None), PoolError::Extra { expected: 2, given: 4 });
+
+    let mut disk = MemoryDisk::from_images(images.clone());
+    let opened = open(&mut disk, Some(options(5))).unwrap();
+    assert!(!opened.is_new);
+    assert_eq!(opened.joined, [DriveId(2), DriveId(3)]);
+    assert_eq!(*opened.layout.identity(), identity(1));
+    assert!(opened.layout.segments() > before.segments());
+    for segment in (0..before.segments()).map(super::super::SegmentId) {
+        assert_eq!(opened.layout.segment_place(segment), before.segment_place(segment));
+    }
+    assert_eq!(roots(&opened.layout), roots(&before));
+    assert_eq!(opened.layout.directory(), before.directory());
+
+    // From then on they are of the pool, and one more can join.
+    let grown = disk.images;
+    assert_eq!(
+        refused(grown[..3].to_vec(), Some(options(5))),
+        PoolError::Missing { expected: 4, missing: DriveSet(8) }
+    );
+    let again = open(&mut MemoryDisk::from_images(grown.clone()), None).unwrap();
+    assert_eq!((again.layout, again.joined, again.repaired), (opened.layout, vec![], vec![]));
+    let more = [grown, vec![vec![0; 2 * MIB]]].concat();
+    let more = open(&mut MemoryDisk::from_images(more), Some(options(5))).unwrap();
+    assert_eq!((more.joined.as_slice(), roots(&more.layout)), (&[DriveId(4)][..], roots(&before)));
+}
+
+#[test]
+fn a_drive_that_cannot_join_is_refused_and_left_alone() {
+    let pool = formatted(1, &[3 * MIB]);
+    let with = |image: Vec<u8>| refused(vec![pool[0].clone(), image], Some(options(1)));
+    assert!(matches!(with(vec![0; MIB]), PoolError::Geometry(GeometryError::DriveTooSmall { .. })));
+    let mut used = vec![0; 3 * MIB];
+    used[3 * MIB - 1] = 1;
+    assert!(matches!(with(used), PoolError::Foreign { drive: DriveId(1), .. }));
+    let many = vec![vec![0; 2 * MIB]; DRIVES_MAX];
+    assert_eq!(refused([pool, many].concat(), Some(options(1))), PoolError::TooManyDrives(33));
+}
+
+#[test]
+fn a_growth_cut_anywhere_leaves_the_pool_as_it_was_or_grown() {
+    let mut rng = Rng::from_env(0xF1);
+    let pool = formatted(1, &[3 * MIB, 2 * MIB]);
+    let before = open(&mut MemoryDisk::from_images(pool.clone()), None).unwrap().layout;
+    let start = [pool, vec![vec![0; 2 * MIB]]].concat();
+    let mut disk = MemoryDisk::from_images(start.clone());
+    let grown = open(&mut disk, Some(options(2))).unwrap().layout;
+    let mut cuts = PowerCuts::new(start);
+    let mut joined = 0;
+    for entry in &disk.journal {
+        cuts.apply(entry);
+        for images in cuts.images(4, &mut rng) {
+            // Without the drive that was to join: as it was, or it is missed.
+            match open(&mut MemoryDisk::from_images(images[..2].to_vec()), None) {
+                Ok(opened) => assert_eq!(opened.layout, before),
+                Err(error) => {
+                    assert_eq!(error, PoolError::Missing { expected: 3, missing: DriveSet(4) });
+                    joined += 1;
+                }
+            }
+            let mut disk = MemoryDisk::from_images(images);
+            assert_eq!(open(&mut disk, Some(options(3))).unwrap().layout, grown);
+            let reopened = open(&mut MemoryDisk::from_images(disk.images), None).unwrap();
+            assert_eq!((reopened.layout, reopened.repaired), (grown.clone(), vec![]));
+        }
+    }
+    assert!(joined > 0, "no cut came after a drive of the pool knew");
 }

@@ -13,6 +13,7 @@ fn layout() -> Layout {
         directory_half_bytes: 256 << 10,
         block_bytes: 512,
         drive_bytes: vec![16 << 20],
+        founders: 1,
     };
     Layout::new(identity, geometry).expect("a pool of sixty segments")
 }

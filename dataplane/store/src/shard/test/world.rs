@@ -97,6 +97,7 @@ pub(super) fn layout(segments: u64, segment_bytes: u32, block_bytes: u32) -> Lay
         directory_half_bytes: 256 << 10,
         block_bytes,
         drive_bytes: vec![drive, drive],
+        founders: 2,
     };
     Layout::new(Identity { pool: [7; 16], cluster: [8; 16], node: [9; 16] }, geometry).unwrap()
 }
