@@ -309,6 +309,58 @@ fn noise(lba: u64) -> Vec<u8> {
 }
 
 #[test]
+fn a_drive_joins_a_pool_that_is_written_and_is_there_after_a_kill() {
+    let mut server = Server::start(&Setup { reactors: "2", ..Setup::small() });
+    let volume = server.create_volume("v1", 1 << 30);
+    let nsid = u32::try_from(volume["nsid"].as_u64().unwrap()).unwrap();
+    let identity = Identity::new(server.port, &server.nqn(), 1);
+    let node = server.client().get("/api/v2/nvmeDevices")["NvmeDevices"][0]["nodeUUID"].clone();
+    let added = server.pool().with_file_name("added");
+    let add = |path: &std::path::Path| {
+        let body = json!({ "serialNumber": path.display().to_string(), "nodeUUID": node });
+        server.client().send("POST", "/api/v2/nvmeDevices", &[], Some(&body))
+    };
+    assert_eq!(add(&added).status, 404);
+    let file = std::fs::File::create(&added).unwrap();
+    file.set_len(64 << 20).unwrap();
+    let refused = add(&added);
+    assert_eq!(refused.status, 400, "{}", refused.body);
+    assert!(refused.body.to_string().contains("too few"), "{}", refused.body);
+    file.set_len(512 << 20).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"file system", 1080).unwrap();
+    let refused = add(&added);
+    assert_eq!(refused.status, 400, "{}", refused.body);
+    assert!(refused.body.to_string().contains("not blank"), "{}", refused.body);
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0; 11], 1080).unwrap();
+
+    let chunks = 2400;
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let association = Association::connect(&identity);
+            let mut queue = association.io_queue(1);
+            for lba in (0..chunks).map(|chunk| chunk * 32) {
+                let _ = queue.write(nsid, lba, BLOCK, &noise(lba)).expect_success("write");
+            }
+        });
+        let joined = add(&added);
+        assert_eq!(joined.status, 200, "{}", joined.body);
+        assert_eq!(add(&added).status, 409);
+        // More than the first drive could hold.
+        writer.join().unwrap();
+    });
+    server.kill();
+    server.restart();
+    let devices = server.client().get("/api/v2/nvmeDevices");
+    assert_eq!(devices["NvmeDevices"].as_array().map(Vec::len), Some(2), "{devices}");
+    let association = Association::connect(&identity);
+    let mut queue = association.io_queue(1);
+    for lba in (0..chunks).map(|chunk| chunk * 32) {
+        let data = queue.read(nsid, lba, BLOCK, 32 * BLOCK).expect_success("read").data;
+        assert!(data == noise(lba), "LBA {lba} is not what was written");
+    }
+}
+
+#[test]
 fn another_drive_joins_a_pool_and_takes_data() {
     let mut server = Server::start(&Setup::small());
     let volume = server.create_volume("v1", 1 << 30);

@@ -1,7 +1,7 @@
 //! Starts engines on reactors' threads and drives them.
 
 use std::io::Read as _;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use engine::{
@@ -137,7 +137,7 @@ impl DataPlane {
                 Err(mpsc::RecvError) => return Err(StartError::Lost),
             }
         };
-        Ok(Self { handle: handle(built.poster), identity, placement, threads })
+        Ok(Self { handle: handle(built.poster, drives), identity, placement, threads })
     }
 
     /// Tells where everything would run with this configuration, and starts nothing. Files of the pool that do not
@@ -231,14 +231,46 @@ fn drive(
 }
 
 /// Management's way to reactor 0.
-fn handle(poster: Poster<Mail>) -> Handle {
+fn handle(poster: Poster<Mail>, drives: DriveSet) -> Handle {
     Handle::new(move |action: Action, reply: Reply| {
+        if let Action::AddDrive { path } = action {
+            return open_and_add(&drives, path, reply, poster.clone());
+        }
         if let Err(Message::Action { reply, .. }) =
             poster.post(ReactorId(0), Message::Action { action, reply })
         {
             reply(Err(ActionError::Busy));
         }
     })
+}
+
+/// Opens a drive for all reactors on a thread of its own, since that can take a while, and lets reactor 0 make it one of the
+/// pool's.
+fn open_and_add(drives: &DriveSet, path: String, reply: Reply, poster: Poster<Mail>) {
+    let drives = drives.clone();
+    let reply = Arc::new(Mutex::new(Some(reply)));
+    let taken = Arc::clone(&reply);
+    let work = move || {
+        let Some(reply) = take(&taken) else { return };
+        if let Err(error) = drives.add(&DriveSpec::existing(&path)) {
+            return reply(Err(ActionError::Drive(error.to_string())));
+        }
+        let action = Action::AddDrive { path };
+        if let Err(Message::Action { reply, .. }) =
+            poster.post(ReactorId(0), Message::Action { action, reply })
+        {
+            reply(Err(ActionError::Busy));
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("add drive".to_owned()).spawn(work)
+        && let Some(reply) = take(&reply)
+    {
+        reply(Err(ActionError::Drive(format!("no thread to open the drive: {error}; try again"))));
+    }
+}
+
+fn take(reply: &Mutex<Option<Reply>>) -> Option<Reply> {
+    reply.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 fn specs(config: &Config) -> Vec<DriveSpec> {

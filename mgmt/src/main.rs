@@ -4,6 +4,7 @@ mod auth;
 mod cli;
 mod config_file;
 mod directory;
+mod drives;
 mod events;
 mod image;
 mod issuers;

@@ -58,6 +58,7 @@ use serde::Serialize;
 
 use crate::auth::Tokens;
 use crate::directory::Directory;
+use crate::drives::AddedDrives;
 use crate::events::Events;
 use crate::issuers::Issuers;
 use crate::metadata::Records;
@@ -126,6 +127,8 @@ pub(crate) struct Site {
     pub(crate) nvme_endpoints: Vec<String>,
     /// Where the log lies.
     pub(crate) logs: PathBuf,
+    /// The note of drives that have joined the pool.
+    pub(crate) added_drives: AddedDrives,
 }
 
 impl Site {

@@ -60,6 +60,11 @@ pub(crate) enum ServeError {
         "the management thread cannot start: io_uring must be permitted (sysctl kernel.io_uring_disabled, seccomp)"
     )]
     Runtime(#[source] std::io::Error),
+    /// The note of drives that have joined the pool cannot be read.
+    #[error(
+        "drives.json in the state folder cannot be read; name all drives of the pool by --pool and remove it"
+    )]
+    AddedDrives(#[source] std::io::Error),
     /// The data plane does not start.
     #[error("the data plane does not start")]
     DataPlane(#[source] Box<dyn Error + Send + Sync>),
@@ -95,8 +100,9 @@ pub(crate) fn run(options: &Options) -> Result<(), ServeError> {
     let listeners = listen(&options.api)?;
     let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(RING_ENTRIES))
         .map_err(ServeError::Runtime)?;
-    let data_plane =
-        DataPlane::start(&options.data_plane).map_err(|error| ServeError::DataPlane(Box::new(error)))?;
+    let mut config = options.data_plane.clone();
+    folder.added_drives().complete(&mut config.pool).map_err(ServeError::AddedDrives)?;
+    let data_plane = DataPlane::start(&config).map_err(|error| ServeError::DataPlane(Box::new(error)))?;
     if let Err(error) = data_plane.step_aside() {
         tracing::warn!(%error, "the management threads cannot be kept off the reactors' CPUs");
     }
@@ -269,6 +275,7 @@ async fn assemble(
         nvme_endpoints: reachable(nvme, advertise),
         identity,
         logs: folder.logs(),
+        added_drives: folder.added_drives(),
     };
     let api = Api::new(plane, view, records, events, tokens, site);
     tokio_uring::spawn(crate::rest::retain(api.clone()));

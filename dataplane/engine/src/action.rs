@@ -303,6 +303,12 @@ pub enum Action {
     ReadStatistics,
     /// Identity, addresses, drives. -> [`Outcome::Identity`]
     ReadIdentity,
+    /// Lets a drive, on which nothing was ever stored, join the pool behind its others. -> [`Outcome::Done`] once hosts'
+    /// data can go there
+    AddDrive {
+        /// Where it is.
+        path: String,
+    },
     /// Stops: no new commands, drain, flush, checkpoint, close. -> [`Outcome::Done`], the last answer
     Stop,
 }
@@ -361,6 +367,8 @@ pub enum ActionError {
     Stopping,
     /// A drive failed while the change was made durable.
     Device,
+    /// A drive cannot join the pool: why, and what to do.
+    Drive(String),
 }
 
 impl fmt::Display for ActionError {
@@ -378,6 +386,7 @@ impl fmt::Display for ActionError {
             Self::CapacityExceeded(what) => write!(f, "no room: {what}"),
             Self::Stopping => write!(f, "the server is stopping"),
             Self::Device => write!(f, "a drive of the pool failed"),
+            Self::Drive(why) => write!(f, "{why}"),
         }
     }
 }

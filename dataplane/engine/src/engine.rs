@@ -416,6 +416,10 @@ where
                 self.jobs.set_shards(layout.shards());
                 self.rack.attach(&layout, self.reactor, &self.shard_options);
             }
+            Message::Grow(layout) => {
+                self.rack.grow(&layout);
+                self.post.reply(io, from, Message::Grown);
+            }
             Message::Granted { shard, segment } => self.rack.handle_grant(shard, segment),
             Message::Space { free, total } => self.rack.handle_space(free, total),
             Message::DriveFailed(error) => self.rack.gate.fail(error.drive, error),

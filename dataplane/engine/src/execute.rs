@@ -72,6 +72,7 @@ where
             Action::ReadStatistics => return self.ask_counters(Asked::Statistics, reply, io),
             Action::ListHosts => return reply(Ok(Outcome::Hosts(lead.hosts()))),
             Action::ReadIdentity => return reply(Ok(Outcome::Identity(Box::new(lead.identity.clone())))),
+            Action::AddDrive { path } => return self.begin_growth(path, reply, io),
             Action::Stop => return self.begin_stop(reply, io),
         };
         match begun {

@@ -11,6 +11,7 @@ use subsystem::{AssociationId, Desk, ListenerKind};
 use crate::action::{Drive, Identity};
 use crate::diff::Diffs;
 use crate::errand::Errands;
+use crate::grow::Growth;
 use crate::leading::Fence;
 use crate::owner;
 use crate::rounds::Rounds;
@@ -66,6 +67,7 @@ pub(crate) struct Lead<B: Buffer> {
     /// Changes that wait until every reactor holds acknowledgements back.
     pub(crate) holds: Rounds<u32>,
     pub(crate) diffs: Diffs,
+    pub(crate) growth: Option<Growth>,
     pub(crate) fence_next: u64,
     pub(crate) fencing: std::collections::BTreeMap<u64, Fence>,
     /// I/O queues by reactor, the measure of their loads.
@@ -112,6 +114,7 @@ impl<B: Buffer> Lead<B> {
             mapped: Rounds::new(),
             holds: Rounds::new(),
             diffs: Diffs::default(),
+            growth: None,
             fence_next: 0,
             fencing: std::collections::BTreeMap::new(),
             queues: vec![0; usize::from(reactors)],
@@ -160,6 +163,8 @@ impl<B: Buffer> Lead<B> {
             self.directory().handle_read(token, buffer, result);
         } else if let Start::Opening(opening) = &mut self.start {
             opening.handle_read(token, buffer, result);
+        } else if let Some(growth) = &mut self.growth {
+            growth.handle_read(token, buffer, result);
         }
     }
 
@@ -169,6 +174,8 @@ impl<B: Buffer> Lead<B> {
             self.directory().handle_written(token, buffer, result);
         } else if let Start::Opening(opening) = &mut self.start {
             opening.handle_written(token, buffer, result);
+        } else if let Some(growth) = &mut self.growth {
+            growth.handle_written(token, buffer, result);
         }
     }
 
@@ -178,6 +185,8 @@ impl<B: Buffer> Lead<B> {
             self.directory().handle_flushed(token, result);
         } else if let Start::Opening(opening) = &mut self.start {
             opening.handle_flushed(token, result);
+        } else if let Some(growth) = &mut self.growth {
+            growth.handle_flushed(token, result);
         }
     }
 
@@ -239,7 +248,10 @@ impl<B: Buffer> Lead<B> {
 
     /// True where no admin command is under way, and no change of a volume.
     pub(crate) fn is_drained(&self) -> bool {
-        self.desk.as_ref().is_none_or(|desk| desk.is_idle()) && self.errands.is_idle() && !self.is_recording()
+        self.desk.as_ref().is_none_or(|desk| desk.is_idle())
+            && self.errands.is_idle()
+            && self.growth.is_none()
+            && !self.is_recording()
     }
 
     /// True while the directory has something to make durable.
@@ -251,6 +263,7 @@ impl<B: Buffer> Lead<B> {
     pub(crate) fn poll_timeout(&self, now: Time) -> Option<Time> {
         // The directory waits for memory only while it is busy and has nothing under way; a look now and then is enough.
         let busy = self.directory.as_ref().is_some_and(Directory::is_busy)
+            || self.growth.as_ref().is_some_and(Growth::is_joining)
             || matches!(self.start, Start::Opening(_));
         let memory = busy.then(|| now + std::time::Duration::from_millis(10));
         self.desk.as_ref().and_then(|desk| desk.poll_timeout()).into_iter().chain(memory).min()

@@ -28,6 +28,7 @@ where
             return false;
         }
         let mut moved = self.run_start(io);
+        moved |= self.run_growth(io);
         moved |= self.run_desk(io, now);
         moved |= self.run_directory(io);
         moved
@@ -104,6 +105,7 @@ where
                     lead.desk().on_counted(token, Some(bytes));
                 }
             }
+            Message::Grown => self.on_grown(io),
             Message::Stopped(step) => self.on_stopped(step, io),
             _ => unreachable!("every other message is handled by the reactor that it reaches"),
         }

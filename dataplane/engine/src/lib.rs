@@ -27,6 +27,7 @@ mod engine;
 mod errand;
 mod execute;
 mod gate;
+mod grow;
 mod hold;
 mod images;
 mod job;

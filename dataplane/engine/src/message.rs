@@ -23,6 +23,10 @@ pub enum Message<B: Buffer, S> {
     },
     /// The pool is open: recover the shards that are yours.
     Attach(Arc<Layout>),
+    /// Drives have joined the pool: this is how it is laid out now. Answered by [`Message::Grown`].
+    Grow(Arc<Layout>),
+    /// The answer: all shards of the sender know.
+    Grown,
     /// A shard of the sender has recovered, and this is what it holds.
     ShardReady(Box<ShardReport>),
     /// A shard of the sender has stopped for good.
@@ -366,6 +370,8 @@ impl<B: Buffer, S> fmt::Debug for Message<B, S> {
             Self::ReadCounters { .. } => "ReadCounters",
             Self::Counters { .. } => "Counters",
             Self::CountMapped { .. } => "CountMapped",
+            Self::Grow(_) => "Grow",
+            Self::Grown => "Grown",
             Self::Mapped { .. } => "Mapped",
             Self::Hold { .. } => "Hold",
             Self::Held(_) => "Held",

@@ -135,6 +135,13 @@ impl<B: Buffer> Rack<B> {
         }
     }
 
+    /// Drives have joined: the shards will be given segments there.
+    pub(crate) fn grow(&mut self, layout: &Arc<Layout>) {
+        for shard in &mut self.shards {
+            shard.handle_layout(Arc::clone(layout));
+        }
+    }
+
     /// Begins a piece, or puts it off until there is memory for it.
     pub(crate) fn begin(
         &mut self,

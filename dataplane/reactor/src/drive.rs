@@ -10,14 +10,21 @@ mod shape;
 
 use std::fmt;
 use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use io::{DriveId, DriveShape};
 
 /// Smallest drive that is accepted, in bytes; what a pool needs at least is for its store to say.
 pub const DRIVE_BYTES_MIN: u64 = 1 << 20;
+/// Smallest drive that can be added while the set is in use, in bytes: enough for whatever a pool lays out on it.
+pub const ADDED_BYTES_MIN: u64 = 128 << 20;
+/// Drives to which a set can grow.
+const DRIVES_MAX: usize = 32;
+/// What must be zero at either end of a drive that is added.
+const BLANK_BYTES: u64 = 1 << 20;
 
 /// What to open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +47,16 @@ pub enum Fill {
     Sparse,
 }
 
-/// The opened drives, in the order in which they were named. A clone is the same set.
+/// The opened drives, in the order in which they were named; others can be added behind them. A clone is the same set.
 #[derive(Clone, Debug)]
 pub struct DriveSet {
-    drives: Arc<[Drive]>,
+    // Filled from the first on; what is there stays, so that reactors look without a lock.
+    drives: Arc<[OnceLock<Drive>]>,
     // What the drives are flushed by, where that is not what they are read and written by.
-    flushed_by: Arc<[File]>,
+    flushed_by: Arc<[OnceLock<File>]>,
+    // How many drives were there when the set was given to a reactor: the ring's table of files begins with them.
+    first: usize,
+    adding: Arc<Mutex<()>>,
 }
 
 /// One opened drive.
@@ -121,6 +132,28 @@ pub enum DriveErrorKind {
     /// It cannot be written.
     #[error("is read-only; remount the file system or make the device writable")]
     ReadOnly,
+    /// Something is on it.
+    #[error(
+        "is not blank (byte {offset}); check the path; if its contents may be lost, clear its first and last MiB, for \
+         example with blkdiscard or wipefs"
+    )]
+    NotBlank {
+        /// Where, within 64 KiB.
+        offset: u64,
+    },
+    /// It has larger blocks than the drives before it.
+    #[error(
+        "has blocks of {block_bytes} bytes and the other drives of {others}; use a drive with blocks of {others}"
+    )]
+    BlocksDiffer {
+        /// Bytes of its blocks.
+        block_bytes: u32,
+        /// The largest of the others'.
+        others: u32,
+    },
+    /// There is no place for another.
+    #[error("there are {DRIVES_MAX} drives already, the most that there can be")]
+    TooMany,
     /// It exists with another size.
     #[error(
         "is {actual_bytes} bytes large, not {wanted_bytes} as asked; leave the size out or name another path"
@@ -132,10 +165,12 @@ pub enum DriveErrorKind {
         wanted_bytes: u64,
     },
     /// It holds too little.
-    #[error("its {size_bytes} bytes are too few; a drive has at least {DRIVE_BYTES_MIN} bytes")]
+    #[error("its {size_bytes} bytes are too few; {least_bytes} are needed at least")]
     TooSmall {
         /// The size.
         size_bytes: u64,
+        /// The smallest that would do.
+        least_bytes: u64,
     },
     /// It was named before in the same pool.
     #[error("is named twice; name each drive of the pool once")]
@@ -157,6 +192,10 @@ impl DriveSpec {
         Self { path: path.into(), size_bytes: None, fill: Fill::Written }
     }
 
+    fn error(&self, kind: DriveErrorKind) -> DriveError {
+        DriveError { path: self.path.clone(), kind }
+    }
+
     /// A drive of a given size, made if it is missing.
     #[must_use]
     pub fn sized(path: impl Into<PathBuf>, size_bytes: u64, fill: Fill) -> Self {
@@ -171,20 +210,71 @@ impl DriveSet {
     /// # Errors
     /// The first drive that cannot be used, and why.
     pub fn open(specs: &[DriveSpec]) -> Result<Self, DriveError> {
-        let mut drives = Vec::with_capacity(specs.len());
-        for spec in specs {
-            let drive =
-                open::open(spec, &drives).map_err(|kind| DriveError { path: spec.path.clone(), kind })?;
+        let set = Self::of(specs.len().max(DRIVES_MAX));
+        for (spec, place) in specs.iter().zip(set.drives.iter()) {
+            let drive = open::open(spec, &set).map_err(|kind| spec.error(kind))?;
             tracing::info!(drive = %drive, "drive opened");
-            drives.push(drive);
+            let _ = place.set(drive);
         }
-        Ok(Self { drives: drives.into(), flushed_by: Arc::default() })
+        Ok(set)
+    }
+
+    fn of(places: usize) -> Self {
+        Self {
+            drives: (0..places).map(|_| OnceLock::new()).collect(),
+            flushed_by: Arc::default(),
+            first: usize::MAX,
+            adding: Arc::default(),
+        }
+    }
+
+    /// Opens and locks one more drive, on which nothing was ever stored, behind the others. All clones have it at once.
+    /// This blocks, as [`DriveSet::open`] does. A drive that is the last already is left as it is.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub fn add(&self, spec: &DriveSpec) -> Result<(), DriveError> {
+        let _turn = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.iter().last().is_some_and(|last| last.path == spec.path) {
+            return Ok(());
+        }
+        let place = self.drives.iter().find(|place| place.get().is_none());
+        let place = place.ok_or_else(|| spec.error(DriveErrorKind::TooMany))?;
+        let drive = open::open(spec, self).and_then(|drive| self.check_added(drive));
+        let drive = drive.map_err(|kind| spec.error(kind))?;
+        tracing::info!(drive = %drive, "drive opened");
+        let _ = place.set(drive);
+        Ok(())
+    }
+
+    fn check_added(&self, drive: Drive) -> Result<Drive, DriveErrorKind> {
+        let DriveShape { size_bytes, block_bytes, .. } = drive.shape;
+        if size_bytes < ADDED_BYTES_MIN {
+            return Err(DriveErrorKind::TooSmall { size_bytes, least_bytes: ADDED_BYTES_MIN });
+        }
+        let others = self.iter().map(|other| other.shape.block_bytes).max().unwrap_or(block_bytes);
+        if block_bytes > others {
+            return Err(DriveErrorKind::BlocksDiffer { block_bytes, others });
+        }
+        // Through the page cache, which asks for no alignment.
+        let file =
+            open::again(&drive.file, &drive.path).map_err(|e| open::system("look at its content", e))?;
+        let mut chunk = vec![0; 64 << 10];
+        for start in [0, size_bytes - BLANK_BYTES] {
+            for offset in (start..start + BLANK_BYTES).step_by(chunk.len()) {
+                file.read_exact_at(&mut chunk, offset).map_err(|e| open::system("look at its content", e))?;
+                if chunk.iter().any(|byte| *byte != 0) {
+                    return Err(DriveErrorKind::NotBlank { offset });
+                }
+            }
+        }
+        Ok(drive)
     }
 
     /// No drives: for a server of bench namespaces alone.
     #[must_use]
     pub fn none() -> Self {
-        Self { drives: Arc::new([]), flushed_by: Arc::default() }
+        Self::of(0)
     }
 
     /// The same drives for one reactor alone: it flushes them through open files of its own. The system tells of a write
@@ -194,44 +284,63 @@ impl DriveSet {
     /// # Errors
     /// Where a drive cannot be opened once more.
     pub(crate) fn of_reactor(&self) -> std::io::Result<Self> {
-        let again = |drive: &Drive| open::again(&drive.file, &drive.path);
-        let flushed_by: Vec<File> = self.iter().map(again).collect::<std::io::Result<_>>()?;
-        Ok(Self { drives: Arc::clone(&self.drives), flushed_by: flushed_by.into() })
+        let flushed_by: Arc<[OnceLock<File>]> = self.drives.iter().map(|_| OnceLock::new()).collect();
+        for (place, drive) in flushed_by.iter().zip(self.iter()) {
+            let _ = place.set(open::again(&drive.file, &drive.path)?);
+        }
+        let (drives, adding) = (Arc::clone(&self.drives), Arc::clone(&self.adding));
+        Ok(Self { drives, flushed_by, first: self.len(), adding })
     }
 
     /// The file by which a drive is flushed.
     pub(crate) fn flushed_by(&self, drive: DriveId) -> Option<&File> {
-        let number = usize::from(drive.0);
-        self.flushed_by.get(number).or_else(|| self.drives.get(number).map(Drive::file))
+        let own = self.flushed_by.get(usize::from(drive.0));
+        let drive = self.drive(drive)?;
+        let Some(own) = own else { return Some(drive.file()) };
+        if own.get().is_none() {
+            // It was added: its first flush opens it.
+            match open::again(&drive.file, &drive.path) {
+                Ok(file) => drop(own.set(file)),
+                Err(error) => {
+                    tracing::warn!(drive = %drive, %error, "cannot be opened once more to flush it")
+                }
+            }
+        }
+        Some(own.get().unwrap_or_else(|| drive.file()))
+    }
+
+    /// True for a drive that was added since the set was given to a reactor.
+    pub(crate) fn is_added(&self, drive: DriveId) -> bool {
+        usize::from(drive.0) >= self.first
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.drives.len()
+        self.iter().count()
     }
 
     /// True where there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.drives.is_empty()
+        self.iter().next().is_none()
     }
 
     /// One of them.
     #[must_use]
     pub fn drive(&self, drive: DriveId) -> Option<&Drive> {
-        self.drives.get(usize::from(drive.0))
+        self.drives.get(usize::from(drive.0))?.get()
     }
 
     /// All of them, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Drive> {
-        self.drives.iter()
+        self.drives.iter().map_while(OnceLock::get)
     }
 
     /// The NUMA nodes of the drives that have one, in their order.
     #[must_use]
     pub fn nodes(&self) -> Vec<u32> {
-        self.drives.iter().filter_map(|drive| drive.node).collect()
+        self.iter().filter_map(|drive| drive.node).collect()
     }
 }
 
@@ -329,6 +438,33 @@ impl fmt::Display for Holder {
 #[cfg(test)]
 mod test {
     use super::*;
+
+    #[test]
+    fn a_drive_is_added_once_if_it_is_blank_and_large_enough() {
+        let folder = std::env::temp_dir().join(format!("ferrule-add-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let spec = |name: &str, bytes: u64| DriveSpec::sized(folder.join(name), bytes, Fill::Sparse);
+        let drives = DriveSet::open(&[spec("first", 1 << 20)]).unwrap();
+        let reactor = drives.of_reactor().unwrap();
+        let added = spec("added", ADDED_BYTES_MIN);
+        assert!(matches!(
+            drives.add(&spec("small", 1 << 20)).unwrap_err().kind,
+            DriveErrorKind::TooSmall { .. }
+        ));
+        let used = spec("used", ADDED_BYTES_MIN);
+        drop(DriveSet::open(std::slice::from_ref(&used)).unwrap());
+        let file = std::fs::OpenOptions::new().write(true).open(&used.path).unwrap();
+        file.write_all_at(&[1], ADDED_BYTES_MIN - 1).unwrap();
+        assert!(matches!(drives.add(&used).unwrap_err().kind, DriveErrorKind::NotBlank { .. }));
+        assert!(matches!(drives.add(&spec("first", 1 << 20)), Ok(())), "the last stays as it is");
+        drives.add(&added).unwrap();
+        drives.add(&added).unwrap();
+        assert!(matches!(drives.add(&spec("first", 1 << 20)).unwrap_err().kind, DriveErrorKind::Twice));
+        assert_eq!((drives.len(), reactor.len()), (2, 2));
+        assert!(reactor.is_added(DriveId(1)) && !reactor.is_added(DriveId(0)));
+        assert!(reactor.flushed_by(DriveId(1)).unwrap().try_lock().is_err(), "an open file of its own");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 
     #[test]
     fn every_reactor_flushes_through_an_open_file_of_its_own() {

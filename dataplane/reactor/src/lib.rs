@@ -22,7 +22,8 @@ mod topology;
 pub use buffer::{ArenaBuffer, ArenaShared};
 pub use config::ReactorConfig;
 pub use drive::{
-    DRIVE_BYTES_MIN, Drive, DriveError, DriveErrorKind, DriveKind, DriveSet, DriveSpec, Fill, node_of_path,
+    ADDED_BYTES_MIN, DRIVE_BYTES_MIN, Drive, DriveError, DriveErrorKind, DriveKind, DriveSet, DriveSpec,
+    Fill, node_of_path,
 };
 pub use features::{Feature, Features, UnknownFeature};
 pub use mail::Poster;

@@ -30,7 +30,7 @@ fn what_cannot_be_a_drive_is_refused_with_what_to_do() {
     let (kind, text) = refusal(DriveSpec::sized(scratch.path("no/such/file"), 1 << 20, Fill::Sparse));
     assert!(matches!(kind, DriveErrorKind::FolderMissing { .. }), "{text}");
     let (kind, _) = refusal(DriveSpec::sized(scratch.path("small"), 4096, Fill::Sparse));
-    assert!(matches!(kind, DriveErrorKind::TooSmall { size_bytes: 4096 }));
+    assert!(matches!(kind, DriveErrorKind::TooSmall { size_bytes: 4096, .. }));
     let (kind, _) = refusal(DriveSpec::sized(scratch.path("odd"), (2 << 20) + 512, Fill::Sparse));
     assert!(matches!(kind, DriveErrorKind::OddSize { block_bytes: 4096, .. }));
     // A file system without an end, like tmpfs, may take it.
@@ -42,7 +42,7 @@ fn what_cannot_be_a_drive_is_refused_with_what_to_do() {
 
     std::fs::write(scratch.path("tiny"), b"x").unwrap();
     let (kind, _) = refusal(DriveSpec::existing(scratch.path("tiny")));
-    assert!(matches!(kind, DriveErrorKind::TooSmall { size_bytes: 1 }));
+    assert!(matches!(kind, DriveErrorKind::TooSmall { size_bytes: 1, .. }));
     std::fs::write(scratch.path("uneven"), vec![0; (1 << 20) + 100]).unwrap();
     let (kind, _) = refusal(DriveSpec::existing(scratch.path("uneven")));
     assert!(matches!(kind, DriveErrorKind::OddSize { .. }));

@@ -119,8 +119,6 @@ impl Segments {
             .iter()
             .map(|drive| DriveSegments::all_free(drive.first_segment.0, drive.segments))
             .collect();
-        let least = u32::from(layout.segments() >= RESERVED_POOL_MIN);
-        let share = (layout.segments() / RESERVE_DIVISOR).div_ceil(u32::from(layout.shards())).max(least);
         Self {
             owners: vec![FREE; layout.segments() as usize],
             drives,
@@ -128,10 +126,24 @@ impl Segments {
             borrowed: vec![0; usize::from(layout.shards())],
             free: layout.segments(),
             lacking: DUE_PER_SHARD * u32::from(layout.shards()),
-            reserve: share * u32::from(layout.shards()),
+            reserve: reserve_of(layout),
             missing: (0..layout.shards()).map(ShardId).collect(),
             stats: Stats::default(),
         }
+    }
+
+    /// Drives have joined: `layout` has all that was there, and more behind it, which is free.
+    ///
+    /// # Panics
+    /// If it has not.
+    pub fn grow(&mut self, layout: &Layout) {
+        assert!(layout.segments() >= self.total() && layout.drives().len() >= self.drives.len());
+        for drive in &layout.drives()[self.drives.len()..] {
+            self.drives.push(DriveSegments::all_free(drive.first_segment.0, drive.segments));
+        }
+        self.free += layout.segments() - self.total();
+        self.owners.resize(layout.segments() as usize, FREE);
+        self.reserve = reserve_of(layout);
     }
 
     /// A shard says, once, what it owns.
@@ -261,6 +273,13 @@ impl Segments {
         let index = self.drives.partition_point(|drive| drive.first <= segment.0) - 1;
         &mut self.drives[index]
     }
+}
+
+/// Segments of a pool that are kept back for cleaning, as many for each shard.
+fn reserve_of(layout: &Layout) -> u32 {
+    let least = u32::from(layout.segments() >= RESERVED_POOL_MIN);
+    let share = (layout.segments() / RESERVE_DIVISOR).div_ceil(u32::from(layout.shards())).max(least);
+    share * u32::from(layout.shards())
 }
 
 impl DriveSegments {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use dataplane::Drive;
+use dataplane::{Action, Drive};
 use serde::Serialize;
 
 use super::error::ApiError;
@@ -43,7 +43,8 @@ pub(super) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Re
     Err(ApiError::unimplemented(format!("{} {what}", device.name)))
 }
 
-/// `POST /api/v2/nvmeDevices`: a running pool takes no further drive yet.
+/// `POST /api/v2/nvmeDevices`: the drive joins the pool, and is used at once. What has no serial number is named by its
+/// path.
 pub(super) async fn add(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
     caller.permit(Resource::NvmeDevices, Verb::Create, Scope::Cluster)?;
     let serial = request.text("serialNumber");
@@ -53,13 +54,37 @@ pub(super) async fn add(api: Rc<Api>, caller: Caller, request: Request) -> Resul
     if !request.text("nodeUUID").eq_ignore_ascii_case(&api.site.node_uuid()) {
         return Err(ApiError::not_found("nodeUUID: no such node"));
     }
-    if let Some(device) = read(&api).await?.iter().find(|device| device.serial == serial) {
+    let devices = read(&api).await?;
+    if let Some(device) = devices.iter().find(|device| device.serial == serial || device.name == serial) {
         request.expected_revision(device.revision())?;
         return Err(ApiError::exists(format!("device {serial} belongs to the pool already")));
     }
-    Err(ApiError::not_found(format!(
-        "device {serial} is not of this node; drives join a pool when it is made, by `serve --pool`"
-    )))
+    let path = path_of(serial).ok_or_else(|| {
+        ApiError::not_found(format!(
+            "device {serial} is not of this node; name what has no serial number by its path, such as /dev/sdb"
+        ))
+    })?;
+    api.plane.ask(Action::AddDrive { path: path.clone() }).await?;
+    tracing::info!(path, "a drive has joined the pool");
+    let first = devices.first().map_or("", |device| device.name.as_str());
+    api.site.added_drives.note(first, &path).map_err(|error| {
+        ApiError::internal(format!(
+            "the drive has joined the pool, but that cannot be noted ({error}): name {path} by --pool from now on"
+        ))
+    })?;
+    Ok(Reply::done())
+}
+
+/// Where the block device with this serial number is, or the file or device at this path.
+fn path_of(serial: &str) -> Option<String> {
+    if serial.starts_with('/') {
+        return std::path::Path::new(serial).exists().then(|| serial.to_owned());
+    }
+    let devices = std::fs::read_dir("/sys/class/block").ok()?.flatten();
+    devices.filter_map(|device| Some(format!("/dev/{}", device.file_name().to_str()?))).find(|path| {
+        let own = device_attribute(path, "serial");
+        own.as_deref() == Some(serial)
+    })
 }
 
 async fn read(api: &Api) -> Result<Vec<Device>, ApiError> {
@@ -85,8 +110,10 @@ pub(crate) fn serial_of(path: &str) -> String {
 fn device_attribute(path: &str, name: &str) -> Option<String> {
     let path = std::fs::canonicalize(path).ok()?;
     let device = path.strip_prefix("/dev").ok()?.to_str()?;
-    let text = std::fs::read_to_string(format!("/sys/class/block/{device}/device/{name}")).ok()?;
-    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    // The kernel keeps it with the controller, or, of virtual drives, with the disk.
+    let folders = [format!("/sys/class/block/{device}/device"), format!("/sys/class/block/{device}")];
+    let texts = folders.iter().filter_map(|folder| std::fs::read_to_string(format!("{folder}/{name}")).ok());
+    texts.map(|text| text.trim().to_owned()).find(|text| !text.is_empty())
 }
 
 #[derive(Debug, Serialize)]

@@ -138,6 +138,7 @@ impl From<ActionError> for ApiError {
             }
             ActionError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, message),
             ActionError::Device => Self::internal(message),
+            ActionError::Drive(_) => Self::new(StatusCode::BAD_REQUEST, Code::FailedPrecondition, message),
         }
     }
 }

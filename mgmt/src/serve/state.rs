@@ -16,6 +16,7 @@ use super::files;
 use crate::auth::key::{KeyError, SigningKey};
 use crate::auth::{self, Claims, SYSTEM};
 use crate::directory::{CredentialRecord, Directory, DirectoryError};
+use crate::drives::AddedDrives;
 use crate::metadata::{Change, Expect, FILE_NAME, Kept, Kind, Records, StoreError};
 
 /// The state folder.
@@ -120,6 +121,11 @@ impl StateFolder {
     /// The certificate and the key of the REST interface.
     pub(crate) fn tls(&self) -> (PathBuf, PathBuf) {
         (self.path.join("tls/cert.pem"), self.path.join("tls/key.pem"))
+    }
+
+    /// The note of drives that have joined the pool.
+    pub(crate) fn added_drives(&self) -> AddedDrives {
+        AddedDrives::new(self.path.join("drives.json"))
     }
 
     /// The folder of the log.

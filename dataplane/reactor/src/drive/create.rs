@@ -20,7 +20,7 @@ pub(super) fn create(
     fill: Fill,
 ) -> Result<Option<(File, bool)>, DriveErrorKind> {
     if size_bytes < DRIVE_BYTES_MIN {
-        return Err(DriveErrorKind::TooSmall { size_bytes });
+        return Err(DriveErrorKind::TooSmall { size_bytes, least_bytes: DRIVE_BYTES_MIN });
     }
     if !size_bytes.is_multiple_of(u64::from(SIZE_STEP)) {
         return Err(DriveErrorKind::OddSize { size_bytes, block_bytes: SIZE_STEP });

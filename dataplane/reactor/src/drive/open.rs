@@ -5,10 +5,10 @@ use std::io::{ErrorKind, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::{DRIVE_BYTES_MIN, Drive, DriveErrorKind, DriveKind, DriveSpec, create, lock, shape};
+use super::{DRIVE_BYTES_MIN, Drive, DriveErrorKind, DriveKind, DriveSet, DriveSpec, create, lock, shape};
 
 /// Opens what `spec` names, which is none of `earlier`.
-pub(super) fn open(spec: &DriveSpec, earlier: &[Drive]) -> Result<Drive, DriveErrorKind> {
+pub(super) fn open(spec: &DriveSpec, earlier: &DriveSet) -> Result<Drive, DriveErrorKind> {
     let (file, direct, kind) = match std::fs::metadata(&spec.path) {
         Ok(metadata) => open_existing(&spec.path, &metadata, earlier)?,
         Err(error) if error.kind() == ErrorKind::NotFound => match spec.size_bytes {
@@ -71,7 +71,7 @@ pub(super) fn system(action: &'static str, source: std::io::Error) -> DriveError
 fn open_existing(
     path: &Path,
     metadata: &std::fs::Metadata,
-    earlier: &[Drive],
+    earlier: &DriveSet,
 ) -> Result<(File, bool, DriveKind), DriveErrorKind> {
     let file_type = metadata.file_type();
     let (kind, flags) = if file_type.is_block_device() {
@@ -112,7 +112,7 @@ fn finish(spec: &DriveSpec, mut file: File, direct: bool, kind: DriveKind) -> Re
         return Err(DriveErrorKind::SizeDiffers { actual_bytes: size_bytes, wanted_bytes });
     }
     if size_bytes < DRIVE_BYTES_MIN {
-        return Err(DriveErrorKind::TooSmall { size_bytes });
+        return Err(DriveErrorKind::TooSmall { size_bytes, least_bytes: DRIVE_BYTES_MIN });
     }
     let shape = shape::shape(&file, &metadata, kind, direct, size_bytes)?;
     let node = shape::node(&metadata, kind);

@@ -220,10 +220,13 @@ impl Part {
     }
 }
 
-/// How operations name a drive: the ring's table begins with them.
+/// How operations name a drive: the ring's table begins with those that were there when it was made.
 pub(crate) fn target(ring: &Ring, drives: &DriveSet, drive: DriveId) -> Target {
     use std::os::fd::AsRawFd;
     let file = drives.drive(drive).expect("callers name drives that there are").file();
+    if drives.is_added(drive) {
+        return Target::plain(file.as_raw_fd());
+    }
     ring.target(u32::from(drive.0), file.as_raw_fd())
 }
 

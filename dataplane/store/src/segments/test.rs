@@ -165,3 +165,21 @@ fn no_segment_has_two_owners_and_none_is_lost() {
     }
     assert_eq!(restarted.free(), segments.free());
 }
+
+#[test]
+fn a_list_that_has_grown_is_that_of_a_pool_made_so_large() {
+    let (small, large) = (layout(2, &[20]), layout(2, &[20, 300]));
+    let mut grown = ready(&small);
+    let first = grown.grant(ShardId(0), GrantPurpose::Host).unwrap();
+    grown.grow(&large);
+    let mut made = ready(&large);
+    grown.release(ShardId(0), &[first]).unwrap();
+    assert_eq!((grown.total(), grown.free(), grown.reserve()), (made.total(), made.free(), made.reserve()));
+    let mut owned = Vec::new();
+    while let Some(segment) = grown.grant(ShardId(0), GrantPurpose::Host) {
+        assert_eq!(Some(segment), made.grant(ShardId(0), GrantPurpose::Host));
+        owned.push(segment);
+    }
+    assert_eq!(made.grant(ShardId(0), GrantPurpose::Host), None);
+    assert!(owned.iter().any(|segment| segment.0 >= small.segments()));
+}

@@ -226,6 +226,16 @@ impl<B: Buffer> Shard<B> {
         }
     }
 
+    /// Drives have joined the pool: `layout` has all that was there, and more behind it. Segments of these may be granted
+    /// from now on.
+    ///
+    /// # Panics
+    /// If it is another pool's, or has less.
+    pub fn handle_layout(&mut self, layout: Arc<Layout>) {
+        assert!(layout.identity() == self.layout.identity() && layout.segments() >= self.layout.segments());
+        self.layout = layout;
+    }
+
     /// Tells the shard how many segments the pool has in all and how many are free, so that it begins to clean
     /// before the last is gone. Without it the shard cleans once a segment was refused.
     pub fn handle_pool_space(&mut self, free: u32, total: u32) {

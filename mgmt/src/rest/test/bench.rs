@@ -132,6 +132,7 @@ impl Bench {
             discovery_endpoints: vec!["127.0.0.1:8009".to_owned()],
             nvme_endpoints: vec!["127.0.0.1:4420".to_owned()],
             logs: folder.path().join("logs"),
+            added_drives: crate::drives::AddedDrives::new(folder.path().join("drives.json")),
         };
         let tokens = Tokens::new(records.clone(), environment());
         let api = Api::new(plane, view, records, events, tokens, site);

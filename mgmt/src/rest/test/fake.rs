@@ -158,7 +158,7 @@ impl State {
             Action::ListHosts => Ok(Outcome::Hosts(self.hosts.clone())),
             Action::ReadStatistics => Ok(Outcome::Statistics(Box::new(statistics()))),
             Action::ReadIdentity => Ok(Outcome::Identity(Box::new(identity()))),
-            Action::Stop => Ok(Outcome::Done),
+            Action::AddDrive { .. } | Action::Stop => Ok(Outcome::Done),
         }
     }
 
