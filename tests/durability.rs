@@ -308,6 +308,27 @@ fn noise(lba: u64) -> Vec<u8> {
     words.collect()
 }
 
+/// Writes these 128 KiB of a volume.
+fn write_noise(identity: &Identity, nsid: u32, chunks: std::ops::Range<u64>) {
+    let association = Association::connect(identity);
+    let mut queue = association.io_queue(1);
+    for lba in chunks.map(|chunk| chunk * 32) {
+        let _ = queue.write(nsid, lba, BLOCK, &noise(lba)).expect_success("write");
+    }
+}
+
+/// The pool has two drives, and the first `chunks` of a volume are what [`write_noise`] wrote.
+fn expect_two_drives_with_noise(server: &Server, identity: &Identity, nsid: u32, chunks: u64) {
+    let devices = server.client().get("/api/v2/nvmeDevices");
+    assert_eq!(devices["NvmeDevices"].as_array().map(Vec::len), Some(2), "{devices}");
+    let association = Association::connect(identity);
+    let mut queue = association.io_queue(1);
+    for lba in (0..chunks).map(|chunk| chunk * 32) {
+        let data = queue.read(nsid, lba, BLOCK, 32 * BLOCK).expect_success("read").data;
+        assert!(data == noise(lba), "LBA {lba} is not what was written");
+    }
+}
+
 #[test]
 fn a_drive_joins_a_pool_that_is_written_and_is_there_after_a_kill() {
     let mut server = Server::start(&Setup { reactors: "2", ..Setup::small() });
@@ -333,15 +354,8 @@ fn a_drive_joins_a_pool_that_is_written_and_is_there_after_a_kill() {
     assert!(refused.body.to_string().contains("not blank"), "{}", refused.body);
     std::os::unix::fs::FileExt::write_all_at(&file, &[0; 11], 1080).unwrap();
 
-    let chunks = 2400;
     std::thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            let association = Association::connect(&identity);
-            let mut queue = association.io_queue(1);
-            for lba in (0..chunks).map(|chunk| chunk * 32) {
-                let _ = queue.write(nsid, lba, BLOCK, &noise(lba)).expect_success("write");
-            }
-        });
+        let writer = scope.spawn(|| write_noise(&identity, nsid, 0..2400));
         let joined = add(&added);
         assert_eq!(joined.status, 200, "{}", joined.body);
         assert_eq!(add(&added).status, 409);
@@ -350,14 +364,7 @@ fn a_drive_joins_a_pool_that_is_written_and_is_there_after_a_kill() {
     });
     server.kill();
     server.restart();
-    let devices = server.client().get("/api/v2/nvmeDevices");
-    assert_eq!(devices["NvmeDevices"].as_array().map(Vec::len), Some(2), "{devices}");
-    let association = Association::connect(&identity);
-    let mut queue = association.io_queue(1);
-    for lba in (0..chunks).map(|chunk| chunk * 32) {
-        let data = queue.read(nsid, lba, BLOCK, 32 * BLOCK).expect_success("read").data;
-        assert!(data == noise(lba), "LBA {lba} is not what was written");
-    }
+    expect_two_drives_with_noise(&server, &identity, nsid, 2400);
 }
 
 #[test]
@@ -366,32 +373,16 @@ fn another_drive_joins_a_pool_and_takes_data() {
     let volume = server.create_volume("v1", 1 << 30);
     let nsid = u32::try_from(volume["nsid"].as_u64().unwrap()).unwrap();
     let identity = Identity::new(server.port, &server.nqn(), 1);
-    let write = |chunks: std::ops::Range<u64>| {
-        let association = Association::connect(&identity);
-        let mut queue = association.io_queue(1);
-        for lba in chunks.map(|chunk| chunk * 32) {
-            let _ = queue.write(nsid, lba, BLOCK, &noise(lba)).expect_success("write");
-        }
-    };
-    write(0..400);
+    write_noise(&identity, nsid, 0..400);
     server.kill();
     let second = format!("{}-2:256MiB", server.pool().display());
     server.arguments().extend(["--pool".to_owned(), second]);
     server.restart();
     // More than the first drive could hold.
-    write(400..2400);
+    write_noise(&identity, nsid, 400..2400);
     server.kill();
     server.restart();
-    let devices = server.client().get("/api/v2/nvmeDevices");
-    assert_eq!(devices["NvmeDevices"].as_array().map(Vec::len), Some(2), "{devices}");
-    {
-        let association = Association::connect(&identity);
-        let mut queue = association.io_queue(1);
-        for lba in (0..2400).map(|chunk| chunk * 32) {
-            let data = queue.read(nsid, lba, BLOCK, 32 * BLOCK).expect_success("read").data;
-            assert!(data == noise(lba), "LBA {lba} is not what was written");
-        }
-    }
+    expect_two_drives_with_noise(&server, &identity, nsid, 2400);
     // From now on the pool is not whole without it.
     assert!(server.terminate().success());
     let first_only = server.arguments().len() - 2;
