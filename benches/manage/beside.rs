@@ -88,7 +88,7 @@ fn with_management(site: &Site, path: &str, reads: &LoadOptions) -> Result<(Load
 }
 
 /// Runs a load that must be clean, on a thread that is given the CPU first.
-pub(crate) fn run_first(options: &LoadOptions) -> Result<LoadReport, String> {
+fn run_first(options: &LoadOptions) -> Result<LoadReport, String> {
     let with_priority = || {
         go_first();
         run(options)
@@ -98,7 +98,7 @@ pub(crate) fn run_first(options: &LoadOptions) -> Result<LoadReport, String> {
 }
 
 /// What a figure does not show where loads cannot be given the CPU first.
-pub(crate) fn priority_note() -> &'static str {
+fn priority_note() -> &'static str {
     let can = std::thread::scope(|scope| scope.spawn(go_first).join()).unwrap_or(false);
     if can { "" } else { "; the reads had to wait for a CPU like everything else: run as root" }
 }

@@ -1,11 +1,12 @@
 //! What a limit lets through, and what a limited volume does to its neighbour.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use dataplane::load::{LoadOptions, Pattern};
+use dataplane::load::{self, LoadOptions, Pattern, Waiting};
 use serde_json::json;
 
-use crate::beside::{priority_note, run, run_first};
+use crate::beside::run;
 use crate::site::{CLIENT_CPU, Site, nsid_of, pin_this_thread, volume};
 use crate::{Bar, Figure, Options, median};
 
@@ -37,31 +38,28 @@ pub(crate) fn limit_and_neighbour(options: &Options) -> Result<Vec<Figure>, Stri
     pin_this_thread(CLIENT_CPU);
     let ten = LoadOptions { time: Duration::from_secs(10), ..site.reads(limited, None, options) };
     let measured = run(&ten)?.all.iops / f64::from(LIMIT);
+    // Both loads on one thread that never sleeps: with a thread each, the neighbour's figure is the scheduler's.
+    let spinning = |nsid, rate| LoadOptions {
+        waiting: Waiting::Spin,
+        cpus: vec![CLIENT_CPU],
+        ..site.reads(nsid, rate, options)
+    };
+    let neighbour = spinning(free, Some(NEIGHBOUR));
+    let flood = LoadOptions {
+        // A host of its own: another association of the same would take this one's place.
+        host_nqn: "nqn.2014-08.org.nvmexpress:uuid:6c6f6164-0000-4000-8000-000000000002".to_owned(),
+        host_id: [2; 16],
+        ..spinning(limited, None)
+    };
     let (mut ratios, mut alone, mut beside) = (Vec::new(), Vec::new(), Vec::new());
-    let neighbour = site.reads(free, Some(NEIGHBOUR), options);
-    let p99 = |load: &LoadOptions| run_first(load).map(|report| report.all.latency.p99 as f64 / 1e3);
     for _ in 0..options.rounds {
-        let control = p99(&neighbour)?;
-        let busy = std::thread::scope(|scope| {
-            let flood = LoadOptions {
-                time: options.time + Duration::from_millis(600),
-                ramp: Duration::ZERO,
-                // A host of its own: another association of the same would take this one's place.
-                host_nqn: "nqn.2014-08.org.nvmexpress:uuid:6c6f6164-0000-4000-8000-000000000002".to_owned(),
-                host_id: [2; 16],
-                ..site.reads(limited, None, options)
-            };
-            let flood = scope.spawn(move || run(&flood));
-            std::thread::sleep(Duration::from_millis(100));
-            let busy = p99(&neighbour);
-            flood.join().map_err(|_| "the load panicked".to_owned())??;
-            busy
-        })?;
+        let control = p99_us(std::slice::from_ref(&neighbour))?;
+        let busy = p99_us(&[neighbour.clone(), flood.clone()])?;
         ratios.push(busy / control);
         alone.push(control);
         beside.push(busy);
     }
-    let note = format!("{:.0} us beside, {:.0} us alone{}", median(&beside), median(&alone), priority_note());
+    let note = format!("{:.0} us beside, {:.0} us alone", median(&beside), median(&alone));
     Ok(vec![
         Figure {
             what: format!("commands that a limit of {LIMIT} a second lets through in 10 s, by the limit"),
@@ -76,4 +74,14 @@ pub(crate) fn limit_and_neighbour(options: &Options) -> Result<Vec<Figure>, Stri
             note,
         },
     ])
+}
+
+/// p99 of the first of some loads that run on one thread.
+fn p99_us(loads: &[LoadOptions]) -> Result<f64, String> {
+    let reports =
+        load::run_together(loads, |_| ControlFlow::Continue(())).map_err(|error| error.to_string())?;
+    match reports.iter().find(|report| !report.is_clean()) {
+        Some(report) => Err(format!("commands failed: {:?}", report.errors)),
+        None => Ok(reports.first().map_or(0.0, |report| report.all.latency.p99 as f64 / 1e3)),
+    }
 }

@@ -30,6 +30,8 @@ pub(super) struct Block {
 /// What every command of a load has in common.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
+    /// Which of the loads that run together.
+    pub(super) load: usize,
     pub(super) nsid: u32,
     pub(super) block_bytes: usize,
     /// Logical blocks in a command.
@@ -227,6 +229,16 @@ impl Lane {
         &self.socket
     }
 
+    /// Which of the loads that run together it is of.
+    pub(super) fn load(&self) -> usize {
+        self.shape.load
+    }
+
+    /// Bytes of the commands that succeeded.
+    pub(super) fn completed_bytes(&self) -> u64 {
+        self.tally.completed * self.shape.block_bytes as u64
+    }
+
     /// What was counted.
     pub(super) fn tally(&self) -> &Tally {
         &self.tally
@@ -382,6 +394,11 @@ impl Tally {
             sends: 0,
             receives: 0,
         }
+    }
+
+    /// Commands that succeeded within the measurement.
+    pub(super) fn ios(&self) -> u64 {
+        self.reads.count() + self.writes.count()
     }
 
     /// Adds what another queue counted.

@@ -124,7 +124,7 @@ pub struct Cpu {
     pub pid: u32,
     /// Cores in use at a time.
     pub cores: f64,
-    /// Microseconds on a core per command.
+    /// Microseconds on a core per command, of all loads that ran together.
     pub micros_per_io: f64,
 }
 
@@ -137,21 +137,26 @@ pub(super) struct Usage {
     pub(super) watched: Duration,
 }
 
+/// What is known of a measurement besides what its queues counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Measured {
+    pub(super) time: Duration,
+    /// Commands of all loads that ran together.
+    pub(super) ios: u64,
+    pub(super) load: Option<Usage>,
+    pub(super) target: Option<Usage>,
+}
+
 impl LoadReport {
     /// Sums up what the queues counted.
-    pub(super) fn new(
-        options: &LoadOptions,
-        tally: &Tally,
-        measured: Duration,
-        load: Option<Usage>,
-        target: Option<Usage>,
-    ) -> Self {
+    pub(super) fn new(options: &LoadOptions, tally: &Tally, measured: Measured) -> Self {
         let mut all = tally.reads.clone();
         all.merge(&tally.writes);
-        let direction = |histogram: &Histogram| Direction::new(histogram, options.block_bytes, measured);
+        let direction = |histogram: &Histogram| Direction::new(histogram, options.block_bytes, measured.time);
         let all = direction(&all);
         let commands = (tally.completed + tally.errors.values().sum::<u64>()).max(1);
-        let cpu = |usage: Option<Usage>| usage.map(|usage| Cpu::new(usage, all.iops));
+        let iops = measured.ios as f64 / measured.time.as_secs_f64().max(1e-9);
+        let cpu = |usage: Option<Usage>| usage.map(|usage| Cpu::new(usage, iops));
         Self {
             target: options.target.to_string(),
             subsystem_nqn: options.subsystem_nqn.clone(),
@@ -165,7 +170,7 @@ impl LoadReport {
             data_digest: options.data_digest,
             flush: options.flush,
             seed: options.seed,
-            seconds: measured.as_secs_f64(),
+            seconds: measured.time.as_secs_f64(),
             reads: direction(&tally.reads),
             writes: direction(&tally.writes),
             errors: tally
@@ -179,8 +184,8 @@ impl LoadReport {
                 first: tally.first_mismatch.map(|mismatch| mismatch.to_string()),
             }),
             load_syscalls_per_io: (tally.sends + tally.receives) as f64 / commands as f64,
-            load_cpu: cpu(load),
-            target_cpu: cpu(target),
+            load_cpu: cpu(measured.load),
+            target_cpu: cpu(measured.target),
             all,
         }
     }

@@ -1,21 +1,23 @@
-//! A load from its association to its report.
+//! Loads from their associations to their reports.
 
+use std::net::TcpStream;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
+use host::Queue;
 use io::Time;
 
 use super::admin::{Association, Namespace};
 use super::clock::Stopwatch;
 use super::cpu;
 use super::error::{LoadError, OptionsError};
-use super::lane::{Lane, Shape, Tally};
+use super::lane::{Block, Lane, Shape, Tally};
 use super::options::LoadOptions;
 use super::payload::Payloads;
 use super::plan::{Plan, scramble};
-use super::report::{LoadReport, Progress, Usage};
+use super::report::{LoadReport, Measured, Progress, Usage};
 use super::worker::{Course, Signals, drive};
 
 /// How long after its begin the load's end is noticed at the latest.
@@ -29,18 +31,43 @@ const UNIT_BLOCKS_MAX: u64 = 1 << 16;
 /// See [`LoadError`]. Commands that fail, and data that is wrong, are no errors but in the report.
 pub fn run(
     options: &LoadOptions,
-    mut progress: impl FnMut(&Progress) -> ControlFlow<()>,
+    progress: impl FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<LoadReport, LoadError> {
-    if options.queues == 0 || options.threads == Some(0) || options.queue_depth == 0 {
-        return Err(OptionsError::None.into());
-    }
+    let threads = options.threads.unwrap_or(options.queues);
+    let mut reports = run_on(std::slice::from_ref(options), threads, progress)?;
+    Ok(reports.pop().expect("a report a load"))
+}
+
+/// Runs several loads at once, the queues of all on one thread in turn: what one waits for another is the target's
+/// doing, and not that of whoever shares a CPU out among threads. Each must be of a host of its own. Times, the way of
+/// waiting, the CPU and the interval of progress are the first one's; progress counts all of them.
+///
+/// # Errors
+/// As for [`run`]. One that breaks off ends all.
+pub fn run_together(
+    loads: &[LoadOptions],
+    progress: impl FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<Vec<LoadReport>, LoadError> {
+    run_on(loads, 1, progress)
+}
+
+/// Runs loads to their end, their queues spread over so many threads.
+fn run_on(
+    loads: &[LoadOptions],
+    threads: u16,
+    mut progress: impl FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<Vec<LoadReport>, LoadError> {
+    let is_none =
+        |load: &LoadOptions| load.queues == 0 || load.threads == Some(0) || load.queue_depth == 0;
+    let first = loads.first().filter(|_| !loads.iter().any(is_none)).ok_or(OptionsError::None)?;
     let clock = Stopwatch::start();
-    let mut association = Association::open(options, clock)?;
-    let namespace = association.namespace(options.nsid)?;
-    check(options, &association, namespace)?;
-    let lanes = open_lanes(options, &mut association, namespace, clock)?;
+    let (mut associations, mut opened) = (Vec::new(), Vec::new());
+    for (load, options) in loads.iter().enumerate() {
+        associations.push(open(load, options, clock, &mut opened)?);
+    }
+    let lanes = Lanes::new(loads, opened, usize::from(threads), clock);
     let signals = Signals::default();
-    let mut watch = Watch::new(options, &association, lanes.course, lanes.from);
+    let mut watch = Watch::new(first, &associations, lanes.course, lanes.from);
     let ended = thread::scope(|scope| {
         let signals = &signals;
         let threads: Vec<_> = lanes
@@ -48,11 +75,11 @@ pub fn run(
             .into_iter()
             .enumerate()
             .map(|(index, lanes_of_thread)| {
-                let course = Course { cpu: cpu_of(options, index), ..lanes.course };
+                let course = Course { cpu: cpu_of(first, index), ..lanes.course };
                 scope.spawn(move || drive(lanes_of_thread, course, signals))
             })
             .collect();
-        let attended = watch.attend(&mut association, &threads, signals, &mut progress);
+        let attended = watch.attend(&mut associations, &threads, signals, &mut progress);
         if attended.is_err() {
             signals.stop.store(true, Ordering::Relaxed);
         }
@@ -63,13 +90,38 @@ pub fn run(
         let ended = ended?;
         attended.map(|()| ended)
     })?;
-    let ended: Vec<Lane> = ended.into_iter().flatten().collect();
-    association.shut_down()?;
-    let mut tally = Tally::new();
-    ended.iter().for_each(|lane| tally.merge(lane.tally()));
-    let measured = watch.measured();
-    let (load, target) = watch.usages();
-    Ok(LoadReport::new(options, &tally, measured, load, target))
+    associations.into_iter().try_for_each(Association::shut_down)?;
+    let mut tallies: Vec<Tally> = loads.iter().map(|_| Tally::new()).collect();
+    ended.iter().flatten().for_each(|lane| tallies[lane.load()].merge(lane.tally()));
+    let measured = watch.measured(tallies.iter().map(Tally::ios).sum());
+    Ok(loads.iter().zip(&tallies).map(|(options, tally)| LoadReport::new(options, tally, measured)).collect())
+}
+
+/// A queue that is open, before it has a load.
+struct Opened {
+    load: usize,
+    lba_bytes: u32,
+    qid: u16,
+    queue: Queue<Block>,
+    socket: TcpStream,
+    plan: Plan,
+}
+
+/// Opens the association of a load and, onto `opened`, its queues.
+fn open(
+    load: usize,
+    options: &LoadOptions,
+    clock: Stopwatch,
+    opened: &mut Vec<Opened>,
+) -> Result<Association, LoadError> {
+    let mut association = Association::open(options, clock)?;
+    let namespace = association.namespace(options.nsid)?;
+    check(options, &association, namespace)?;
+    for (qid, plan) in (1..).zip(plans(options, namespace)?) {
+        let (queue, socket) = association.open_queue(qid, !options.verify)?;
+        opened.push(Opened { load, lba_bytes: namespace.lba_bytes, qid, queue, socket, plan });
+    }
+    Ok(association)
 }
 
 fn check(options: &LoadOptions, association: &Association, namespace: Namespace) -> Result<(), LoadError> {
@@ -105,42 +157,36 @@ struct Lanes {
     from: Time,
 }
 
-fn open_lanes(
-    options: &LoadOptions,
-    association: &mut Association,
-    namespace: Namespace,
-    clock: Stopwatch,
-) -> Result<Lanes, LoadError> {
-    let plans = plans(options, namespace)?;
-    let mut queues = Vec::new();
-    for (qid, plan) in (1..).zip(plans) {
-        let (queue, socket) = association.open_queue(qid, !options.verify)?;
-        queues.push((qid, queue, socket, plan));
+impl Lanes {
+    /// Spreads queues over threads. The time begins when all of them are open.
+    fn new(loads: &[LoadOptions], opened: Vec<Opened>, threads: usize, clock: Stopwatch) -> Self {
+        let LoadOptions { ramp, time, waiting, .. } = loads[0];
+        let from = clock.now() + ramp;
+        let until = from + time;
+        let count = threads.min(opened.len());
+        let mut threads: Vec<Vec<Lane>> = (0..count).map(|_| Vec::new()).collect();
+        for (index, Opened { load, lba_bytes, qid, queue, socket, plan }) in opened.into_iter().enumerate() {
+            let options = &loads[load];
+            let shape = Shape {
+                load,
+                nsid: options.nsid,
+                block_bytes: options.block_bytes as usize,
+                unit_blocks: options.block_bytes / lba_bytes,
+                queue_depth: options.queue_depth,
+                interval: options.rate.map(|rate| {
+                    Duration::from_nanos(1_000_000_000 * u64::from(options.queues) / u64::from(rate.max(1)))
+                }),
+                flush: options.flush,
+                verify: options.verify,
+                staged: !options.pattern.writes(),
+                from,
+                until,
+            };
+            let payloads = Payloads::new(lba_bytes as usize, options.seed, options.verify);
+            threads[index % count].push(Lane::new(qid, queue, socket, shape, plan, payloads));
+        }
+        Self { threads, course: Course { clock, until, waiting, cpu: None }, from }
     }
-    let from = clock.now() + options.ramp;
-    let until = from + options.time;
-    let shape = Shape {
-        nsid: options.nsid,
-        block_bytes: options.block_bytes as usize,
-        unit_blocks: options.block_bytes / namespace.lba_bytes,
-        queue_depth: options.queue_depth,
-        interval: options.rate.map(|rate| {
-            Duration::from_nanos(1_000_000_000 * u64::from(options.queues) / u64::from(rate.max(1)))
-        }),
-        flush: options.flush,
-        verify: options.verify,
-        staged: !options.pattern.writes(),
-        from,
-        until,
-    };
-    let count = usize::from(options.threads.unwrap_or(options.queues).min(options.queues));
-    let mut threads: Vec<Vec<Lane>> = (0..count).map(|_| Vec::new()).collect();
-    for (index, (qid, queue, socket, plan)) in queues.into_iter().enumerate() {
-        let payloads = Payloads::new(namespace.lba_bytes as usize, options.seed, options.verify);
-        threads[index % count].push(Lane::new(qid, queue, socket, shape, plan, payloads));
-    }
-    let course = Course { clock, until, waiting: options.waiting, cpu: None };
-    Ok(Lanes { threads, course, from })
 }
 
 /// One plan a queue. Random loads that are not verified share the range; others divide it.
@@ -170,17 +216,17 @@ fn cpu_of(options: &LoadOptions, thread: usize) -> Option<u32> {
     options.cpus.get(thread % options.cpus.len().max(1)).copied()
 }
 
-/// Watches a load from the thread that started it.
+/// Watches loads from the thread that started them.
 struct Watch {
     course: Course,
     from: Time,
     began: Time,
     ended: Time,
-    block_bytes: f64,
     interval: Duration,
     load: Watched,
     target: Option<Watched>,
-    last: (Time, u64),
+    /// When progress was told the last time, and the commands and bytes until then.
+    last: (Time, u64, u64),
 }
 
 /// A process that is watched from the begin of the measurement to its end.
@@ -192,8 +238,9 @@ struct Watched {
 }
 
 impl Watch {
-    fn new(options: &LoadOptions, association: &Association, course: Course, from: Time) -> Self {
-        let found = || association.is_local().then(|| cpu::listener(options.target)).flatten();
+    fn new(options: &LoadOptions, associations: &[Association], course: Course, from: Time) -> Self {
+        let is_local = associations.first().is_some_and(Association::is_local);
+        let found = || is_local.then(|| cpu::listener(options.target)).flatten();
         let target = options.target_pid.or_else(found).filter(|pid| *pid != std::process::id());
         let now = course.clock.now();
         Self {
@@ -201,18 +248,17 @@ impl Watch {
             from,
             began: now,
             ended: course.until,
-            block_bytes: f64::from(options.block_bytes),
             interval: options.progress_interval.max(GLANCE),
             load: Watched::new(std::process::id()),
             target: target.map(Watched::new),
-            last: (now, 0),
+            last: (now, 0, 0),
         }
     }
 
-    /// Keeps the association alive and reports progress until every thread has ended.
+    /// Keeps the associations alive and reports progress until every thread has ended.
     fn attend<T>(
         &mut self,
-        association: &mut Association,
+        associations: &mut [Association],
         threads: &[ScopedJoinHandle<'_, T>],
         signals: &Signals,
         progress: &mut impl FnMut(&Progress) -> ControlFlow<()>,
@@ -220,8 +266,10 @@ impl Watch {
         loop {
             let now = self.course.clock.now();
             let next = [self.from, self.course.until].into_iter().filter(|edge| *edge > now);
-            let glance = now + GLANCE;
-            association.attend(next.fold(glance, Time::min))?;
+            let turn = next.fold(now + GLANCE, Time::min).since(now) / associations.len().max(1) as u32;
+            for association in &mut *associations {
+                association.attend(self.course.clock.now() + turn)?;
+            }
             let now = self.course.clock.now();
             let stopped = signals.stop.load(Ordering::Relaxed);
             if now >= self.from {
@@ -246,24 +294,23 @@ impl Watch {
 
     fn progress(&mut self, now: Time, signals: &Signals) -> Progress {
         let completed = signals.completed.load(Ordering::Relaxed);
-        let (then, before) = std::mem::replace(&mut self.last, (now, completed));
-        let iops = completed.saturating_sub(before) as f64 / now.since(then).as_secs_f64();
+        let bytes = signals.bytes.load(Ordering::Relaxed);
+        let (then, before, bytes_before) = std::mem::replace(&mut self.last, (now, completed, bytes));
+        let seconds = now.since(then).as_secs_f64();
+        let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
         Progress {
             elapsed: now.since(self.began),
             completed,
             errors: signals.errors.load(Ordering::Relaxed),
-            iops,
-            bytes_per_second: iops * self.block_bytes,
+            iops: rate(completed, before),
+            bytes_per_second: rate(bytes, bytes_before),
         }
     }
 
-    /// Length of the measurement, shorter than asked for if it was stopped.
-    fn measured(&self) -> Duration {
-        self.ended.since(self.from)
-    }
-
-    fn usages(self) -> (Option<Usage>, Option<Usage>) {
-        (self.load.usage, self.target.and_then(|target| target.usage))
+    /// What was measured, shorter than asked for if it was stopped.
+    fn measured(self, ios: u64) -> Measured {
+        let time = self.ended.since(self.from);
+        Measured { time, ios, load: self.load.usage, target: self.target.and_then(|target| target.usage) }
     }
 }
 

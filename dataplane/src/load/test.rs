@@ -96,6 +96,34 @@ fn a_rate_is_kept_and_waits_are_counted_from_when_a_command_was_due() {
 }
 
 #[test]
+fn loads_that_run_together_are_counted_apart() {
+    let target = Target::start();
+    let kept = LoadOptions {
+        rate: Some(1_000),
+        time: Duration::from_millis(500),
+        block_bytes: 8192,
+        ..target.load(Pattern::RandRead)
+    };
+    let flood = LoadOptions {
+        queues: 2,
+        verify: true,
+        range_bytes: Some(4 << 20),
+        host_nqn: "nqn.2014-08.org.nvmexpress:uuid:6c6f6164-0000-4000-8000-000000000002".to_owned(),
+        host_id: [2; 16],
+        ..target.load(Pattern::RandWrite)
+    };
+    let reports = run_together(&[kept, flood], |_| ControlFlow::Continue(())).unwrap();
+    let [kept, flood] = &reports[..] else { panic!("a report each: {reports:?}") };
+    assert!(kept.is_clean() && flood.is_clean(), "{reports:?}");
+    assert!(kept.reads.ios > 0 && kept.reads.ios <= 502 && kept.writes.ios == 0, "{kept:?}");
+    assert!(flood.writes.ios > 0 && flood.reads.ios == 0, "{flood:?}");
+    assert_eq!((kept.block_bytes, flood.block_bytes, flood.queues), (8192, 4096, 2));
+    assert!(flood.seconds == kept.seconds, "the first one's time holds for all");
+    let nothing = run_together(&[], |_| ControlFlow::Continue(()));
+    assert!(matches!(nothing, Err(LoadError::Options(_))), "{nothing:?}");
+}
+
+#[test]
 fn what_one_load_wrote_another_verifies() {
     let target = Target::start();
     let range =

@@ -26,6 +26,8 @@ pub(super) struct Signals {
     pub(super) stop: AtomicBool,
     /// Commands that succeeded so far.
     pub(super) completed: AtomicU64,
+    /// Bytes that they moved.
+    pub(super) bytes: AtomicU64,
     /// Commands that failed so far.
     pub(super) errors: AtomicU64,
 }
@@ -88,6 +90,7 @@ fn drive_lanes(lanes: &mut [Lane], course: Course, signals: &Signals) -> Result<
 #[derive(Debug, Default)]
 struct Shown {
     completed: u64,
+    bytes: u64,
     errors: u64,
 }
 
@@ -97,6 +100,9 @@ impl Shown {
         if completed != self.completed {
             signals.completed.fetch_add(completed - self.completed, Ordering::Relaxed);
             self.completed = completed;
+            let bytes = lanes.iter().map(Lane::completed_bytes).sum();
+            signals.bytes.fetch_add(bytes - self.bytes, Ordering::Relaxed);
+            self.bytes = bytes;
         }
         let errors = lanes.iter().map(|lane| lane.tally().errors.values().sum::<u64>()).sum();
         if errors != self.errors {
