@@ -45,6 +45,8 @@ pub struct LoadOptions {
     /// Let every block say where it belongs and which write it is of, and check what is read. What was written is read
     /// back at the end.
     pub verify: bool,
+    /// Share of each logical block written that is words in place of random bytes, in percent: what a codec makes shorter.
+    pub words_percent: u8,
     /// Ask for header digests.
     pub header_digest: bool,
     /// Ask for data digests.
@@ -110,6 +112,7 @@ impl LoadOptions {
             range_bytes: None,
             flush: false,
             verify: false,
+            words_percent: 0,
             header_digest: false,
             data_digest: false,
             sq_flow_control: false,

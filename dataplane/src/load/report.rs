@@ -50,6 +50,8 @@ pub struct LoadReport {
     pub data_digest: bool,
     /// A Flush followed each write.
     pub flush: bool,
+    /// Share of words in what was written, in percent.
+    pub words_percent: u8,
     /// What every random choice followed from.
     pub seed: u64,
     /// Length of the measurement in seconds.
@@ -169,6 +171,7 @@ impl LoadReport {
             header_digest: options.header_digest,
             data_digest: options.data_digest,
             flush: options.flush,
+            words_percent: options.words_percent,
             seed: options.seed,
             seconds: measured.time.as_secs_f64(),
             reads: direction(&tally.reads),

@@ -57,8 +57,7 @@ fn run_on(
     threads: u16,
     mut progress: impl FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<Vec<LoadReport>, LoadError> {
-    let is_none =
-        |load: &LoadOptions| load.queues == 0 || load.threads == Some(0) || load.queue_depth == 0;
+    let is_none = |load: &LoadOptions| load.queues == 0 || load.threads == Some(0) || load.queue_depth == 0;
     let first = loads.first().filter(|_| !loads.iter().any(is_none)).ok_or(OptionsError::None)?;
     let clock = Stopwatch::start();
     let (mut associations, mut opened) = (Vec::new(), Vec::new());
@@ -182,7 +181,8 @@ impl Lanes {
                 from,
                 until,
             };
-            let payloads = Payloads::new(lba_bytes as usize, options.seed, options.verify);
+            let LoadOptions { seed, verify, words_percent, .. } = *options;
+            let payloads = Payloads::new(lba_bytes as usize, seed, verify, words_percent);
             threads[index % count].push(Lane::new(qid, queue, socket, shape, plan, payloads));
         }
         Self { threads, course: Course { clock, until, waiting, cpu: None }, from }

@@ -147,11 +147,11 @@ fn what_one_load_wrote_another_verifies() {
 #[test]
 fn writes_are_verified_whatever_was_negotiated() {
     let target = Target::start();
-    for (digests, sq_flow_control, block_bytes, flush) in [
-        (false, false, 4096, true),
-        (true, false, 131_072, false),
-        (true, true, 16_384, true),
-        (false, true, 512 << 10, false),
+    for (digests, sq_flow_control, block_bytes, flush, words_percent) in [
+        (false, false, 4096, true, 50),
+        (true, false, 131_072, false, 0),
+        (true, true, 16_384, true, 100),
+        (false, true, 512 << 10, false, 0),
     ] {
         let options = LoadOptions {
             header_digest: digests,
@@ -159,6 +159,7 @@ fn writes_are_verified_whatever_was_negotiated() {
             sq_flow_control,
             block_bytes,
             flush,
+            words_percent,
             verify: true,
             range_bytes: Some(32 << 20),
             threads: Some(1),

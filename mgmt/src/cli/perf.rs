@@ -72,6 +72,9 @@ pub(super) struct PerfArgs {
     /// Give each block its address, version and seed; check what is read, and read back what was written
     #[arg(long)]
     verify: bool,
+    /// Share of each block written that is words instead of random bytes, in percent; LZ4 halves them
+    #[arg(long, default_value_t = 0, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    words: u8,
     /// Ask for header digests
     #[arg(long)]
     hdr_digest: bool,
@@ -151,6 +154,7 @@ fn options(arguments: PerfArgs) -> LoadOptions {
     options.range_bytes = arguments.size;
     options.flush = arguments.flush;
     options.verify = arguments.verify;
+    options.words_percent = arguments.words;
     options.header_digest = arguments.hdr_digest;
     options.data_digest = arguments.data_digest;
     options.sq_flow_control = arguments.sq_flow_control;
@@ -292,7 +296,7 @@ mod test {
     #[test]
     fn words_become_options() {
         let options = parse(
-            "--rw randrw --bs 128k --qd 8 --rate 20000 --queues 4 --time 1.5 --verify --sq-flow-control",
+            "--rw randrw --bs 128k --qd 8 --rate 20000 --queues 4 --time 1.5 --verify --words 60 --sq-flow-control",
         )
         .unwrap();
         assert_eq!(
@@ -300,7 +304,7 @@ mod test {
             (Pattern::RandRw, 131_072, 8)
         );
         assert_eq!((options.queues, options.time), (4, Duration::from_millis(1_500)));
-        assert_eq!(options.rate, Some(20_000));
+        assert_eq!((options.rate, options.words_percent), (Some(20_000), 60));
         assert!(options.verify && options.sq_flow_control && !options.header_digest);
         assert_eq!(options.waiting, Waiting::Spin);
     }
@@ -316,6 +320,7 @@ mod test {
             "--time -1",
             "--time x",
             "--rwmixread 101",
+            "--words 101",
         ] {
             assert!(parse(words).is_err(), "{words}");
         }
