@@ -187,6 +187,7 @@ where
     pub fn run(&mut self, io: &mut I) -> Option<Time> {
         let now = io.now();
         self.post.retry(io);
+        self.buckets.begin_round();
         #[cfg(feature = "planted")]
         let late = self.run_late_forks(io, now);
         #[cfg(not(feature = "planted"))]

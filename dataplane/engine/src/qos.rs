@@ -1,11 +1,16 @@
 //! Rates of limited volumes: token buckets, each kept by one reactor for all.
 //!
-//! A volume's bucket lives on the reactor that its NSID names. Reactors with commands of the volume draw slices of a
-//! five-hundredth of a second's worth, in turn, so that those with the same demand get the same share. A draw is granted
-//! while anything is in the bucket, which may go below zero by one draw: so what is given in any time `t` is at most
-//! `rate * t`, the burst, and one draw; and where there is demand it is at least `rate * t` less a draw.
+//! A volume's bucket lives on the reactor that its NSID names. Reactors with commands of the volume draw on it in turn, so
+//! that those with the same demand get the same share. A draw is granted while anything is in the bucket, as far as that
+//! goes: where a volume has been below its rate that is a slice of some milliseconds' worth. Where its commands wait, little
+//! has come since the last grant, and they are let go one by one, or by the step of a short time's worth, by which the
+//! bucket may go below zero. So what is given in any time `t` is at most `rate * t`, the burst, and one step; and where there
+//! is demand it is at least `rate * t` less a step.
+//!
+//! Twenty commands let go together would be at a drive together, and a neighbour's next one behind them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 use io::{ReactorId, Time};
@@ -14,8 +19,15 @@ use subsystem::{Direction, Draw, Rate, Rates};
 /// What a bucket holds at most, in time: a timer that comes late by less than this loses nothing.
 const BURST: Duration = Duration::from_millis(20);
 
-/// What is drawn at once is about this part of a second's worth.
+/// What is drawn at once is at most about this part of a second's worth.
 const DRAWS_PER_SECOND: u64 = 500;
+
+/// What is given at least where anything is, is this part of a second's worth: what can keep the rate at all does so much in
+/// an eighth of a millisecond, and a reactor that keeps a bucket is not woken more often.
+const STEPS_PER_SECOND: u64 = 8192;
+
+/// Commands that are let go in one round of the reactor; what hosts and drives have sent meanwhile comes before more.
+const ROUND_COMMANDS: u64 = 32;
 
 /// What one command moves at most, so that a draw for one can always be granted whole.
 const COMMAND_BYTES: u64 = subsystem::limits::TRANSFER_BYTES_MAX as u64;
@@ -28,6 +40,10 @@ const PARTS: i128 = 1_000_000_000;
 pub(crate) struct Buckets {
     namespaces: BTreeMap<u32, [Lane; 2]>,
     granted: VecDeque<(ReactorId, Draw)>,
+    /// Commands that may still be let go in this round.
+    left: u64,
+    /// The NSID whose turn is next.
+    next: u32,
 }
 
 /// One direction of a volume.
@@ -67,6 +83,7 @@ impl Buckets {
             for (_, draw) in &mut lane.waiting {
                 draw.ios = draw.ios.min((ios / DRAWS_PER_SECOND).max(1));
                 draw.bytes = draw.bytes.min((bytes / DRAWS_PER_SECOND).max(COMMAND_BYTES));
+                draw.bytes_least = draw.bytes_least.min(draw.bytes);
             }
         }
     }
@@ -79,21 +96,34 @@ impl Buckets {
         }
     }
 
-    /// Grants what can be granted now.
+    /// A round of the reactor begins.
+    pub(crate) fn begin_round(&mut self) {
+        self.left = ROUND_COMMANDS;
+    }
+
+    /// Grants what can be granted now and in this round.
     pub(crate) fn run(&mut self, now: Time) {
-        for lane in self.namespaces.values_mut().flatten() {
-            while let Some((from, draw)) = lane.waiting.front().copied() {
-                lane.ios.fill(now);
-                lane.bytes.fill(now);
-                if !lane.ios.has_any(draw.ios) || !lane.bytes.has_any(draw.bytes) {
-                    break;
+        while self.left > 0 && self.grant_each(now) {}
+    }
+
+    /// Grants each volume and direction one draw, beginning where the last round ended. False if nothing was granted.
+    fn grant_each(&mut self, now: Time) -> bool {
+        let Self { namespaces, granted, left, next } = self;
+        let from = *next;
+        let before = granted.len();
+        for range in [(Bound::Included(from), Bound::Unbounded), (Bound::Unbounded, Bound::Excluded(from))] {
+            for (nsid, lanes) in namespaces.range_mut(range) {
+                if *left == 0 {
+                    *next = *nsid;
+                    return true;
                 }
-                lane.ios.take(draw.ios);
-                lane.bytes.take(draw.bytes);
-                lane.waiting.pop_front();
-                self.granted.push_back((from, draw));
+                for (to, draw) in lanes.iter_mut().filter_map(|lane| lane.grant(now)) {
+                    *left = left.saturating_sub(draw.ios.max(1));
+                    granted.push_back((to, draw));
+                }
             }
         }
+        granted.len() > before
     }
 
     /// The next draw that was granted.
@@ -108,6 +138,22 @@ impl Buckets {
             Some(lane.ios.when(draw.ios).max(lane.bytes.when(draw.bytes)))
         });
         waiting.min()
+    }
+}
+
+impl Lane {
+    /// Grants the draw whose turn it is, as far as it goes.
+    fn grant(&mut self, now: Time) -> Option<(ReactorId, Draw)> {
+        let (from, draw) = self.waiting.front().copied()?;
+        self.ios.fill(now);
+        self.bytes.fill(now);
+        if !self.ios.has_any(draw.ios) || !self.bytes.has_any(draw.bytes) {
+            return None;
+        }
+        self.waiting.pop_front();
+        let ios = self.ios.take(1, draw.ios);
+        let bytes = self.bytes.take(draw.bytes_least, draw.bytes);
+        Some((from, Draw { ios, bytes, ..draw }))
     }
 }
 
@@ -134,10 +180,15 @@ impl Bucket {
         self.rate == 0 || wanted == 0 || self.parts > 0
     }
 
-    fn take(&mut self, count: u64) {
-        if self.rate > 0 {
-            self.parts -= i128::from(count) * PARTS;
+    /// Takes what is there, no more than `most`: at least `least`, and at least a step.
+    fn take(&mut self, least: u64, most: u64) -> u64 {
+        if self.rate == 0 {
+            return most;
         }
+        let whole = u64::try_from(self.parts / PARTS).unwrap_or(0);
+        let count = whole.max(least).max(self.rate / STEPS_PER_SECOND).min(most);
+        self.parts -= i128::from(count) * PARTS;
+        count
     }
 
     /// The first time at which something is in the bucket.
@@ -174,7 +225,12 @@ mod test {
     }
 
     fn draw(ios: u64, bytes: u64) -> Draw {
-        Draw { nsid: NSID, direction: Direction::Read, ios, bytes }
+        Draw { nsid: NSID, direction: Direction::Read, ios, bytes, bytes_least: bytes }
+    }
+
+    fn round(buckets: &mut Buckets, now: Time) {
+        buckets.begin_round();
+        buckets.run(now);
     }
 
     /// Lets `askers` draw for ever, the next time as soon as the last was granted; what each got in `time`.
@@ -185,15 +241,66 @@ mod test {
             buckets.draw(ReactorId(u16::try_from(asker).expect("a few")), *draw);
         }
         while now < Time(0) + time {
-            buckets.run(now);
-            while let Some((asker, draw)) = buckets.poll_granted() {
-                got[usize::from(asker.0)] += draw.ios.max(draw.bytes);
-                buckets.draw(asker, draw);
-                buckets.run(now);
+            round(buckets, now);
+            while let Some((asker, granted)) = buckets.poll_granted() {
+                got[usize::from(asker.0)] += granted.ios.max(granted.bytes);
+                buckets.draw(asker, draws[usize::from(asker.0)]);
+                round(buckets, now);
             }
             now = buckets.poll_timeout().expect("somebody always waits").max(Time(now.0 + 1)) + late;
         }
         got
+    }
+
+    #[test]
+    fn what_waits_is_let_go_evenly() {
+        for (ios, most) in [(10_240, 1), (100_000, 12)] {
+            let mut buckets = limited(ios, 0);
+            // What came while nobody asked is given at once; from then on somebody always waits.
+            run(&mut buckets, &[draw(ios / 500, 0)], Duration::from_millis(100), Duration::ZERO);
+            let (mut now, mut last) = (Time(0) + Duration::from_millis(100), None);
+            for _ in 0..1000 {
+                now = buckets.poll_timeout().expect("somebody waits").max(now);
+                round(&mut buckets, now);
+                while let Some((asker, granted)) = buckets.poll_granted() {
+                    assert!(granted.ios <= most, "{} of {ios} a second at once", granted.ios);
+                    let apart = last.map_or(Duration::MAX, |last| now.since(last));
+                    assert!(apart >= Duration::from_micros(90), "{apart:?} between two of {ios} a second");
+                    last = Some(now);
+                    buckets.draw(asker, draw(ios / 500, 0));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn volumes_whose_time_has_come_together_take_turns_over_rounds() {
+        const VOLUMES: u32 = 100;
+        let mut buckets = Buckets::default();
+        let rates = Rates { read: Rate { ios: 1000, bytes: 0 }, write: Rate::default() };
+        for nsid in 0..VOLUMES {
+            buckets.set(nsid, rates, Time(0));
+            buckets.draw(ReactorId(0), Draw { nsid, ..draw(1, 0) });
+        }
+        let (mut served, mut rounds) = (vec![0; VOLUMES as usize], 0);
+        let now = Time(0) + Duration::from_millis(20);
+        while served.iter().any(|count| *count < 3) {
+            rounds += 1;
+            buckets.begin_round();
+            let mut together = 0;
+            loop {
+                buckets.run(now);
+                let Some((asker, granted)) = buckets.poll_granted() else { break };
+                together += granted.ios;
+                served[granted.nsid as usize] += 1;
+                buckets.draw(asker, Draw { nsid: granted.nsid, ..draw(1, 0) });
+            }
+            assert!(together <= ROUND_COMMANDS, "{together} in one round");
+            let (least, most) = (served.iter().min().copied(), served.iter().max().copied());
+            assert!(most.zip(least).is_some_and(|(most, least)| most - least <= 1), "{served:?}");
+            assert!(buckets.poll_timeout().is_some_and(|when| when <= now), "the next round is due");
+        }
+        assert_eq!(rounds, u64::from(3 * VOLUMES).div_ceil(ROUND_COMMANDS));
     }
 
     #[test]
@@ -233,10 +340,11 @@ mod test {
         assert_eq!(buckets.poll_timeout(), None);
         buckets.draw(ReactorId(0), Draw { nsid: 8, ..draw(1, 0) });
         assert!(buckets.poll_granted().is_some());
-        buckets.draw(ReactorId(0), draw(100, 0));
-        buckets.run(Time(0));
-        buckets.draw(ReactorId(0), draw(1, 0));
-        buckets.run(Time(0));
+        // All that is there, the step beyond it, and what has to wait.
+        for ios in [100, 1, 1] {
+            buckets.draw(ReactorId(0), draw(ios, 0));
+            round(&mut buckets, Time(0));
+        }
         assert!(buckets.poll_timeout().is_some());
         buckets.set(NSID, Rates::default(), Time(5));
         assert_eq!(buckets.poll_timeout(), None);
@@ -250,11 +358,11 @@ mod test {
         buckets.set(NSID, Rates { read: Rate { ios: 100, bytes: 0 }, write: Rate::default() }, start);
         let (mut now, mut got) = (start, 0);
         while now < start + Duration::from_secs(1) {
-            buckets.run(now);
+            round(&mut buckets, now);
             while let Some((_, granted)) = buckets.poll_granted() {
                 got += granted.ios;
                 buckets.draw(ReactorId(0), draw(1, 0));
-                buckets.run(now);
+                round(&mut buckets, now);
             }
             now = buckets.poll_timeout().expect("somebody waits").max(Time(now.0 + 1));
         }

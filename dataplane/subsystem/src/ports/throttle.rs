@@ -10,7 +10,8 @@ use super::command::Plan;
 use crate::connection::Slot;
 use crate::slab::Key;
 
-/// A slice is this part of a second's worth: few messages at full load, little that lies unused on a reactor.
+/// What is asked for is this part of a second's worth, and given where the namespace has been below its rate: few
+/// messages, little that lies unused on a reactor.
 const SLICES_PER_SECOND: u64 = 500;
 
 /// What commands of one direction may do in a second; zero is unlimited.
@@ -40,17 +41,19 @@ pub enum Direction {
     Write,
 }
 
-/// An amount of a namespace's rate: asked for, given, or spent.
+/// An amount of a namespace's rate: asked for, or given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draw {
     /// The namespace.
     pub nsid: u32,
     /// Which rate.
     pub direction: Direction,
-    /// Commands.
+    /// Commands: as many as can be used, of which one at least is given.
     pub ios: u64,
-    /// Bytes.
+    /// Bytes: as many as can be used.
     pub bytes: u64,
+    /// Bytes that are given at least, because the first command that waits lacks so many, 0 <= this <= `bytes`.
+    pub bytes_least: u64,
 }
 
 /// The limited namespaces of one reactor.
@@ -217,13 +220,10 @@ impl Lane {
         let first = self.waiting.front()?;
         let slice = |rate: u64, lacks: u64| if lacks > 0 { lacks.max(rate / SLICES_PER_SECOND) } else { 0 };
         let ios = if self.rate.ios > 0 { slice(self.rate.ios, 1u64.saturating_sub(self.ios)) } else { 0 };
-        let bytes = if self.rate.bytes > 0 {
-            slice(self.rate.bytes, first.bytes.saturating_sub(self.bytes))
-        } else {
-            0
-        };
+        let bytes_least = if self.rate.bytes > 0 { first.bytes.saturating_sub(self.bytes) } else { 0 };
+        let bytes = slice(self.rate.bytes, bytes_least);
         self.asked = true;
-        Some(Draw { nsid, direction, ios, bytes })
+        Some(Draw { nsid, direction, ios, bytes, bytes_least })
     }
 }
 
