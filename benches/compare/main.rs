@@ -4,6 +4,7 @@
 //! runs on another. Of each row ours and its bound are measured in turn, round after round; the table has the medians.
 
 mod bound;
+mod compressed;
 mod machine;
 mod options;
 mod plot;
@@ -32,7 +33,8 @@ fn main() -> ExitCode {
     println!("{before}\n");
     let bench = Bench::start(&options);
     let mut measured: Vec<Measured> = Vec::new();
-    for row in ROWS.iter().chain(snapshots::ROWS).filter(|row| options.wants(row.what)) {
+    let rows = [ROWS, compressed::ROWS, snapshots::ROWS].into_iter().flatten();
+    for row in rows.filter(|row| options.wants(row.what)) {
         let rounds = if row.once { 1 } else { options.rounds };
         let mut all = Measured::new(row);
         for _ in 0..rounds {

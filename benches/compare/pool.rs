@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use dataplane::load::{LoadOptions, LoadReport, Pattern};
-use tests::association::{Association, Identity, Payload, command};
+use dataplane::load::{LoadOptions, Pattern};
+use tests::association::{Association, Payload, Queue, command};
 
 use crate::rows::{Bench, Sample};
+use crate::snapshots::fill;
+use crate::table::median;
 use crate::target::Target;
 
 /// How often the pool's size is written before a steady state is measured.
@@ -18,10 +20,15 @@ const REPLAY_BYTES: u64 = 4 << 30;
 const REPLAY_DISTANCE: &str = "1TiB";
 /// Size of the volume that is emptied.
 const EMPTIED_BYTES: u64 = 1 << 40;
+/// Size of the volume that is read meanwhile, and reads a second of it.
+const OTHER_BYTES: u64 = 1 << 30;
+const OTHER_RATE: u32 = 10_000;
+/// How often ours and what it is compared with are measured.
+const ROUNDS: usize = 5;
 /// Blocks of 4 KiB that one range of a Dataset Management command takes at most here.
 const RANGE_BLOCKS: u64 = 1 << 28;
 
-/// A pool at 60 % in a steady state: IOPS against raw, and bytes written to the drive for each of the host's.
+/// A pool at 60 % in a steady state: IOPS against raw by turns, and bytes written to the drive for each of the host's.
 pub(crate) fn steady(bench: &Bench) -> Result<(Sample, Sample), String> {
     let pool_mib = bench.pool_mib()? / 2;
     let target = Target::start_pool(pool_mib, (pool_mib << 20) * FULL_PERCENT / 100, bench.cpus(), &[]);
@@ -35,16 +42,16 @@ pub(crate) fn steady(bench: &Bench) -> Result<(Sample, Sample), String> {
         Ok((target.metric("host_written_bytes_total")?, target.metric("device_written_bytes_total")?))
     };
     let before = written()?;
-    let options =
-        LoadOptions { time: bench.time().max(Duration::from_secs(3)), ..load(Pattern::RandWrite, 32) };
-    let report = Target::run(&options)?;
+    let (mut rounds, mut last) = (Vec::new(), None);
+    for _ in 0..ROUNDS {
+        let report = Target::run(&load(Pattern::RandWrite, 32))?;
+        rounds.push((report.all.iops, bench.raw("randwrite", "4k", 32)?.iops));
+        last = Some(report);
+    }
     let after = written()?;
-    let raw = bench.raw("randwrite", "4k", 32)?;
     let amplification = (after.1 - before.1) / (after.0 - before.0).max(1.0);
-    Ok((
-        Sample::of(&report, report.all.iops, Some(raw.iops)),
-        Sample { ours: amplification, ..Sample::default() },
-    ))
+    let last = last.ok_or("nothing was measured")?;
+    Ok((Sample::of_rounds(&rounds).with_cores_of(&last), Sample { ours: amplification, ..Sample::default() }))
 }
 
 /// A server that is killed after gigabytes of random writes without a checkpoint: the share of them that the next start
@@ -64,53 +71,65 @@ pub(crate) fn replay(bench: &Bench) -> Result<(Sample, Sample), String> {
     if target.metric("store_checkpoints_total")? > 0.0 {
         return Err("a checkpoint came in between: take a larger pool".to_owned());
     }
-    target.kill();
-    let crashed = target.time_to_start(false);
-    let read = target.metric("store_recovery_read_bytes_total")?;
-    let idle = target.time_to_start(true);
-    // What a start costs that has nothing to replay is not the replay's.
-    let replay = crashed.saturating_sub(idle).as_secs_f64();
-    let raw = bench.raw("read", "128k", 8)?;
-    let raw_seconds = read / (raw.iops * f64::from(128 << 10));
-    Ok((
-        Sample { ours: read / written * 100.0, ..Sample::default() },
-        Sample { ours: replay * 1e6, bound: Some(raw_seconds * 1e6), ..Sample::default() },
-    ))
+    // A start makes no checkpoint, so that every crash finds the same log.
+    let mut crashed = Vec::new();
+    for _ in 0..ROUNDS {
+        target.kill();
+        crashed.push((target.time_to_start(false), target.metric("store_recovery_read_bytes_total")?));
+    }
+    let idle = median((0..ROUNDS).map(|_| target.time_to_start(true).as_secs_f64()).collect());
+    let (mut rounds, mut shares) = (Vec::new(), Vec::new());
+    for (took, read) in crashed {
+        let raw = bench.raw("read", "128k", 8)?;
+        let raw_seconds = read / (raw.iops * f64::from(128 << 10));
+        // What a start costs that has nothing to replay is not the replay's.
+        rounds.push(((took.as_secs_f64() - idle).max(0.0) * 1e6, raw_seconds * 1e6));
+        shares.push(read / written * 100.0);
+    }
+    Ok((Sample::of_figures(&shares), Sample::of_rounds(&rounds)))
 }
 
-/// A TiB of a written volume is deallocated: how long that takes, and p99.9 of reads of another volume meanwhile
-/// against the same without it.
+/// A TiB of a written volume is deallocated: how long that takes, and p99.9 of reads of another volume in the second
+/// around it against a second without it, by turns. The reads keep a rate and are timed from when they were due: a
+/// stall counts for every one that it delays, not only for those that happen to be under way.
 pub(crate) fn emptied(bench: &Bench) -> Result<(Sample, Sample), String> {
     let pool_mib = bench.pool_mib()?;
     let target = Target::start_pool(pool_mib, EMPTIED_BYTES, bench.cpus(), &[]);
     let emptied = target.volume.ok_or("measured with a pool only")?;
-    let other = target.create_volume("other", 1 << 30);
-    Target::run(&target.load(emptied, Pattern::RandWrite, 64, Duration::from_secs(2)))?;
-    Target::run(&LoadOptions {
-        block_bytes: 128 << 10,
-        ..target.load(other, Pattern::Write, 8, Duration::from_secs(1))
-    })?;
-    let reads = || Target::run(&target.load(other, Pattern::RandRead, 4, Duration::from_secs(2)));
-    let control = reads()?;
-    let (meanwhile, took) = std::thread::scope(|scope| {
-        let load = scope.spawn(reads);
-        std::thread::sleep(Duration::from_millis(700));
-        let took = deallocate(&target.identity(99), emptied, EMPTIED_BYTES / 4096);
-        (load.join().expect("the load ends in order"), took)
-    });
-    let p99_9 = |report: &LoadReport| report.all.latency.p99_9 as f64 / 1e3;
-    Ok((
-        Sample { ours: took.as_secs_f64() * 1e6, ..Sample::default() },
-        Sample { ours: p99_9(&meanwhile?), bound: Some(p99_9(&control)), ..Sample::default() },
-    ))
+    let other = target.create_volume("other", OTHER_BYTES);
+    fill(&target, other, OTHER_BYTES, |load| load)?;
+    let reads = LoadOptions {
+        rate: Some(OTHER_RATE),
+        ..target.load(other, Pattern::RandRead, 32, Duration::from_secs(1))
+    };
+    let second = |request: &mut dyn FnMut()| {
+        std::thread::scope(|scope| {
+            let load = scope.spawn(|| Target::run(&reads));
+            std::thread::sleep(reads.ramp + reads.time / 2);
+            request();
+            let report = load.join().expect("the load ends in order")?;
+            Ok::<_, String>(report.all.latency.p99_9 as f64 / 1e3)
+        })
+    };
+    let association = Association::connect(&target.identity(99));
+    let mut queue = association.io_queue(1);
+    let (mut times, mut rounds) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        Target::run(&target.load(emptied, Pattern::RandWrite, 64, Duration::from_secs(1)))?;
+        let control = second(&mut || ())?;
+        let meanwhile = second(&mut || {
+            let took = deallocate(&mut queue, emptied, EMPTIED_BYTES / 4096);
+            times.push(took.as_secs_f64() * 1e6);
+        })?;
+        rounds.push((meanwhile, control));
+    }
+    Ok((Sample::of_figures(&times), Sample::of_rounds(&rounds)))
 }
 
 /// Deallocates all blocks of a namespace by one Dataset Management command.
-fn deallocate(identity: &Identity, nsid: u32, blocks: u64) -> Duration {
+fn deallocate(queue: &mut Queue, nsid: u32, blocks: u64) -> Duration {
     const DATASET_MANAGEMENT: u8 = 0x09;
     const DEALLOCATE: u32 = 1 << 2;
-    let association = Association::connect(identity);
-    let mut queue = association.io_queue(1);
     let mut data = vec![0; 4096];
     let ranges = blocks.div_ceil(RANGE_BLOCKS);
     for (range, entry) in (0..ranges).zip(data.chunks_exact_mut(16)) {

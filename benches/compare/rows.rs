@@ -48,8 +48,18 @@ pub(crate) struct Sample {
     pub(crate) ours: f64,
     /// What it is compared with, where it is no figure by itself.
     pub(crate) bound: Option<f64>,
+    /// Where the row took rounds by itself: of its ratios, or of its figures.
+    pub(crate) rounds: Option<Rounds>,
     pub(crate) target_cores: f64,
     pub(crate) load_cores: f64,
+}
+
+/// What several rounds came to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rounds {
+    pub(crate) least: f64,
+    pub(crate) median: f64,
+    pub(crate) most: f64,
 }
 
 /// What the rows are measured on.
@@ -75,8 +85,13 @@ impl Sample {
     }
 
     pub(crate) fn of(report: &LoadReport, ours: f64, bound: Option<f64>) -> Self {
+        Self { ours, bound, ..Self::default() }.with_cores_of(report)
+    }
+
+    /// With the cores that were in use in one of the measurements.
+    pub(crate) fn with_cores_of(self, report: &LoadReport) -> Self {
         let cores = |cpu: Option<dataplane::load::Cpu>| cpu.map_or(0.0, |cpu| cpu.cores);
-        Self { ours, bound, target_cores: cores(report.target_cpu), load_cores: cores(report.load_cpu) }
+        Self { target_cores: cores(report.target_cpu), load_cores: cores(report.load_cpu), ..self }
     }
 }
 
@@ -349,7 +364,7 @@ pub(crate) static ROWS: &[Row] = &[
         measure: |bench| first(bench, 2, pool::emptied),
     },
     Row {
-        what: "p99.9 of reads of another volume meanwhile, against without",
+        what: "p99.9 of reads of another volume at 10,000 a second in the second around it, against without",
         unit: Unit::Micros,
         bar: Bar::AtMost(2.0),
         once: true,

@@ -128,16 +128,20 @@ fn written(bench: &Bench) -> Result<(Target, u32), String> {
     let pool_mib = bench.pool_mib()?;
     let target = Target::start_pool(pool_mib, (pool_mib << 20) / 4, bench.cpus(), &[]);
     let volume = target.volume.ok_or("measured with a pool only")?;
-    fill(&target, volume, (pool_mib << 20) / 4)?;
+    fill(&target, volume, (pool_mib << 20) / 4, |load| load)?;
     Ok((target, volume))
 }
 
-/// Writes a volume whole.
-fn fill(target: &Target, volume: u32, bytes: u64) -> Result<(), String> {
-    let load = |time| LoadOptions {
-        block_bytes: 128 << 10,
-        ramp: Duration::ZERO,
-        ..target.load(volume, Pattern::Write, 8, time)
+/// Writes a volume whole, with what `change` makes of the load.
+pub(crate) fn fill(
+    target: &Target,
+    volume: u32,
+    bytes: u64,
+    change: impl Fn(LoadOptions) -> LoadOptions,
+) -> Result<(), String> {
+    let load = |time| {
+        let load = target.load(volume, Pattern::Write, 8, time);
+        change(LoadOptions { block_bytes: 128 << 10, ramp: Duration::ZERO, ..load })
     };
     let rate = Target::run(&load(Duration::from_secs(1)))?.all.bytes_per_second.max(1.0);
     // A load begins anew at the start of its range.
@@ -149,7 +153,7 @@ fn fill(target: &Target, volume: u32, bytes: u64) -> Result<(), String> {
 fn by_rest(bench: &Bench) -> Result<Sample, String> {
     let (target, large) = written(bench)?;
     let small = target.create_volume("small", 64 << 20);
-    fill(&target, small, 64 << 20)?;
+    fill(&target, small, 64 << 20, |load| load)?;
     let load = target.load(large, Pattern::RandWrite, 8, Duration::from_secs(6));
     let (report, mut times) = std::thread::scope(|scope| {
         let load = scope.spawn(|| Target::run(&load));
@@ -184,12 +188,13 @@ fn disturbance(bench: &Bench) -> Result<Sample, String> {
             load.join().expect("the load ends in order").map(|report| p99_9(&report))
         })
     };
-    let (mut with, mut without) = (Vec::new(), Vec::new());
+    let mut rounds = Vec::new();
     for round in 0..SECONDS {
-        without.push(second(&|| target.look())?);
-        with.push(second(&|| target.snapshot(&format!("s{round}"), "compare"))?);
+        let without = second(&|| target.look())?;
+        let with = second(&|| target.snapshot(&format!("s{round}"), "compare"))?;
+        rounds.push((with, without));
     }
-    Ok(Sample { ours: median(with), bound: Some(median(without)), ..Sample::default() })
+    Ok(Sample::of_rounds(&rounds))
 }
 
 /// Random writes before and right after a snapshot, by turns; each round's snapshot goes again.
@@ -200,14 +205,14 @@ fn first_overwrite(bench: &Bench) -> Result<Sample, String> {
         ramp: Duration::ZERO,
         ..target.load(volume, Pattern::RandWrite, 32, Duration::from_millis(700))
     };
-    let (mut after, mut before) = (Vec::new(), Vec::new());
+    let mut rounds = Vec::new();
     for round in 0..SECONDS {
-        before.push(Target::run(&load())?.all.iops);
+        let before = Target::run(&load())?.all.iops;
         target.snapshot(&format!("s{round}"), "compare");
-        after.push(Target::run(&load())?.all.iops);
+        rounds.push((Target::run(&load())?.all.iops, before));
         target.delete_snapshot(&format!("s{round}"));
     }
-    Ok(Sample { ours: median(after), bound: Some(median(before)), ..Sample::default() })
+    Ok(Sample::of_rounds(&rounds))
 }
 
 /// Random reads before and beside 24 snapshots, between which 1 % of the blocks were overwritten.
@@ -236,7 +241,7 @@ fn with_little_memory(bench: &Bench) -> Result<Sample, String> {
     let rate = |arguments: &[&str]| -> Result<(LoadReport, f64, f64), String> {
         let target = Target::start_pool(pool_mib, bytes, bench.cpus(), arguments);
         let volume = target.volume.ok_or("measured with a pool only")?;
-        fill(&target, volume, bytes)?;
+        fill(&target, volume, bytes, |load| load)?;
         let reads = || Target::run(&target.load(volume, Pattern::RandRead, 32, bench.time()));
         reads()?;
         let misses = target.metric("store_map_misses_total")?;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::options::Options;
-use crate::rows::{Bar, Row, Sample, Unit};
+use crate::rows::{Bar, Rounds, Row, Sample, Unit};
 
 /// All measurements of a row.
 #[derive(Debug)]
@@ -36,11 +36,10 @@ impl Measured {
             return format!("| {what} | {why} | | | {bar} | - | |");
         }
         let of = |value: fn(&Sample) -> f64| median(self.samples.iter().map(value).collect());
-        let values: Vec<f64> = self.samples.iter().map(Sample::value).collect();
-        let (low, high) = values
-            .iter()
-            .fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(*value), high.max(*value)));
-        let value = median(values);
+        let Rounds { least: low, median: value, most: high } = match self.samples[..] {
+            [Sample { rounds: Some(rounds), .. }] => rounds,
+            _ => Rounds::of(self.samples.iter().map(Sample::value).collect()),
+        };
         let has_bound = self.samples.iter().all(|sample| sample.bound.is_some());
         let bound =
             if has_bound { unit.show(of(|sample| sample.bound.unwrap_or(0.0))) } else { "-".to_owned() };
@@ -82,6 +81,32 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
         None => 0.0,
         Some(value) if values.len() % 2 == 1 => *value,
         Some(value) => f64::midpoint(*value, values[middle - 1]),
+    }
+}
+
+impl Sample {
+    /// Rounds of ours and of its bound by turns: the median of their ratios counts, not the ratio of the medians.
+    pub(crate) fn of_rounds(rounds: &[(f64, f64)]) -> Self {
+        let ratios = rounds.iter().map(|(ours, bound)| if *bound > 0.0 { ours / bound } else { 0.0 });
+        Self {
+            ours: median(rounds.iter().map(|(ours, _)| *ours).collect()),
+            bound: Some(median(rounds.iter().map(|(_, bound)| *bound).collect())),
+            rounds: Some(Rounds::of(ratios.collect())),
+            ..Self::default()
+        }
+    }
+
+    /// Rounds of a figure that is compared with nothing.
+    pub(crate) fn of_figures(rounds: &[f64]) -> Self {
+        Self { ours: median(rounds.to_vec()), rounds: Some(Rounds::of(rounds.to_vec())), ..Self::default() }
+    }
+}
+
+impl Rounds {
+    fn of(values: Vec<f64>) -> Self {
+        let least = values.iter().copied().fold(f64::MAX, f64::min);
+        let most = values.iter().copied().fold(f64::MIN, f64::max);
+        Self { least, median: median(values), most }
     }
 }
 
@@ -128,5 +153,14 @@ mod tests {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
         assert_eq!(median(Vec::new()), 0.0);
+    }
+
+    #[test]
+    fn rounds_that_a_row_took_by_itself_are_its_spread() {
+        let row = &crate::rows::ROWS[0];
+        let mut measured = Measured::new(row);
+        measured.add(Ok(Sample::of_rounds(&[(3.0, 1.0), (8.0, 10.0), (2.0, 1.0)])));
+        let line = measured.line();
+        assert!(line.contains("| 2.00 (0.80 to 3.00) |"), "{line}");
     }
 }

@@ -1,5 +1,6 @@
 //! The target under test: `ferrule serve` on one core, with its namespaces, and loads on it.
 
+use std::net::{Ipv4Addr, TcpStream};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,6 +12,9 @@ use tests::server::{Server, Setup};
 /// Sizes of the namespaces, by which they are told apart.
 const NULL_BYTES: u64 = 1 << 40;
 const RAM_BYTES: u64 = 1 << 30;
+
+/// How long a start may take.
+const START_LIMIT: Duration = Duration::from_secs(120);
 
 const SNAPSHOTS: &str = "/api/v2/projects/default/snapshots";
 
@@ -35,10 +39,7 @@ impl Target {
         let setup = Setup { pool_mib, benches: vec!["null:1TiB", "ram:1GiB"], reactors, ..Setup::default() };
         let server = Server::start(&setup);
         let subsystem_nqn = server.nqn();
-        let volume = (pool_mib > 0).then(|| {
-            let volume = server.create_volume("compare", (pool_mib << 20) / 2);
-            volume["nsid"].as_u64().and_then(|nsid| u32::try_from(nsid).ok()).expect("a volume has an NSID")
-        });
+        let volume = (pool_mib > 0).then(|| nsid_of(&server.create_volume("compare", (pool_mib << 20) / 2)));
         let mut association = Association::connect(&Identity::new(server.port, &subsystem_nqn, 1));
         let sizes: Vec<(u32, u64)> = association
             .namespaces()
@@ -73,8 +74,16 @@ impl Target {
 
     /// Makes another volume; returns its namespace.
     pub(crate) fn create_volume(&self, name: &str, size_bytes: u64) -> u32 {
-        let volume = self.server.create_volume(name, size_bytes);
-        volume["nsid"].as_u64().and_then(|nsid| u32::try_from(nsid).ok()).expect("a volume has an NSID")
+        nsid_of(&self.server.create_volume(name, size_bytes))
+    }
+
+    /// Makes a volume that compresses what is written to it; returns its namespace.
+    pub(crate) fn create_compressed(&self, name: &str, size_bytes: u64) -> u32 {
+        let volume = self.server.create_volume_with(&serde_json::json!({
+            "name": name, "size": size_bytes.to_string(), "acl": {"values": ["ALLOW_ANY"]}, "replicaCount": 1,
+            "compression": "true"
+        }));
+        nsid_of(&volume)
     }
 
     /// Takes a snapshot of a volume, by their names.
@@ -121,14 +130,21 @@ impl Target {
         self.server.kill();
     }
 
-    /// Starts the server; a running one is stopped in order first. Returns the time until it answers.
+    /// Starts the server; a running one is stopped in order first. Returns the time until hosts can connect.
     pub(crate) fn time_to_start(&mut self, running: bool) -> Duration {
         if running {
             self.server.terminate();
         }
         let begin = Instant::now();
-        self.server.restart();
-        begin.elapsed()
+        self.server.launch();
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.server.port)).is_err() {
+            assert!(begin.elapsed() < START_LIMIT, "the server does not come up");
+            self.server.expect_running();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let took = begin.elapsed();
+        self.server.wait_for_rest();
+        took
     }
 
     /// A load on namespace `nsid`, before it is run.
@@ -202,4 +218,8 @@ impl Target {
         let pool = self.server.pool();
         pool.parent().map(PathBuf::from).unwrap_or_default()
     }
+}
+
+fn nsid_of(volume: &serde_json::Value) -> u32 {
+    volume["nsid"].as_u64().and_then(|nsid| u32::try_from(nsid).ok()).expect("a volume has an NSID")
 }

@@ -106,6 +106,14 @@ impl Server {
     /// If it runs already or does not come up; the message has its log's end.
     pub fn restart(&mut self) {
         self.launch();
+        self.wait_for_rest();
+    }
+
+    /// Waits until a launched server answers.
+    ///
+    /// # Panics
+    /// If it does not come up; the message has its log's end.
+    pub fn wait_for_rest(&mut self) {
         let client = Client::new(&self.endpoint(), "");
         wait_until("the REST interface answers", START_LIMIT, || {
             self.expect_running();
