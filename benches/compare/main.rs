@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         good &= write(path, &report);
     }
     if let Some(path) = &options.plot {
-        good &= write(path, &plot::draw(&bench));
+        good &= write(path, &plot::draw(&bench, options.rounds, &before));
     }
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
