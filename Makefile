@@ -22,7 +22,7 @@ PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 10
 BUILD_PACKAGES := build-essential pkg-config libhwloc-dev protobuf-compiler
 TEST_PACKAGES := curl etcd-client etcd-server openssl python3-venv xz-utils zstd
-BENCH_PACKAGES := curl fio linux-perf
+BENCH_PACKAGES := curl fio linux-perf valgrind
 
 serve: packages cargo
 	cargo build --release --package mgmt --bin ferrule
@@ -59,6 +59,7 @@ bench: packages bench-packages cargo
 	cargo build --release --package mgmt --bin ferrule
 	cargo build --release --package benches
 	cargo bench --package benches --bench transport --bench store --bench reactor --bench map
+	cargo bench --package benches --bench instructions
 	"$(TARGET)/release/compare" --out "$(TARGET)/compare.md" --plot "$(TARGET)/compare.svg" $(BENCH_ARGS)
 	"$(TARGET)/release/manage"
 

@@ -4,73 +4,14 @@
 
 use std::time::Duration;
 
-use benches::memory_drive::{HeapBuffer, HeapShared};
-use benches::shard_driver::{BLOCK, ShardDriver};
+use benches::written_shard::{WrittenShard, payload};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use io::{Buffer as _, Slice};
-use store::{Op, Payload, ShardOptions};
 
 /// Blocks of the volume.
 const BLOCKS: u64 = 32_768;
 
-/// A shard whose volume has been written.
-struct Bench {
-    driver: ShardDriver,
-    seed: u64,
-}
-
-impl Bench {
-    fn new() -> Self {
-        // Checkpoints are another cost; here they come seldom.
-        let options = ShardOptions { checkpoint_bytes: 128 << 20, ..ShardOptions::default() };
-        let mut bench = Self { driver: ShardDriver::new(1 << 30, options), seed: 1 };
-        for first in (0..BLOCKS).step_by(32) {
-            bench.write((first..first + 32).map(|block| (block, payload(block))).collect());
-        }
-        bench
-    }
-
-    fn write(&mut self, blocks: Vec<(u64, Payload<HeapShared>)>) {
-        let wanted = self.driver.ended() + blocks.len() as u64;
-        for (block, data) in blocks {
-            self.driver.submit(block, BLOCK, false, Op::Write { data, fua: false });
-        }
-        self.driver.finish(wanted);
-    }
-
-    /// Makes `count` blocks zeros: records and entries of the map, without data.
-    fn zero(&mut self, count: u64) {
-        let wanted = self.driver.ended() + count;
-        for _ in 0..count {
-            let block = self.random();
-            self.driver.submit(block, BLOCK, false, Op::WriteZeroes { fua: false });
-        }
-        self.driver.finish(wanted);
-    }
-
-    /// Reads `count` blocks, each where `place` puts a random one.
-    fn read(&mut self, count: u64, place: fn(u64) -> u64) {
-        let wanted = self.driver.ended() + count;
-        for _ in 0..count {
-            let block = place(self.random());
-            self.driver.submit_read(block);
-        }
-        self.driver.finish(wanted);
-    }
-
-    fn random(&mut self) -> u64 {
-        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.seed >> 33) % BLOCKS
-    }
-}
-
-fn payload(block: u64) -> Payload<HeapShared> {
-    let bytes: Vec<u8> = (0..BLOCK as u64).map(|at| (at * 131 + block * 7 + 1) as u8).collect();
-    Payload::new(Slice::whole(HeapBuffer::from(bytes).share()))
-}
-
 fn shard(criterion: &mut Criterion) {
-    let mut bench = Bench::new();
+    let mut bench = WrittenShard::new(1 << 30, BLOCKS);
     let mut group = criterion.benchmark_group("shard");
     for batch in [1, 8, 32] {
         group.throughput(Throughput::Elements(batch));
@@ -92,9 +33,7 @@ fn shard(criterion: &mut Criterion) {
         });
     }
     // What was never written costs a way down the map and nothing else, once its leaf is there for a neighbour.
-    for leaf in (BLOCKS..2 * BLOCKS).step_by(64) {
-        bench.write(vec![(leaf, payload(leaf))]);
-    }
+    bench.map_unwritten();
     group.throughput(Throughput::Elements(32));
     group.bench_function("read 32 blocks of which none was written: map look-up", |bencher| {
         bencher.iter(|| bench.read(32, |block| BLOCKS + (block | 1)));

@@ -4,18 +4,11 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use benches::capsules::{codec, crc32c, framer, stream};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use nvme::command::{LbaRange, NvmOpcode};
-use nvme::pdu::{C2hData, CapsuleCmd, CapsuleResp, Codec, HEADER_LEN_MAX, Receiver};
-use nvme::{Cqe, Framer, Limits, Sqe, Status};
-
-fn crc32c(bytes: &[u8]) -> u32 {
-    crc_fast::crc32_iscsi(bytes)
-}
-
-fn codec(digests: bool) -> Codec {
-    Codec { header_digest: digests, data_digest: digests, ..Codec::initial(crc32c) }
-}
+use nvme::pdu::{C2hData, CapsuleResp, HEADER_LEN_MAX};
+use nvme::{Cqe, Sqe, Status};
 
 fn encode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pdu");
@@ -33,33 +26,14 @@ fn encode(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A stream of commands as an I/O queue receives it: 64 reads, or 16 writes with their data.
-fn stream(codec: &Codec, opcode: NvmOpcode, count: u64, data: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for index in 0..count {
-        let sqe = LbaRange::new(index * 8, 8).encode(opcode, 1);
-        let mut header = [0; HEADER_LEN_MAX];
-        let len = CapsuleCmd { sqe }.encode(codec, data as u32, &mut header);
-        bytes.extend_from_slice(&header[..len]);
-        let payload = vec![index as u8; data];
-        bytes.extend_from_slice(&payload);
-        if codec.data_digest && data > 0 {
-            bytes.extend_from_slice(&crc32c(&payload).to_le_bytes());
-        }
-    }
-    bytes
-}
-
 fn frame(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("framer");
-    let limits = Limits { capsule_data_max_bytes: 8192, transfer_data_max_bytes: 1 << 20 };
     for digests in [false, true] {
         for (name, opcode, count, data) in
             [("reads", NvmOpcode::Read, 64, 0), ("writes of 4 KiB", NvmOpcode::Write, 16, 4096)]
         {
             let bytes = stream(&codec(digests), opcode, count, data);
-            let mut framer = Framer::new(Receiver::Controller, limits, crc32c);
-            framer.negotiate(digests, digests, 4);
+            let mut framer = framer(digests);
             let with = if digests { "digests" } else { "plain" };
             group.throughput(Throughput::Elements(count));
             group.bench_function(format!("{name}, {with}"), |bencher| {

@@ -1,0 +1,78 @@
+//! A shard whose volume has been written, and random commands on it.
+
+use io::{Buffer as _, Slice};
+use store::{Op, Payload, ShardOptions};
+
+use crate::memory_drive::{HeapBuffer, HeapShared};
+use crate::shard_driver::{BLOCK, ShardDriver};
+
+/// A shard and its volume.
+#[derive(Debug)]
+pub struct WrittenShard {
+    driver: ShardDriver,
+    blocks: u64,
+    seed: u64,
+}
+
+impl WrittenShard {
+    /// A shard on a drive of so many bytes, whose volume's first `blocks`, a multiple of 32, have been written.
+    #[must_use]
+    pub fn new(drive_bytes: usize, blocks: u64) -> Self {
+        // Checkpoints are another cost; here they come seldom.
+        let options = ShardOptions { checkpoint_bytes: 128 << 20, ..ShardOptions::default() };
+        let mut shard = Self { driver: ShardDriver::new(drive_bytes, options), blocks, seed: 1 };
+        for first in (0..blocks).step_by(32) {
+            shard.write((first..first + 32).map(|block| (block, payload(block))).collect());
+        }
+        shard
+    }
+
+    /// Writes blocks, together.
+    pub fn write(&mut self, blocks: Vec<(u64, Payload<HeapShared>)>) {
+        let wanted = self.driver.ended() + blocks.len() as u64;
+        for (block, data) in blocks {
+            self.driver.submit(block, BLOCK, false, Op::Write { data, fua: false });
+        }
+        self.driver.finish(wanted);
+    }
+
+    /// Makes `count` blocks zeros: records and entries of the map, without data.
+    pub fn zero(&mut self, count: u64) {
+        let wanted = self.driver.ended() + count;
+        for _ in 0..count {
+            let block = self.random();
+            self.driver.submit(block, BLOCK, false, Op::WriteZeroes { fua: false });
+        }
+        self.driver.finish(wanted);
+    }
+
+    /// Reads `count` blocks, each where `place` puts a random one.
+    pub fn read(&mut self, count: u64, place: impl Fn(u64) -> u64) {
+        let wanted = self.driver.ended() + count;
+        for _ in 0..count {
+            let block = place(self.random());
+            self.driver.submit_read(block);
+        }
+        self.driver.finish(wanted);
+    }
+
+    /// Gives leaves of the map to as many blocks again behind the volume, most of which stay unwritten.
+    pub fn map_unwritten(&mut self) {
+        for leaf in (self.blocks..2 * self.blocks).step_by(64) {
+            self.write(vec![(leaf, payload(leaf))]);
+        }
+    }
+
+    /// A random block of those that were written.
+    pub fn random(&mut self) -> u64 {
+        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.seed >> 33) % self.blocks
+    }
+}
+
+/// Data of a block.
+#[must_use]
+pub fn payload(block: u64) -> Payload<HeapShared> {
+    let bytes: Vec<u8> = (0..BLOCK as u64).map(|at| (at * 131 + block * 7 + 1) as u8).collect();
+    Payload::new(Slice::whole(HeapBuffer::from(bytes).share()))
+}

@@ -1,0 +1,227 @@
+//! Instructions per operation of the parts, counted by valgrind: the same on every machine of a kind, however busy.
+//!
+//! The program runs itself under cachegrind with so many operations of a part and with twice as many; the difference is
+//! theirs, without what came before. `--part NAME --times N` is what it runs, to look into a part with callgrind.
+
+use std::hint::black_box;
+use std::process::{Command, ExitCode};
+
+use benches::capsules::{codec, crc32c, framer, stream};
+use benches::written_shard::{WrittenShard, payload};
+use nvme::command::{LbaRange, NvmOpcode};
+use nvme::pdu::{C2hData, CapsuleResp, HEADER_LEN_MAX};
+use nvme::{Cqe, Sqe, Status};
+use store::injected::InjectedMap;
+
+/// A part, ready to run.
+type Step = Box<dyn FnMut()>;
+
+/// What is counted.
+struct Part {
+    name: &'static str,
+    /// Operations in a step.
+    operations: u64,
+    /// Steps of the shorter run.
+    times: u64,
+    prepare: fn() -> Step,
+}
+
+const PARTS: &[Part] = &[
+    Part { name: "encode C2HData", operations: 1, times: 10_000, prepare: || encode_data(false) },
+    Part {
+        name: "encode C2HData with its digest",
+        operations: 1,
+        times: 10_000,
+        prepare: || encode_data(true),
+    },
+    Part { name: "encode CapsuleResp", operations: 1, times: 10_000, prepare: encode_response },
+    Part { name: "parse a read command", operations: 1, times: 10_000, prepare: parse },
+    Part {
+        name: "frame a read capsule",
+        operations: 64,
+        times: 200,
+        prepare: || frame(NvmOpcode::Read, false),
+    },
+    Part {
+        name: "frame a read capsule with its digest",
+        operations: 64,
+        times: 200,
+        prepare: || frame(NvmOpcode::Read, true),
+    },
+    Part {
+        name: "frame a write capsule of 4 KiB",
+        operations: 16,
+        times: 200,
+        prepare: || frame(NvmOpcode::Write, false),
+    },
+    Part { name: "CRC32C of 4 KiB", operations: 1, times: 2_000, prepare: checksum },
+    Part { name: "look a block up in the map", operations: 1, times: 10_000, prepare: look_up },
+    Part { name: "update a block in the map", operations: 1, times: 10_000, prepare: update },
+    Part { name: "write a block through a shard, alone", operations: 1, times: 500, prepare: || write(1) },
+    Part {
+        name: "write a block through a shard, 32 together",
+        operations: 32,
+        times: 50,
+        prepare: || write(32),
+    },
+    Part { name: "zeros to a block through a shard, 32 together", operations: 32, times: 50, prepare: zero },
+    Part {
+        name: "read a block through a shard, 32 together",
+        operations: 32,
+        times: 50,
+        prepare: || read(false),
+    },
+    Part {
+        name: "read a block that was never written, 32 together",
+        operations: 32,
+        times: 50,
+        prepare: || read(true),
+    },
+];
+
+/// Blocks of the volume and of the map.
+const BLOCKS: u64 = 4096;
+const MAP_BLOCKS: u64 = 1 << 16;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let outcome = match &words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => PARTS.iter().try_for_each(show),
+        ["--part", name, "--times", times] => run(name, times),
+        _ => Err("usage: instructions [--part NAME --times N]".to_owned()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Counts a part and prints its line of the table.
+fn show(part: &Part) -> Result<(), String> {
+    if part.name == PARTS[0].name {
+        println!("| part | instructions |\n|---|---|");
+    }
+    let once = count(part, part.times)?;
+    let twice = count(part, 2 * part.times)?;
+    let each = twice.saturating_sub(once) as f64 / (part.times * part.operations) as f64;
+    println!("| {} | {each:.0} |", part.name);
+    Ok(())
+}
+
+/// Instructions of this program when it runs so many steps of a part.
+fn count(part: &Part, times: u64) -> Result<u64, String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let output = Command::new("valgrind")
+        .args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"])
+        .arg(program)
+        .args(["--part", part.name, "--times", &times.to_string()])
+        .output()
+        .map_err(|error| format!("valgrind does not run ({error}); install it"))?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let line = text.lines().find_map(|line| Some(line.split_once("I ")?.1.split_once("refs:")?.1));
+    let digits: String = line.unwrap_or_default().chars().filter(char::is_ascii_digit).collect();
+    digits.parse().map_err(|_| format!("{}: valgrind counted nothing:\n{text}", part.name))
+}
+
+fn run(name: &str, times: &str) -> Result<(), String> {
+    let part = PARTS.iter().find(|part| part.name == name).ok_or_else(|| format!("no part {name:?}"))?;
+    let times: u64 = times.parse().map_err(|_| format!("{times:?} is no number"))?;
+    let mut step = (part.prepare)();
+    (0..times).for_each(|_| step());
+    Ok(())
+}
+
+fn encode_data(digests: bool) -> Step {
+    let codec = codec(digests);
+    let mut out = [0; HEADER_LEN_MAX];
+    let data = C2hData { cid: 7, offset_bytes: 0, len_bytes: 4096, last: true, success: true };
+    Box::new(move || {
+        black_box(black_box(data).encode(&codec, &mut out));
+    })
+}
+
+fn encode_response() -> Step {
+    let codec = codec(false);
+    let mut out = [0; HEADER_LEN_MAX];
+    let response = CapsuleResp { cqe: Cqe::new(7, Status::SUCCESS) };
+    Box::new(move || {
+        black_box(black_box(&response).encode(&codec, &mut out));
+    })
+}
+
+fn parse() -> Step {
+    let entry = LbaRange::new(12_345, 8).encode(NvmOpcode::Read, 1).encode();
+    Box::new(move || {
+        let sqe = Sqe::parse(black_box(&entry));
+        let _ = black_box((LbaRange::parse(&sqe), NvmOpcode::parse(sqe.opcode), sqe.sgl()));
+    })
+}
+
+fn frame(opcode: NvmOpcode, digests: bool) -> Step {
+    let (count, data) = if opcode == NvmOpcode::Read { (64, 0) } else { (16, 4096) };
+    let bytes = stream(&codec(digests), opcode, count, data);
+    let mut framer = framer(digests);
+    Box::new(move || {
+        let mut input = &bytes[..];
+        while let Ok(Some(event)) = framer.poll(&mut input) {
+            black_box(event);
+        }
+    })
+}
+
+fn checksum() -> Step {
+    let bytes: Vec<u8> = (0..4096_u32).map(|index| (index * 31 % 251) as u8).collect();
+    Box::new(move || {
+        black_box(crc32c(black_box(&bytes)));
+    })
+}
+
+fn look_up() -> Step {
+    let mut map = InjectedMap::filled(MAP_BLOCKS);
+    let mut random = Random(1);
+    Box::new(move || {
+        map.look_up(random.below(MAP_BLOCKS));
+    })
+}
+
+fn update() -> Step {
+    let mut map = InjectedMap::filled(MAP_BLOCKS);
+    let mut random = Random(1);
+    Box::new(move || map.overwrite(random.below(MAP_BLOCKS)))
+}
+
+fn write(together: u64) -> Step {
+    let mut shard = WrittenShard::new(256 << 20, BLOCKS);
+    let data = payload(5);
+    Box::new(move || {
+        let blocks = (0..together).map(|_| (shard.random(), data.clone())).collect();
+        shard.write(blocks);
+    })
+}
+
+fn zero() -> Step {
+    let mut shard = WrittenShard::new(256 << 20, BLOCKS);
+    Box::new(move || shard.zero(32))
+}
+
+fn read(unwritten: bool) -> Step {
+    let mut shard = WrittenShard::new(256 << 20, BLOCKS);
+    if unwritten {
+        shard.map_unwritten();
+    }
+    Box::new(move || shard.read(32, |block| if unwritten { BLOCKS + (block | 1) } else { block }))
+}
+
+/// A pseudo-random sequence; speed matters, secrecy does not.
+struct Random(u64);
+
+impl Random {
+    /// A number in `0..bound`.
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
