@@ -1,5 +1,9 @@
 //! The row of compression: what decompressing takes from random reads of a drive.
 
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
 use dataplane::load::{LoadOptions, Pattern};
 
 use crate::rows::{Bar, Bench, Row, Sample, Unit};
@@ -19,7 +23,13 @@ pub(crate) static ROWS: &[Row] = &[Row {
 fn decompressing(bench: &Bench) -> Result<Sample, String> {
     let pool_mib = bench.pool_mib()?;
     let bytes = (pool_mib << 20) / 8;
-    let target = Target::start_pool(pool_mib, bytes, bench.cpus(), &[]);
+    // Declared first, and gone last.
+    let device;
+    let mut target = Target::start_pool(pool_mib, bytes, bench.cpus(), &[]);
+    if !target.stores_units() {
+        device = LoopDevice::new(&bench.folder().join("loop"), pool_mib << 20)?;
+        target = Target::start_pool(0, bytes, bench.cpus(), &["--pool", &device.path]);
+    }
     let plain = target.volume.ok_or("measured with a pool only")?;
     let packed = target.create_compressed("packed", bytes);
     let content = |options| LoadOptions { words_percent: 100, ..options };
@@ -44,6 +54,38 @@ fn decompressing(bench: &Bench) -> Result<Sample, String> {
     }
     let last = last.ok_or("nothing was measured")?;
     Ok(Sample::of_rounds(&rounds).with_cores_of(&last))
+}
+
+/// A drive with blocks of 512 bytes, on a file of a drive with larger ones, whose blocks could not save anything.
+struct LoopDevice {
+    path: String,
+    file: PathBuf,
+}
+
+impl LoopDevice {
+    fn new(file: &Path, bytes: u64) -> Result<Self, String> {
+        let made = File::create(file).and_then(|made| made.set_len(bytes));
+        made.map_err(|error| format!("{}: {error}", file.display()))?;
+        let mut this = Self { path: String::new(), file: file.to_owned() };
+        let arguments = ["--find", "--show", "--direct-io=on", "--sector-size=512"];
+        let output = Command::new("losetup").args(arguments).arg(file).output();
+        let output = output.map_err(|error| format!("losetup does not run: {error}"))?;
+        if !output.status.success() {
+            let why = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("this drive saves nothing, and no other can be made: {}", why.trim()));
+        }
+        this.path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        Ok(this)
+    }
+}
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        if !self.path.is_empty() {
+            drop(Command::new("losetup").arg("--detach").arg(&self.path).status());
+        }
+        drop(std::fs::remove_file(&self.file));
+    }
 }
 
 const ROUNDS: usize = 5;

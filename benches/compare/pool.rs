@@ -79,6 +79,9 @@ pub(crate) fn replay(bench: &Bench) -> Result<(Sample, Sample), String> {
     }
     let idle = median((0..ROUNDS).map(|_| target.time_to_start(true).as_secs_f64()).collect());
     let (mut rounds, mut shares) = (Vec::new(), Vec::new());
+    if median(crashed.iter().map(|(took, _)| took.as_secs_f64()).collect()) <= idle {
+        return Err("starts without a replay took as long: too much else runs here".to_owned());
+    }
     for (took, read) in crashed {
         let raw = bench.raw("read", "128k", 8)?;
         let raw_seconds = read / (raw.iops * f64::from(128 << 10));

@@ -135,6 +135,11 @@ impl Bench {
         if self.pool_mib == 0 { Err("measured with a pool only".to_owned()) } else { Ok(self.pool_mib) }
     }
 
+    /// Where files of a bench may lie.
+    pub(crate) fn folder(&self) -> std::path::PathBuf {
+        self.target.folder()
+    }
+
     /// Length of a measurement.
     pub(crate) fn time(&self) -> Duration {
         self.time

@@ -86,6 +86,11 @@ impl Target {
         nsid_of(&volume)
     }
 
+    /// True if the pool's drive has blocks so small that compressed ones save some.
+    pub(crate) fn stores_units(&self) -> bool {
+        self.server.log().contains("in blocks of 512")
+    }
+
     /// Takes a snapshot of a volume, by their names.
     pub(crate) fn snapshot(&self, name: &str, volume: &str) {
         let body = serde_json::json!({"name": name, "sourceVolumeName": volume});
