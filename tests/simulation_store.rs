@@ -5,7 +5,7 @@
 //! fails is printed with the command that replays it. `FERRULE_SEED` moves the range of seeds, `FERRULE_SEEDS` sets how
 //! many there are.
 
-use sim::trial::{Plan, Report, Violation, run_seed};
+use sim::trial::{Account, Plan, Report, Violation, run_seed};
 use store::shard::Planted;
 use tests::seeds::{self, Outcomes, number};
 
@@ -126,6 +126,18 @@ planted! {
     a_shared_leaf_read_in_twice_is_caught: LoadTwice,
     a_page_forgotten_as_it_leaves_memory_is_caught: ForgetAway,
     a_page_read_in_apart_from_its_leaves_is_caught: LoadApart,
+    a_rest_in_need_is_caught: RestInNeed,
+}
+
+#[test]
+fn a_rest_in_need_is_called_a_standstill_beside_garbage() {
+    let Outcomes { failed, .. } = run_seeds(PLANTED_SEEDS, 1, |plan| {
+        plan.shard_options.planted = Some(Planted::RestInNeed);
+    });
+    let (seed, violation) = failed.first().expect("a seed that stands still");
+    let Violation::Stalled { accounts, .. } = violation else { panic!("seed {seed}: {violation}") };
+    let garbage = |account: &Account| account.open > 0 && account.garbage_bytes > 0;
+    assert!(accounts.iter().any(garbage), "seed {seed}: {violation}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Replays seeds. `sim SEED` runs the store's trial of one seed again and prints everything that happens; `sim FIRST COUNT`
 //! runs many and prints those that fail. With `target` before the numbers it is the whole target instead of the store, with
-//! `decay` it is the store on drives of which 40 bits turn over, with `chain` or `thousand` long chains of snapshots in one
-//! shard, with `rollback` the target while hosts watch volumes being rolled back.
+//! `tight` the target on a small pool, with `decay` the store on drives of which 40 bits turn over, with
+//! `chain` or `thousand` long chains of snapshots in one shard, with `rollback` the target while hosts watch volumes being rolled back.
 
 use std::process::ExitCode;
 
@@ -15,6 +15,7 @@ use sim::trial::{Plan, Trial, Violation, run_seed};
 enum What {
     Store,
     Target,
+    Tight,
     Attack,
     Rollback,
     Chain,
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let what = match arguments.first().map(String::as_str) {
         Some("target") => What::Target,
+        Some("tight") => What::Tight,
         Some("attack") => What::Attack,
         Some("rollback") => What::Rollback,
         Some("chain") => What::Chain,
@@ -38,7 +40,7 @@ fn main() -> ExitCode {
         [seed] => replay(seed, what, plan),
         [first, count] => sweep(first, count, what, plan),
         _ => {
-            let what = "[target | attack | rollback | decay | chain | thousand]";
+            let what = "[target | tight | attack | rollback | decay | chain | thousand]";
             eprintln!("usage: sim {what} SEED | sim {what} FIRST COUNT");
             ExitCode::from(2)
         }
@@ -46,13 +48,10 @@ fn main() -> ExitCode {
 }
 
 fn replay(seed: u64, what: What, plan: impl Fn(u64) -> Plan) -> ExitCode {
-    let tracer = |time: Time, line: &str| println!("{:>12} {line}", time.0);
+    let tracer: fn(Time, &str) = |time, line| println!("{:>12} {line}", time.0);
     let result = match what {
-        What::Target => {
-            let mut trial = TargetTrial::new(TargetPlan::new(seed));
-            trial.set_tracer(tracer);
-            trial.run().map(|report| format!("{report:#?}"))
-        }
+        What::Target => replay_target(TargetPlan::new(seed), tracer),
+        What::Tight => replay_target(TargetPlan::tight(seed), tracer),
         What::Attack => run_attack(&attack_of(seed)).map(|report| format!("{report:#?}")),
         What::Rollback => run_rollbacks(&TargetPlan::of_rollbacks(seed)).map(|report| format!("{report:#?}")),
         What::Chain => run_chain(&ChainPlan::busy(seed)).map(|report| format!("{report:#?}")),
@@ -75,12 +74,19 @@ fn replay(seed: u64, what: What, plan: impl Fn(u64) -> Plan) -> ExitCode {
     }
 }
 
+fn replay_target(plan: TargetPlan, tracer: fn(Time, &str)) -> Result<String, Violation> {
+    let mut trial = TargetTrial::new(plan);
+    trial.set_tracer(tracer);
+    trial.run().map(|report| format!("{report:#?}"))
+}
+
 fn sweep(first: u64, count: u64, what: What, plan: impl Fn(u64) -> Plan) -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let mut failed = 0_u64;
     for seed in first..first.saturating_add(count) {
         let result: Result<(), Violation> = match what {
             What::Target => run_target_seed(&TargetPlan::new(seed)).map(drop),
+            What::Tight => run_target_seed(&TargetPlan::tight(seed)).map(drop),
             What::Attack => run_attack(&attack_of(seed)).map(drop),
             What::Rollback => run_rollbacks(&TargetPlan::of_rollbacks(seed)).map(drop),
             What::Chain => run_chain(&ChainPlan::busy(seed)).map(drop),

@@ -230,6 +230,13 @@ impl<M: Send + 'static> World<M> {
         self.core.borrow().drives[usize::from(drive.0)].bytes(offset, len).to_vec()
     }
 
+    /// Whether no operation of any drive is under way, and none has ended of which a reactor was not told.
+    #[must_use]
+    pub fn drives_are_idle(&self) -> bool {
+        let core = self.core.borrow();
+        core.operations.is_empty() && core.reactors.iter().all(|reactor| reactor.inbox.is_empty())
+    }
+
     /// Buffers of a reactor that have not come home.
     #[must_use]
     pub fn buffers_out(&self, reactor: ReactorId) -> usize {

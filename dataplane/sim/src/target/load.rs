@@ -345,6 +345,7 @@ impl TargetTrial {
         let open = self.open.remove(&tag).ok_or(Violation::StrayAnswer(tag))?;
         self.report.completed += 1;
         self.report.refused += u64::from(!status.is_success());
+        self.report.full += u64::from(status.is(Status::CAPACITY_EXCEEDED));
         self.report.aborted += u64::from(status.is(Status::ABORT_REQUESTED));
         self.report.fused += u64::from(open.fused && status.is_success());
         if status.is_success() {

@@ -33,7 +33,7 @@ use engine::{ActionError, Engine, EngineConfig, LeadConfig, Message, Notice, Out
 use io::{Clock, Io, ReactorId, Time};
 use nvme::Nqn;
 
-use crate::trial::Violation;
+use crate::trial::{Account, Standstill, Violation};
 use crate::{Crash, CutStyle, Random, SimBuffer, SimIo, SimSocket, Wake, World, WorldOptions};
 
 #[cfg(feature = "planted")]
@@ -58,6 +58,9 @@ const TURNS_MAX: u64 = 3_000_000;
 
 /// Longest time that a command may take while its connection lives: much longer than all that can be slow on its way.
 const COMMAND_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Longest time in which shards in which requests wait may do nothing: longer than all that they wait for.
+const STANDSTILL_MAX: Duration = Duration::from_secs(1);
 
 /// Where the target listens.
 const LISTEN: &str = "127.0.0.1:4420";
@@ -99,6 +102,9 @@ pub struct TargetTrial {
     port: u16,
     turns: u64,
     cut: bool,
+    // Since when nothing happens in the shards, and what had been answered then.
+    still: Standstill,
+    done: (u64, u64),
     // When the driver itself wants the next turn at the latest.
     pause: Option<Time>,
     tracer: Option<fn(Time, &str)>,
@@ -173,6 +179,8 @@ impl TargetTrial {
             port: 20_000,
             turns: 0,
             cut: false,
+            still: Standstill::default(),
+            done: (0, 0),
             pause: None,
             tracer: None,
             report: TargetReport::default(),
@@ -383,6 +391,22 @@ impl TargetTrial {
         if oldest.is_some_and(|began| self.world.now().since(began) > COMMAND_TIME_MAX) {
             return Err(Violation::Slow { open: self.open.len() });
         }
+        self.check_movement()
+    }
+
+    /// A shard in which requests wait does something, or has just answered some.
+    fn check_movement(&mut self) -> Result<(), Violation> {
+        let now = self.world.now();
+        let shards = || self.engines.iter().flat_map(|seat| seat.engine.own_shards());
+        let waits = |shard: &store::Shard<SimBuffer>| shard.open_requests() > 0;
+        let done = (self.report.completed, self.report.changes);
+        if self.done != done || !self.world.drives_are_idle() || !shards().any(waits) {
+            self.still.end(now);
+        } else if self.still.has_lasted(now, STANDSTILL_MAX) {
+            let accounts = shards().filter(|shard| waits(shard)).map(Account::of).collect();
+            return Err(Violation::Stalled { pool: None, accounts });
+        }
+        self.done = done;
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use engine::BenchNamespace;
 use io::DriveShape;
 use store::ShardOptions;
+use store::pool::SEGMENTS_PER_SHARD_MIN;
 
 use crate::{Faults, Latency, MemoryLimits, Random};
 
@@ -113,6 +114,25 @@ impl TargetPlan {
             planted: None,
         };
         if of_images.one_in(4) { plan.with_slow_mail(of_images) } else { plan }
+    }
+
+    /// A pool that is hardly larger than its shards need, and long lives.
+    #[must_use]
+    pub fn tight(seed: u64) -> Self {
+        let random = &mut Random::new(seed ^ 0x7169);
+        let plan = Self::new(seed);
+        let segments = u64::from(plan.shards) * (u64::from(SEGMENTS_PER_SHARD_MIN) + random.below(5));
+        // What the pool needs beside its segments.
+        let size_bytes = (2 << 20) + segments * u64::from(plan.segment_bytes);
+        Self {
+            drives: vec![DriveShape { size_bytes, ..plan.drives[0] }],
+            volumes: plan.volumes.iter().map(|(_, large)| (520, *large)).collect(),
+            commands_per_life: random.between(200, 1000),
+            depth: plan.depth.max(4),
+            // A snapshot is a write, and would be refused.
+            images_one_in: 0,
+            ..plan
+        }
     }
 
     /// Drives and connections are quick, mail between reactors is slow: a host can do much in other shards while a change

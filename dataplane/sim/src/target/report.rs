@@ -7,6 +7,8 @@ pub struct TargetReport {
     pub completed: u64,
     /// Of these without success.
     pub refused: u64,
+    /// Of these for lack of room.
+    pub full: u64,
     /// Commands that were aborted.
     pub aborted: u64,
     /// Halves of fused pairs that succeeded.

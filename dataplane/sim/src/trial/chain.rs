@@ -15,7 +15,7 @@ use store::{
 };
 
 use super::segments::Pool;
-use super::{Place, Violation};
+use super::{Account, Place, RETRIES_MAX, Standstill, Violation};
 use crate::{Crash, MemoryLimits, Random, SimBuffer, SimIo, World, WorldOptions};
 
 const BLOCK: u64 = 4096;
@@ -100,6 +100,7 @@ struct Chain {
     stopped: bool,
     numbers: u64,
     turns: u64,
+    still: Standstill,
     report: ChainReport,
 }
 
@@ -189,6 +190,7 @@ impl Chain {
             stopped: false,
             numbers: 1,
             turns: 0,
+            still: Standstill::default(),
             report: ChainReport::default(),
             plan,
         }
@@ -428,6 +430,9 @@ impl Chain {
         let now = self.io.now();
         let mut events = Vec::new();
         self.io.poll(Some(now), &mut events).expect("a look at the world always succeeds");
+        if !events.is_empty() || self.open.is_empty() || !self.world.drives_are_idle() {
+            self.still.end(now);
+        }
         for event in events {
             match event {
                 Event::Read { token, buffer, result } => self.shard.handle_read(token, buffer, result),
@@ -440,12 +445,22 @@ impl Chain {
             && let Some((_, cleaning)) = self.pool.wants.pop_front()
         {
             let grant = self.pool.grant(0, cleaning);
+            if grant.is_some() {
+                self.still.end(now);
+            }
             self.shard.handle_grant(grant);
             self.tell_space();
         }
         self.shard.run(&mut self.io, now);
         while let Some(output) = self.shard.poll_output() {
+            if !matches!(output, Output::WantSegment { .. }) {
+                self.still.end(now);
+            }
             self.take(output)?;
+        }
+        if self.still.has_lasted(now, self.plan.shard_options.retry * RETRIES_MAX) {
+            let pool = self.pool.is_known().then(|| self.pool.space());
+            return Err(Violation::Stalled { pool, accounts: vec![Account::of(&self.shard)] });
         }
         Ok(())
     }

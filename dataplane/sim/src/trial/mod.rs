@@ -11,6 +11,7 @@ mod plan;
 mod requests;
 mod seats;
 mod segments;
+mod standstill;
 mod verify;
 mod violation;
 
@@ -25,9 +26,12 @@ use crate::model::{Block, Survives};
 use crate::{Crash, CutStyle, MemoryLimits, Random, SimIo, World, WorldOptions};
 
 pub use plan::{Mix, Plan};
+pub use standstill::Account;
 pub use violation::{Place, Violation};
 
 use requests::Open;
+pub(crate) use standstill::{RETRIES_MAX, Standstill};
+
 use seats::{Phase, Seat};
 use segments::Pool;
 
@@ -73,6 +77,7 @@ pub struct Trial {
     decayed: bool,
     life_began: Time,
     turns: u64,
+    still: Standstill,
     report: Report,
 }
 
@@ -177,6 +182,7 @@ impl Trial {
             decayed: false,
             life_began: Time(0),
             turns: 0,
+            still: Standstill::default(),
             report: Report::default(),
             plan,
         };
@@ -225,6 +231,7 @@ impl Trial {
         self.world.set_faults(self.plan.calm);
         self.pool = Pool::new(&self.layout);
         self.life_began = self.world.now();
+        self.still.end(self.life_began);
         self.turns = 0;
         self.seats = self.layout_shards().map(|shard| Seat::new(&self.layout, shard, &self.plan)).collect();
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use io::{Clock, Event, Io};
 use store::{Doing, Failure, Layout, Output, Shard, ShardId, shard};
 
-use super::{LIFE_NS_MAX, Plan, TURNS_MAX, Trial, Violation};
+use super::{Account, LIFE_NS_MAX, Plan, RETRIES_MAX, TURNS_MAX, Trial, Violation};
 use crate::{SimBuffer, Wake};
 
 /// One shard.
@@ -52,6 +52,9 @@ impl Trial {
         let mut events = Vec::new();
         let now = self.io.now();
         self.io.poll(Some(now), &mut events).expect("a look at the world always succeeds");
+        if !events.is_empty() {
+            self.still.end(now);
+        }
         for event in events {
             self.route(event);
         }
@@ -73,10 +76,25 @@ impl Trial {
         let at_work = |seat: &Seat| matches!(seat.phase, Phase::Recovering | Phase::Stopping);
         let waiting = !self.open.is_empty() || self.seats.iter().any(at_work);
         if nothing_happens && waiting && !moved && self.is_idle() {
-            self.trace_seats();
-            return Err(Violation::Stuck { open: self.open.len() });
+            return Err(self.stalled());
+        }
+        let now = self.world.now();
+        if asked > 0 || !waiting || !self.world.drives_are_idle() {
+            self.still.end(now);
+        }
+        if self.still.has_lasted(now, self.plan.shard_options.retry * RETRIES_MAX) {
+            return Err(self.stalled());
         }
         Ok(())
+    }
+
+    /// Nothing will happen any more.
+    fn stalled(&self) -> Violation {
+        self.trace_seats();
+        let at_work = |seat: &&Seat| matches!(seat.phase, Phase::Recovering | Phase::Stopping);
+        let waits = |seat: &&Seat| at_work(seat) || seat.shard.open_requests() > 0;
+        let accounts = self.seats.iter().filter(waits).map(|seat| Account::of(&seat.shard)).collect();
+        Violation::Stalled { pool: self.pool.is_known().then(|| self.pool.space()), accounts }
     }
 
     /// Says what each shard waits for.
@@ -129,6 +147,9 @@ impl Trial {
             self.pool.wants.pop_front();
             let grant = self.pool.grant(shard, cleaning);
             self.report.granted_segments += u64::from(grant.is_some());
+            if grant.is_some() {
+                self.still.end(self.world.now());
+            }
             self.trace(|_| format!("shard {shard} wants a segment (cleaning: {cleaning}): {grant:?}"));
             self.seats[shard].shard.handle_grant(grant);
             self.seats[shard].due = true;
@@ -154,6 +175,9 @@ impl Trial {
         for seat in 0..self.seats.len() {
             while let Some(output) = self.seats[seat].shard.poll_output() {
                 any = true;
+                if !matches!(output, Output::WantSegment { .. }) {
+                    self.still.end(self.world.now());
+                }
                 self.take_output(seat, output)?;
             }
         }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use store::{Failure, Miscount, Outcome, SegmentId, VolumeId};
 
+use super::Account;
 use crate::model::Mismatch;
 
 /// A promise that was broken.
@@ -55,6 +56,13 @@ pub enum Violation {
     Stuck {
         /// Open requests.
         open: usize,
+    },
+    /// Nothing is under way and nothing happens any more, but requests wait: of each shard in which they do, its books.
+    Stalled {
+        /// Free segments of the pool, and all, where these are known.
+        pool: Option<(u32, u32)>,
+        /// The shards.
+        accounts: Vec<Account>,
     },
     /// Much virtual time has passed, and requests are still open.
     Slow {
@@ -179,6 +187,10 @@ impl fmt::Display for Violation {
                 write!(f, "shard {shard} lists volume {}, which nobody made", volume.0)
             }
             Self::Stuck { open } => write!(f, "stuck with {open} open requests"),
+            Self::Stalled { pool, accounts } => {
+                write!(f, "stalled with {pool:?} segments free in the pool")?;
+                accounts.iter().try_for_each(|account| write!(f, "\n  {account}"))
+            }
             Self::Slow { open } => write!(f, "no end in sight with {open} open requests"),
             Self::BuffersLost(count) => write!(f, "{count} buffers did not come home"),
             Self::SpaceLost { shard, mapped_bytes, segments } => write!(

@@ -407,6 +407,10 @@ impl<B: Buffer> Shard<B> {
 
     fn choose_victim(&mut self) {
         let waiting = self.order.waiting;
+        #[cfg(feature = "planted")]
+        if waiting.is_some() && self.is_planted(super::Planted::RestInNeed) {
+            return;
+        }
         if waiting.is_some()
             && self.now >= self.cleaner.forgive_at
             && self.find_victim(waiting).is_none()

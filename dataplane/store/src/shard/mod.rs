@@ -345,6 +345,20 @@ impl<B: Buffer> Shard<B> {
         self.shard
     }
 
+    /// Requests that were not answered.
+    #[must_use]
+    pub fn open_requests(&self) -> usize {
+        self.tickets.len()
+    }
+
+    /// Bytes of full segments that hold nothing that is live, headers included.
+    #[must_use]
+    pub fn garbage_bytes(&self) -> u64 {
+        let usable = self.space.usable_bytes();
+        let sealed = self.space.iter().filter(|(_, segment)| segment.state == space::State::Sealed);
+        sealed.map(|(_, segment)| usable.saturating_sub(segment.live_bytes)).sum()
+    }
+
     /// What the machine waits for, in words, for people who find it waiting.
     #[must_use]
     pub fn describe(&self) -> String {
@@ -357,12 +371,13 @@ impl<B: Buffer> Shard<B> {
             })
             .collect();
         format!(
-            "{:?}, pages {}, room {} of {} segments, floors {} {} {}, live {}, reclaimable {}, starved {}, want {:?}, dirty {}, \
-             short {}, needed {}, queue {}, in flight {}, cleaner {}, checkpoint {}, segments {}",
+            "{:?}, pages {}, room {} of {} segments, {} free, floors {} {} {}, live {}, reclaimable {}, starved {}, want {:?}, dirty {}, \
+             short {}, needed {} by {:?}, queue {}, in flight {}, cleaner {}, checkpoint {}, segments {}",
             self.phase,
             self.pages.describe(),
             self.room_bytes(),
             self.space.owned(),
+            self.space.free_count(),
             self.floor_bytes(admit::Class::Clean),
             self.floor_bytes(admit::Class::Unmap),
             self.floor_bytes(admit::Class::Host),
@@ -373,6 +388,7 @@ impl<B: Buffer> Shard<B> {
             self.map.dirty_pages(),
             self.is_short_of_space(),
             self.order.needed_bytes,
+            self.order.waiting,
             self.order.queue.len(),
             self.log.in_flight(),
             self.cleaner.describe(),

@@ -63,6 +63,8 @@ pub enum Planted {
     ForgetAway,
     /// A page above the leaves that was read in does not look for its leaves among those that are in memory.
     LoadApart,
+    /// Cleaning does not begin while a change waits for the room that it would make.
+    RestInNeed,
 }
 
 impl Planted {
@@ -83,7 +85,7 @@ impl Planted {
     ];
 
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::AcknowledgeBeforeWritten,
         Self::AcknowledgeOutOfOrder,
         Self::FlushNothing,
@@ -114,6 +116,7 @@ impl Planted {
         Self::LoadTwice,
         Self::ForgetAway,
         Self::LoadApart,
+        Self::RestInNeed,
     ];
 
     /// Those that show only where blocks are compressed.
