@@ -28,6 +28,8 @@ pub(crate) struct Core<M> {
     pub(crate) reactors: Vec<Reactor<M>>,
     pub(crate) drives: Vec<Drive>,
     pub(crate) operations: BTreeMap<u64, DiskOperation>,
+    /// Writes and flushes that have ended.
+    pub(crate) writes_ended: u64,
     pub(crate) links: BTreeMap<u64, Link>,
     pub(crate) listeners: Vec<Listener>,
     /// Sockets that were dropped without an owner; drops may come from where the world cannot be reached.
@@ -101,6 +103,7 @@ impl<M: Send + 'static> Core<M> {
             reactors: Vec::new(),
             drives,
             operations: BTreeMap::new(),
+            writes_ended: 0,
             links: BTreeMap::new(),
             listeners: Vec::new(),
             dropped: Arc::default(),

@@ -193,6 +193,7 @@ impl<M: Send + 'static> Core<M> {
         let Some(operation) = self.operations.remove(&id) else { return };
         let DiskOperation { reactor, token, work, mut result } = operation;
         let mut delivery = Delivery::Plain;
+        self.writes_ended += u64::from(!matches!(work, Work::Read { .. }));
         self.trace(|| format!("reactor {} {}: {result:?}", reactor.0, describe(&work)));
         let event = match work {
             Work::Read { buffer, .. } => Event::Read { token, buffer, result },

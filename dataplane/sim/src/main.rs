@@ -1,12 +1,15 @@
 //! Replays seeds. `sim SEED` runs the store's trial of one seed again and prints everything that happens; `sim FIRST COUNT`
 //! runs many and prints those that fail. With `target` before the numbers it is the whole target instead of the store, with
 //! `tight` the target on a small pool, with `decay` the store on drives of which 40 bits turn over, with
-//! `chain` or `thousand` long chains of snapshots in one shard, with `rollback` the target while hosts watch volumes being rolled back.
+//! `chain` or `thousand` long chains of snapshots in one shard, with `rollback` the target while hosts watch volumes being rolled
+//! back, with `crash` a short script that ends after one of its writes.
 
 use std::process::ExitCode;
 
 use io::Time;
-use sim::target::{TargetPlan, TargetTrial, attack_of, run_attack, run_rollbacks, run_target_seed};
+use sim::target::{
+    CrashPoint, TargetPlan, TargetTrial, attack_of, run_attack, run_crash, run_rollbacks, run_target_seed,
+};
 use sim::trial::chain::{ChainPlan, run_chain};
 use sim::trial::{Plan, Trial, Violation, run_seed};
 
@@ -17,6 +20,7 @@ enum What {
     Target,
     Tight,
     Attack,
+    Crash,
     Rollback,
     Chain,
     Thousand,
@@ -28,6 +32,7 @@ fn main() -> ExitCode {
         Some("target") => What::Target,
         Some("tight") => What::Tight,
         Some("attack") => What::Attack,
+        Some("crash") => What::Crash,
         Some("rollback") => What::Rollback,
         Some("chain") => What::Chain,
         Some("thousand") => What::Thousand,
@@ -40,7 +45,7 @@ fn main() -> ExitCode {
         [seed] => replay(seed, what, plan),
         [first, count] => sweep(first, count, what, plan),
         _ => {
-            let what = "[target | tight | attack | rollback | decay | chain | thousand]";
+            let what = "[target | tight | attack | crash | rollback | decay | chain | thousand]";
             eprintln!("usage: sim {what} SEED | sim {what} FIRST COUNT");
             ExitCode::from(2)
         }
@@ -53,6 +58,7 @@ fn replay(seed: u64, what: What, plan: impl Fn(u64) -> Plan) -> ExitCode {
         What::Target => replay_target(TargetPlan::new(seed), tracer),
         What::Tight => replay_target(TargetPlan::tight(seed), tracer),
         What::Attack => run_attack(&attack_of(seed)).map(|report| format!("{report:#?}")),
+        What::Crash => replay_crash(CrashPoint::of(seed), tracer),
         What::Rollback => run_rollbacks(&TargetPlan::of_rollbacks(seed)).map(|report| format!("{report:#?}")),
         What::Chain => run_chain(&ChainPlan::busy(seed)).map(|report| format!("{report:#?}")),
         What::Thousand => run_chain(&ChainPlan::thousand(seed)).map(|report| format!("{report:#?}")),
@@ -80,6 +86,12 @@ fn replay_target(plan: TargetPlan, tracer: fn(Time, &str)) -> Result<String, Vio
     trial.run().map(|report| format!("{report:#?}"))
 }
 
+fn replay_crash(point: CrashPoint, tracer: fn(Time, &str)) -> Result<String, Violation> {
+    let mut trial = TargetTrial::new(TargetPlan::of_crashes());
+    trial.set_tracer(tracer);
+    trial.run_crash(point).map(|report| format!("{point:?}: {report:#?}"))
+}
+
 fn sweep(first: u64, count: u64, what: What, plan: impl Fn(u64) -> Plan) -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let mut failed = 0_u64;
@@ -88,6 +100,7 @@ fn sweep(first: u64, count: u64, what: What, plan: impl Fn(u64) -> Plan) -> Exit
             What::Target => run_target_seed(&TargetPlan::new(seed)).map(drop),
             What::Tight => run_target_seed(&TargetPlan::tight(seed)).map(drop),
             What::Attack => run_attack(&attack_of(seed)).map(drop),
+            What::Crash => run_crash(&TargetPlan::of_crashes(), CrashPoint::of(seed)).map(drop),
             What::Rollback => run_rollbacks(&TargetPlan::of_rollbacks(seed)).map(drop),
             What::Chain => run_chain(&ChainPlan::busy(seed)).map(drop),
             What::Thousand => run_chain(&ChainPlan::thousand(seed)).map(drop),

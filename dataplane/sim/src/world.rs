@@ -230,6 +230,12 @@ impl<M: Send + 'static> World<M> {
         self.core.borrow().drives[usize::from(drive.0)].bytes(offset, len).to_vec()
     }
 
+    /// Writes and flushes of all drives that have ended.
+    #[must_use]
+    pub fn writes_ended(&self) -> u64 {
+        self.core.borrow().writes_ended
+    }
+
     /// Whether no operation of any drive is under way, and none has ended of which a reactor was not told.
     #[must_use]
     pub fn drives_are_idle(&self) -> bool {

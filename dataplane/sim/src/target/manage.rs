@@ -149,8 +149,12 @@ impl TargetTrial {
 
     /// Compresses what is written from now on, or does so no longer.
     fn ask_compression(&mut self, volume: usize) {
-        let compression = Some(self.random.one_in(2));
-        let change = VolumeChange { compression, ..VolumeChange::default() };
+        let compression = self.random.one_in(2);
+        self.ask_compression_of(volume, compression);
+    }
+
+    pub(super) fn ask_compression_of(&mut self, volume: usize, compression: bool) {
+        let change = VolumeChange { compression: Some(compression), ..VolumeChange::default() };
         self.ask_update(volume, change, Change::Compression { volume });
     }
 
@@ -162,7 +166,7 @@ impl TargetTrial {
         self.changes.insert(question, Change::Limits { volume });
     }
 
-    fn ask_size(&mut self, volume: usize, blocks: usize) {
+    pub(super) fn ask_size(&mut self, volume: usize, blocks: usize) {
         self.volumes[volume].resized_at = u64::MAX;
         let size_bytes = Some(blocks as u64 * 4096);
         let change = VolumeChange { size_bytes, shrink: true, ..VolumeChange::default() };

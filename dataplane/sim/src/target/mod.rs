@@ -8,6 +8,7 @@
 //! of volumes and snapshots happen whole or not at all; what is deleted leaves nothing behind.
 
 mod attack;
+mod crashes;
 mod ending;
 mod host;
 mod images;
@@ -40,6 +41,7 @@ use crate::{Crash, CutStyle, Random, SimBuffer, SimIo, SimSocket, Wake, World, W
 pub use engine::Planted as EngineFault;
 
 pub use attack::{attack_of, run_attack};
+pub use crashes::{CrashPoint, Script, crash_points, run_crash};
 pub use plan::TargetPlan;
 pub use report::TargetReport;
 pub use rollback::run_rollbacks;
@@ -95,6 +97,8 @@ pub struct TargetTrial {
     told: Option<Outcome>,
     // The crash comes after so many turns, in the middle of a change.
     crash_after: Option<u64>,
+    // The process ends once so many writes and flushes have ended.
+    interrupt_at: Option<u64>,
     started: bool,
     subsystem_nqn: Option<Nqn>,
     clock: u64,
@@ -172,6 +176,7 @@ impl TargetTrial {
             answers: Arc::default(),
             told: None,
             crash_after: None,
+            interrupt_at: None,
             started: false,
             subsystem_nqn: None,
             clock: 1,
@@ -333,12 +338,17 @@ impl TargetTrial {
 
     /// Ends the process.
     fn crash(&mut self, reactors: u16) {
-        self.engines.clear();
         let cut = self.random.one_in(self.plan.power_cut_one_in);
         let style = CutStyle::choose(&mut self.random);
-        self.world.crash(if cut { Crash::PowerCut(style) } else { Crash::Kill });
+        self.end_process(if cut { Crash::PowerCut(style) } else { Crash::Kill }, reactors);
+    }
+
+    fn end_process(&mut self, crash: Crash, reactors: u16) {
+        self.engines.clear();
+        self.world.crash(crash);
         self.world.set_reactors(reactors);
-        self.cut = cut;
+        self.cut = crash != Crash::Kill;
+        self.interrupt_at = None;
         self.report.crashes += 1;
         // Nothing that the old process had not begun can happen any more.
         let now = self.world.now();
@@ -370,7 +380,11 @@ impl TargetTrial {
         }
         let deadlines: Vec<Option<Time>> = self.engines.iter().map(|seat| seat.deadline).collect();
         let timer = self.hosts.iter().filter_map(SimHost::deadline).chain(self.pause).min();
-        match self.world.step(&deadlines, timer) {
+        let wake = self.world.step(&deadlines, timer);
+        if self.interrupt_at.is_some_and(|at| self.world.writes_ended() >= at) {
+            return Err(Violation::Interrupted);
+        }
+        match wake {
             Wake::Reactor(reactor) => self.run_reactor(usize::from(reactor.0))?,
             Wake::Endpoint(id) => {
                 if let Some(host) = self.hosts.iter().position(|host| host.owns(id)) {

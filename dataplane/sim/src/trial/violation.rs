@@ -139,6 +139,8 @@ pub enum Violation {
     },
     /// A change of volumes or snapshots happened in part, or not although it was answered.
     HalfDone(&'static str),
+    /// No promise at all: the moment has come at which the process was to end.
+    Interrupted,
     /// The code itself gave up.
     Panicked(String),
 }
@@ -217,6 +219,7 @@ impl fmt::Display for Violation {
                 write!(f, "{name} is said to map {told} bytes, not {expected}")
             }
             Self::HalfDone(what) => write!(f, "half done: {what}"),
+            Self::Interrupted => write!(f, "interrupted"),
             Self::Panicked(message) => write!(f, "panic: {message}"),
         }
     }
