@@ -58,6 +58,8 @@ fn hosts_are_told_the_truth() {
         ("rollbacks", sum(|report| report.rollbacks)),
         ("shutdowns", sum(|report| report.shutdowns)),
         ("diffs", sum(|report| report.diffs)),
+        ("drives that joined", sum(|report| report.joined)),
+        ("drives that joined and were used", sum(|report| report.drives_used)),
     ];
     for (what, times) in went_through {
         println!("{what}: {times}");
@@ -109,6 +111,9 @@ fn aim(fault: EngineFault, plan: &mut TargetPlan) {
         EngineFault::CloneOfVolume | EngineFault::DiffWithoutShard => plan.images_one_in = 10,
         EngineFault::RecordBeforeFork | EngineFault::KeepOrphans => {
             (plan.images_one_in, plan.aim_one_in) = (10, 2);
+        }
+        EngineFault::GrantBeforeGrown => {
+            *plan = TargetPlan { grow_one_in: 200, reactors: vec![3; 2], ..TargetPlan::tight(plan.seed) };
         }
         EngineFault::AnswerBeforeFence
         | EngineFault::ForgetClear

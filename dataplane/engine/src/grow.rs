@@ -129,6 +129,12 @@ where
                 let layout = Arc::new(opened.layout);
                 let mut answers = Rounds::new();
                 answers.ask((), lead.reactors);
+                #[cfg(feature = "planted")]
+                if self.planted == Some(crate::Planted::GrantBeforeGrown)
+                    && let Some(segments) = &mut lead.segments
+                {
+                    segments.grow(&layout);
+                }
                 if let Some(growth) = &mut lead.growth {
                     growth.stage = Stage::Telling(Arc::clone(&layout), answers);
                 }

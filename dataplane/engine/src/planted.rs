@@ -46,6 +46,8 @@ pub enum Planted {
     CloneOfVolume,
     /// A diff leaves out what the first shard has found.
     DiffWithoutShard,
+    /// Segments of a drive that joins are given out before every reactor knows of it.
+    GrantBeforeGrown,
 }
 
 impl Planted {
@@ -53,7 +55,7 @@ impl Planted {
     pub const OF_IMAGES: [Self; 3] = [Self::RollBackUnderIo, Self::CloneOfVolume, Self::DiffWithoutShard];
 
     /// All that are wrong.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AnswerBeforeFence,
         Self::ForgetClear,
         Self::KeepStaleQueues,
@@ -67,6 +69,7 @@ impl Planted {
         Self::RollBackUnderIo,
         Self::CloneOfVolume,
         Self::DiffWithoutShard,
+        Self::GrantBeforeGrown,
     ];
 }
 

@@ -230,6 +230,17 @@ impl<M: Send + 'static> World<M> {
         self.core.borrow().drives[usize::from(drive.0)].bytes(offset, len).to_vec()
     }
 
+    /// A blank drive behind the others, for all reactors at once.
+    pub fn add_drive(&mut self, shape: DriveShape) {
+        self.core.borrow_mut().drives.push(Drive::new(shape));
+    }
+
+    /// The shapes of all drives.
+    #[must_use]
+    pub fn drives(&self) -> Vec<DriveShape> {
+        self.core.borrow().drives.iter().map(|drive| drive.shape).collect()
+    }
+
     /// Writes and flushes of all drives that have ended.
     #[must_use]
     pub fn writes_ended(&self) -> u64 {

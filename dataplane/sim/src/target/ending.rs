@@ -47,6 +47,7 @@ impl TargetTrial {
             self.stop()?;
             self.check_buffers()?;
         }
+        self.count_used();
         self.report.associations = self.hosts.iter().map(SimHost::associations).sum();
         Ok(self.report)
     }
@@ -56,11 +57,12 @@ impl TargetTrial {
         let Outcome::Snapshots(snapshots) = self.ask_told(Action::ListSnapshots)? else { unreachable!() };
         let Outcome::Volumes(volumes) = self.ask_told(Action::ListVolumes)? else { unreachable!() };
         self.meet_snapshots(&snapshots)?;
-        self.meet_volumes(&volumes)
+        self.meet_volumes(&volumes)?;
+        self.check_drives()
     }
 
     /// Asks a question and waits for its answer.
-    fn ask_told(&mut self, action: Action) -> Result<Outcome, Violation> {
+    pub(super) fn ask_told(&mut self, action: Action) -> Result<Outcome, Violation> {
         let question = self.post(action);
         self.changes.insert(question, Change::Told);
         loop {

@@ -54,6 +54,8 @@ pub(crate) enum Change {
     },
     /// With the block at which the part that was asked for begins.
     Diff(Comparison, u64),
+    /// A drive joins.
+    Grow,
     /// A question whose answer somebody waits for.
     Told,
     Stop,
@@ -126,6 +128,8 @@ impl TargetTrial {
         for change in std::mem::take(&mut self.unanswered) {
             match change {
                 Change::Diff(comparison, _) => self.forget_diff(&comparison),
+                // The start has let it join.
+                Change::Grow => {}
                 other => self.ask_once_more(other),
             }
         }
@@ -143,6 +147,7 @@ impl TargetTrial {
             Change::RollBack { volume, snapshot } => self.ask_rollback(volume, snapshot),
             Change::Delete { volume } => self.ask_delete(volume),
             Change::Diff(comparison, from) => self.post_diff(comparison, from),
+            Change::Grow => self.post_growth(),
             Change::Create { .. } | Change::Told | Change::Stop => {}
         }
     }
@@ -262,6 +267,7 @@ impl TargetTrial {
             (Change::RollBack { volume, snapshot }, Outcome::Volume(_)) => self.rolled_back(volume, snapshot),
             (Change::Delete { volume }, Outcome::Done) => self.deleted(volume),
             (Change::Diff(comparison, _), Outcome::Diff(diff)) => self.diff_told(comparison, diff)?,
+            (Change::Grow, Outcome::Done) => self.report.joined += 1,
             (Change::Told, outcome) => self.told = Some(outcome),
             (Change::Stop, Outcome::Done) => {}
             (change, outcome) => {

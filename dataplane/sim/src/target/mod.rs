@@ -10,6 +10,7 @@
 mod attack;
 mod crashes;
 mod ending;
+mod grow;
 mod host;
 mod images;
 #[cfg(test)]
@@ -263,7 +264,7 @@ impl TargetTrial {
             discovery: Vec::new(),
             advertise: Vec::new(),
             bench: self.plan.bench.clone(),
-            drives: vec!["drive".into(); self.plan.drives.len()],
+            drives: vec!["drive".into(); self.world.drives().len()],
             reactors: Vec::new(),
         }
     }
@@ -333,6 +334,9 @@ impl TargetTrial {
         }
         if self.random.one_in(self.plan.images_one_in) {
             self.ask_image_change();
+        }
+        if self.random.one_in(self.plan.grow_one_in) {
+            self.ask_growth();
         }
     }
 

@@ -52,6 +52,10 @@ pub struct TargetPlan {
     pub images_one_in: u32,
     /// One in how many of these the process ends while it is under way.
     pub aim_one_in: u32,
+    /// One in how many turns a drive is to join the pool, and how many it has at most.
+    pub grow_one_in: u32,
+    /// See [`TargetPlan::grow_one_in`].
+    pub drives_max: usize,
     /// One in how many turns a host asks for a command to be aborted.
     pub abort_one_in: u32,
     /// Whether everything is looked at and deleted at the end.
@@ -108,6 +112,8 @@ impl TargetPlan {
             images_one_in: [0, 10, 25, 60][of_images.index(4)],
             aim_one_in: [0, 3, 10][of_images.index(3)],
             abort_one_in: [0, 20, 200][random.index(3)],
+            grow_one_in: [0, 0, 0, 500][Random::new(seed ^ 0x6209).index(4)],
+            drives_max: 4,
             ends_empty: true,
             bench: Vec::new(),
             #[cfg(feature = "planted")]
@@ -131,6 +137,7 @@ impl TargetPlan {
             depth: plan.depth.max(4),
             // A snapshot is a write, and would be refused.
             images_one_in: 0,
+            grow_one_in: [0, 1000][random.index(2)],
             ..plan
         }
     }

@@ -33,4 +33,8 @@ pub struct TargetReport {
     pub shutdowns: u64,
     /// Diffs.
     pub diffs: u64,
+    /// Drives that joined while hosts were there.
+    pub joined: u64,
+    /// Drives that joined and were written to.
+    pub drives_used: u64,
 }
