@@ -3,7 +3,7 @@
 //! What must come out is kept here, byte by byte; both ends are read over NVMe/TCP by code that shares nothing with the
 //! product.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::association::{Association, Identity, Payload, Queue, io};
+use tests::person::Person;
 use tests::scratch::{Scratch, wait_until};
 use tests::server::{Server, Setup, binary};
 
@@ -295,6 +296,25 @@ fn an_interrupt_takes_the_clone_away() {
     });
     assert_eq!(status.and_then(|status| status.code()), Some(1));
     wait_until("the clone is gone", Duration::from_secs(10), || names(&source.server) == ["v1"]);
+}
+
+#[test]
+fn progress_shows_at_a_terminal_alone() {
+    let mut source = Source::new(64 * MIB);
+    source.write(0, 8_000, 1);
+    source.snapshot("s1");
+    let person = Person::of(&source.server).with("FERRULE_JWT", &source.server.token("system.jwt"));
+    let said = person.on_terminal("", "export snapshot --name s1 watched");
+    // Each time that the bar is drawn: how far it has come.
+    let percents: BTreeSet<u64> =
+        said.split(" %  ").filter_map(|before| before.rsplit(' ').next()?.parse().ok()).collect();
+    assert!(said.contains("s1  ") && said.contains("of 64.00 MiB") && said.contains(" left"), "{said:?}");
+    assert!(percents.len() > 2 && percents.iter().all(|percent| *percent <= 100), "{percents:?} in {said:?}");
+    let silent = person.try_ferrule(&["export", "snapshot", "--name", "s1", "unwatched"]);
+    assert!(silent.status.success());
+    assert!(!String::from_utf8_lossy(&silent.stderr).contains('%'), "{silent:?}");
+    let stream = |name: &str| std::fs::read(person.path(name)).expect("a stream");
+    assert_eq!(stream("watched").len(), stream("unwatched").len());
 }
 
 #[test]

@@ -154,13 +154,7 @@ fn a_token_about_to_end_is_announced() {
 fn colours_and_progress_are_for_terminals_alone() {
     let server = Server::start(&Setup::small());
     let person = Person::of(&server).with("FERRULE_JWT", &server.token("system.jwt"));
-    let program = tests::server::binary().display().to_string();
-    // `script` gives the program a terminal.
-    let on_terminal = |environment: &str, words: &str| {
-        let line = format!("TERM=xterm {environment} script -qefc '{program} {words}' said");
-        let output = person.command("sh").args(["-c", &line]).output().expect("script runs");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
+    let on_terminal = |environment: &str, words: &str| person.on_terminal(environment, words);
     for words in ["lst volumes", "get volume --name none", "--help"] {
         assert!(on_terminal("", words).contains("\u{1b}["), "{words} in colours");
         assert!(!on_terminal("NO_COLOR=1", words).contains("\u{1b}["), "{words} without");

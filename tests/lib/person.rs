@@ -87,6 +87,19 @@ impl Person {
         run(self.command(&program).args(words))
     }
 
+    /// Runs `ferrule` with `words` at a terminal, whatever comes of it; what the terminal gets. `environment` is as a shell
+    /// takes it.
+    ///
+    /// # Panics
+    /// If there is no `script`, which makes the terminal.
+    #[must_use]
+    pub fn on_terminal(&self, environment: &str, words: &str) -> String {
+        let program = binary().display().to_string();
+        let line = format!("TERM=xterm {environment} script -qefc '{program} {words}' said");
+        let output = self.command("sh").args(["-c", &line]).output().expect("script runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// Runs `ferrule` with `words`, which must fail; what it complains of, and its exit code.
     ///
     /// # Panics
