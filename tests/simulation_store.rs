@@ -45,6 +45,7 @@ fn a_thousand_seeds_lose_and_spoil_nothing() {
         ("batches found in summaries", sum(|report| report.summarized_batches)),
         ("moved blocks", sum(|report| report.moved_blocks)),
         ("checkpoints", sum(|report| report.checkpoints)),
+        ("drives that joined", sum(|report| report.joined)),
         ("snapshots and clones", sum(|report| report.forks)),
     ];
     for (what, times) in went_through {

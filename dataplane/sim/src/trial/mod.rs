@@ -138,6 +138,8 @@ pub struct Report {
     pub batches: u64,
     /// Snapshots and clones.
     pub forks: u64,
+    /// Drives that joined.
+    pub joined: u64,
     /// Leaves of the map that left memory, and reads that brought some back.
     pub map_evictions: u64,
     /// As above.
@@ -257,6 +259,9 @@ impl Trial {
         let until = self.numbers + most;
         while self.numbers < until && !self.has_failed() {
             let room = self.plan.depth.saturating_sub(self.open.len());
+            if self.random.one_in(self.plan.join_one_in) {
+                self.join_drive();
+            }
             let batch = if self.random.one_in(3) { room } else { room.min(1) };
             self.turn(batch)?;
         }

@@ -8,6 +8,9 @@ use store::{Geometry, Identity, Layout, ShardOptions};
 
 use crate::{Faults, Latency, Random};
 
+/// Drives that a pool grows to.
+pub(crate) const DRIVES_MAX: usize = 4;
+
 /// A trial as its seed has it.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -45,6 +48,8 @@ pub struct Plan {
     pub compress: bool,
     /// See [`Plan::compress`].
     pub switch_one_in: Option<u32>,
+    /// One in how many turns of the load a drive joins, while there are fewer than [`DRIVES_MAX`].
+    pub join_one_in: u32,
     /// Bits of the drives that turn over before the end; 0 in plans of seeds.
     pub decay_bits: u32,
 }
@@ -136,6 +141,7 @@ impl Plan {
             power_cut_one_in: [1, 2, 3, 0][random.index(4)],
             compress: of_compression.one_in(2),
             switch_one_in: [None, Some(10), Some(100)][of_compression.index(3)],
+            join_one_in: [0, 0, 0, 300][Random::new(seed ^ 0x6209).index(4)],
             decay_bits: 0,
         }
     }

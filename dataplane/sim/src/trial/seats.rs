@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use io::{Clock, Event, Io};
+use io::{Clock, DriveShape, Event, Io};
 use store::{Doing, Failure, Layout, Output, Shard, ShardId, shard};
 
+use super::plan::DRIVES_MAX;
 use super::{Account, LIFE_NS_MAX, Plan, RETRIES_MAX, TURNS_MAX, Trial, Violation};
 use crate::{SimBuffer, Wake};
 
@@ -159,6 +160,28 @@ impl Trial {
             self.tell_space();
         }
         answered
+    }
+
+    /// A blank drive joins the pool, unless it has enough.
+    pub(super) fn join_drive(&mut self) {
+        if self.plan.drives.len() >= DRIVES_MAX {
+            return;
+        }
+        let overhead = (1 << 20) + u64::from(self.layout.shards()) * 4096;
+        let segments = self.random.between(1, 12) * u64::from(self.layout.segment_bytes());
+        let size_bytes = overhead.next_multiple_of(1 << 20) + segments;
+        let shape = DriveShape { size_bytes, ..self.plan.drives[0] };
+        self.world.add_drive(shape);
+        self.plan.drives.push(shape);
+        self.plan.geometry.drive_bytes.push(size_bytes);
+        self.layout = Arc::new(self.plan.layout());
+        self.trace(|trial| format!("a drive joins: {} segments now", trial.layout.segments()));
+        for seat in &mut self.seats {
+            seat.shard.handle_layout(Arc::clone(&self.layout));
+        }
+        self.pool.grow(&self.layout);
+        self.report.joined += 1;
+        self.tell_space();
     }
 
     fn tell_space(&mut self) {

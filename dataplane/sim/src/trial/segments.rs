@@ -42,6 +42,11 @@ impl Pool {
         self.segments.release(id(shard), segments).is_ok()
     }
 
+    /// Drives have joined.
+    pub(crate) fn grow(&mut self, layout: &Layout) {
+        self.segments.grow(layout);
+    }
+
     /// Whether every shard has said what it owns: before that nothing can be granted.
     pub(crate) fn is_known(&self) -> bool {
         self.segments.is_ready()
