@@ -9,6 +9,9 @@ use crate::Crash;
 use crate::model::{Left, split};
 use crate::trial::payload::writers;
 
+/// Segments of a shard that has nothing: those that it keeps to be able to begin, and the log's end.
+const EMPTY_SEGMENTS_MAX: usize = store::pool::SEGMENTS_PER_SHARD_MIN as usize + 2;
+
 impl Trial {
     /// Reads every block of every volume, holds it against what the crash may have left, and goes on from there.
     pub(super) fn verify(&mut self) -> Result<(), Violation> {
@@ -165,13 +168,19 @@ impl Trial {
         self.check_space()
     }
 
-    /// A pool from which everything was dropped lists no volume and maps nothing after the next start either. Its
-    /// segments come back when somebody wants them.
+    /// A pool from which everything was dropped lists no volume, maps nothing after the next start either, and its
+    /// shards own little more than the pool owes each.
     pub(super) fn check_empty(&mut self) -> Result<(), Violation> {
-        match self.volumes.first() {
-            Some(volume) => Err(Violation::UnknownVolume(0, volume.id)),
-            None => self.check_space(),
+        if let Some(volume) = self.volumes.first() {
+            return Err(Violation::UnknownVolume(0, volume.id));
         }
+        for shard in 0..self.seats.len() {
+            let segments = self.pool.owned_by(shard);
+            if segments > EMPTY_SEGMENTS_MAX {
+                return Err(Violation::SpaceLost { shard, mapped_bytes: 0, segments });
+            }
+        }
+        self.check_space()
     }
 
     fn check_space(&self) -> Result<(), Violation> {

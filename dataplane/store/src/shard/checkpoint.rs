@@ -28,6 +28,8 @@ pub(super) struct Checkpoint {
     start: Position,
     /// The last batch of the last checkpoint.
     last: u64,
+    /// Bytes that had died when the manifest was made.
+    died_bytes: u64,
     /// Where the manifest lies, and its bytes: live until the next one.
     chunks: Vec<(Location, u64)>,
     /// Whether pages go before requests when the next batch is composed.
@@ -86,6 +88,7 @@ impl Checkpoint {
             next_root: None,
             start: Position::START,
             last: 0,
+            died_bytes: 0,
             chunks: Vec::new(),
             pages_turn: false,
             restarts: 0,
@@ -187,11 +190,17 @@ impl<B: Buffer> Shard<B> {
         }
     }
 
-    /// Whether nothing was logged that the root in force does not cover.
+    /// Whether the root in force covers all that was logged, and all that was given back.
     pub(super) fn is_checkpointed(&self) -> bool {
         let nothing_new =
             self.log.head.segment.is_none() || self.log.head.sequence == self.checkpoint.last + 1;
-        self.checkpoint.is_idle() && nothing_new
+        self.checkpoint.is_idle() && nothing_new && !self.has_given_back()
+    }
+
+    /// Whether a checkpoint would tell of room although nothing was logged since the last: what a drop gives back step by
+    /// step is in no record.
+    fn has_given_back(&self) -> bool {
+        self.log.head.segment.is_some() && self.space.died_bytes != self.checkpoint.died_bytes
     }
 
     /// Logs a batch of the checkpoint under way; false if there is none, or it must wait.
@@ -282,6 +291,7 @@ impl<B: Buffer> Shard<B> {
         }
         self.phase = Phase::Running;
         self.recovery = None;
+        self.checkpoint.died_bytes = self.space.died_bytes;
         let segments = self.space.iter().map(|(id, _)| id).collect();
         let volumes = self.map.volumes().collect();
         self.outputs.push_back(Output::Ready { segments, volumes });
@@ -293,7 +303,10 @@ impl<B: Buffer> Shard<B> {
         }
         let something_new = self.log.head.sequence > self.checkpoint.last + 1;
         let stopping = matches!(self.phase, Phase::Stopping) && self.is_idle();
-        if something_new && (stopping || self.log.since_root_bytes >= self.options.checkpoint_bytes) {
+        if stopping && (something_new || self.has_given_back()) {
+            return true;
+        }
+        if something_new && self.log.since_root_bytes >= self.options.checkpoint_bytes {
             return true;
         }
         if something_new && self.has_many_dirty() {
@@ -403,6 +416,7 @@ impl<B: Buffer> Shard<B> {
         for (location, bytes) in self.checkpoint.chunks.drain(..) {
             self.space.dies(location, bytes);
         }
+        self.checkpoint.died_bytes = self.space.died_bytes;
         self.space.condemn(self.checkpoint.start.sequence, self.keep_segments());
         let images = self.map.roots().flat_map(|(head, level, place)| {
             let count = self.map.root_count(head.image);
