@@ -7,6 +7,7 @@
 
 use crate::VolumeId;
 
+use super::few::Few;
 use super::image::{Cut, Holder};
 use super::{FANOUT, Freed, Map, PageIndex, Place, child};
 
@@ -44,7 +45,7 @@ impl Map {
     /// Makes a page that was put in the root of something cut off.
     pub(crate) fn load_cut(&mut self, lineage: VolumeId, root: PageIndex) -> VolumeId {
         self.arena.add_ref(root);
-        self.push_cut(root, lineage, Vec::new(), None);
+        self.push_cut(root, lineage, Few::None, None);
         VolumeId(CUT | (self.cuts_begun - 1))
     }
 
@@ -108,7 +109,7 @@ impl Map {
     }
 
     fn forget_cut(&mut self, cut: &Cut, holder: Holder) {
-        self.cuts.push_back(Cut { root: None, lineage: cut.lineage, cliques: Vec::new(), ticket: None });
+        self.cuts.push_back(Cut { root: None, lineage: cut.lineage, cliques: Few::None, ticket: None });
         self.leave_cliques(&cut.cliques, holder);
         self.leave_lineage(cut.lineage, holder);
         self.cuts.pop_back();

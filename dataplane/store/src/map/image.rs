@@ -22,6 +22,7 @@ use crate::shard::Planted;
 
 use super::arena::PageIndex;
 use super::entry::{Entry, Location};
+use super::few::Few;
 use super::{FANOUT, FANOUT_BITS, Freed, Map, Needs, child};
 
 /// One image's tree.
@@ -30,7 +31,7 @@ pub(crate) struct Tree {
     pub(super) root: PageIndex,
     pub(super) head: ImageHead,
     /// Cliques that it is in.
-    pub(super) cliques: Vec<u64>,
+    pub(super) cliques: Few<u64>,
 }
 
 /// What is known of an image beside its tree.
@@ -60,30 +61,30 @@ pub(super) struct Cut {
     pub(super) root: Option<PageIndex>,
     pub(super) lineage: VolumeId,
     /// At most one clique.
-    pub(super) cliques: Vec<u64>,
+    pub(super) cliques: Few<u64>,
     pub(super) ticket: Option<u32>,
 }
 
 /// Which holders may share places.
 #[derive(Debug, Default)]
 pub(super) struct Cliques {
-    members: BTreeMap<u64, Vec<Holder>>,
+    members: BTreeMap<u64, Few<Holder>>,
     last: u64,
 }
 
 impl Cliques {
-    fn add(&mut self, members: Vec<Holder>) -> u64 {
+    fn add(&mut self, members: Few<Holder>) -> u64 {
         self.last += 1;
         self.members.insert(self.last, members);
         self.last
     }
 
     fn members(&self, clique: u64) -> &[Holder] {
-        self.members.get(&clique).map_or(&[], Vec::as_slice)
+        self.members.get(&clique).map_or(&[], |members| members)
     }
 
     fn replace(&mut self, clique: u64, old: Holder, new: Holder) {
-        for member in self.members.get_mut(&clique).into_iter().flatten() {
+        for member in self.members.get_mut(&clique).into_iter().flat_map(|members| members.iter_mut()) {
             if *member == old {
                 *member = new;
             }
@@ -102,35 +103,33 @@ impl Map {
             // Of nothing, but known: what the source gets later is not the image's.
             let root = self.arena.allocate(0);
             self.touch(root, lsn);
-            self.insert_tree(root, ImageHead { image, lineage: source, read_only, forked: true });
+            let head = ImageHead { image, lineage: source, read_only, forked: true };
+            self.insert_tree(root, head, Few::None);
             return;
         };
         let (root, lineage, writable) = (tree.root, tree.head.lineage, !tree.head.read_only);
         let (from, to) = (Holder::Image(source), Holder::Image(image));
-        let mut cliques = Vec::new();
+        let mut cliques = Few::None;
         if writable && !read_only && !tree.cliques.is_empty() {
             // Both are ends: they share the source's clique.
             cliques.clone_from(&tree.cliques);
-            for clique in &cliques {
+            for clique in &*cliques {
                 self.cliques.members.entry(*clique).or_default().push(to);
             }
         } else {
             if writable && read_only {
                 cliques = std::mem::take(&mut tree.cliques);
-                for &clique in &cliques {
+                for &clique in &*cliques {
                     self.cliques.replace(clique, from, to);
                 }
             }
-            let both = self.cliques.add(vec![from, to]);
+            let both = self.cliques.add(Few::Two([from, to]));
             tree.cliques.push(both);
             cliques.push(both);
         }
         self.arena.add_ref(root);
         self.mapped_blocks += self.mapped_in(root);
-        self.insert_tree(root, ImageHead { image, lineage, read_only, forked: true });
-        if let Some(tree) = self.trees.get_mut(&image) {
-            tree.cliques = cliques;
-        }
+        self.insert_tree(root, ImageHead { image, lineage, read_only, forked: true }, cliques);
     }
 
     /// Forgets an image; [`Map::drop_step`] gives `ticket` back once all of it is freed. False if there is none.
@@ -141,7 +140,7 @@ impl Map {
         #[cfg(feature = "planted")]
         if self.planted == Some(Planted::DropConnections) {
             self.leave_cliques(&tree.cliques, Holder::Image(image));
-            self.push_cut(tree.root, tree.head.lineage, Vec::new(), ticket);
+            self.push_cut(tree.root, tree.head.lineage, Few::None, ticket);
             self.leave_lineage(tree.head.lineage, Holder::Image(image));
             return true;
         }
@@ -257,7 +256,7 @@ impl Map {
         let Some(tree) = self.trees.get(&image) else { return };
         let (lineage, cliques) = (tree.head.lineage, tree.cliques.clone());
         assert!(cliques.len() <= 1, "what changes is in one clique at most");
-        for clique in &cliques {
+        for clique in &*cliques {
             self.cliques.members.entry(*clique).or_default().push(Holder::Cut(self.cuts_begun));
         }
         self.push_cut(root, lineage, cliques, None);
@@ -286,8 +285,8 @@ impl Map {
     }
 
     /// Puts a tree into the map, and its image into its lineage.
-    pub(super) fn insert_tree(&mut self, root: PageIndex, head: ImageHead) {
-        self.trees.insert(head.image, Tree { root, head, cliques: Vec::new() });
+    pub(super) fn insert_tree(&mut self, root: PageIndex, head: ImageHead, cliques: Few<u64>) {
+        self.trees.insert(head.image, Tree { root, head, cliques });
         self.lineages.entry(head.lineage).or_default().push(Holder::Image(head.image));
     }
 
@@ -307,7 +306,7 @@ impl Map {
         &mut self,
         root: PageIndex,
         lineage: VolumeId,
-        cliques: Vec<u64>,
+        cliques: Few<u64>,
         ticket: Option<u32>,
     ) {
         self.lineages.entry(lineage).or_default().push(Holder::Cut(self.cuts_begun));
@@ -324,8 +323,8 @@ impl Map {
 
     pub(super) fn cliques_of(&self, holder: Holder) -> &[u64] {
         match holder {
-            Holder::Image(image) => self.trees.get(&image).map_or(&[], |tree| &tree.cliques),
-            Holder::Cut(number) => self.cut(number).map_or(&[], |cut| &cut.cliques),
+            Holder::Image(image) => self.trees.get(&image).map_or(&[], |tree| &*tree.cliques),
+            Holder::Cut(number) => self.cut(number).map_or(&[], |cut| &*cut.cliques),
         }
     }
 
@@ -345,17 +344,17 @@ impl Map {
     }
 
     /// Makes one clique of several, with `new` in it for `old`; gives it, unless nobody else is in it.
-    fn merge(&mut self, cliques: &[u64], old: Holder, new: Holder) -> Vec<u64> {
+    fn merge(&mut self, cliques: &[u64], old: Holder, new: Holder) -> Few<u64> {
         let mut members = vec![new];
         for clique in cliques {
             let others = self.cliques.members.remove(clique).unwrap_or_default();
-            members.extend(others.into_iter().filter(|&member| member != old));
+            members.extend(others.iter().copied().filter(|&member| member != old));
         }
         if members.len() == 1 {
-            return Vec::new();
+            return Few::None;
         }
         let others = members[1..].to_vec();
-        let merged = self.cliques.add(members);
+        let merged = self.cliques.add(members.into());
         for other in others {
             let of_other = match other {
                 Holder::Image(image) => self.trees.get_mut(&image).map(|tree| &mut tree.cliques),
@@ -372,7 +371,7 @@ impl Map {
                 of_other.push(merged);
             }
         }
-        vec![merged]
+        Few::One(merged)
     }
 
     /// The holder lets go of its last place.
@@ -384,7 +383,7 @@ impl Map {
                 continue;
             }
             let alone = self.cliques.members.remove(clique).unwrap_or_default();
-            for member in alone {
+            for &member in &*alone {
                 match member {
                     Holder::Image(image) => {
                         if let Some(tree) = self.trees.get_mut(&image) {

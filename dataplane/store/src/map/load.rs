@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::VolumeId;
 
+use super::few::Few;
 use super::{
     DiskPage, Entry, FANOUT, Freed, IN_MEMORY, ImageHead, LEVEL_MAX, LeafCount, Map, PageIndex, Place, child,
 };
@@ -34,7 +35,7 @@ impl Map {
     /// Makes a page that was put in the root of an image.
     pub(crate) fn load_root(&mut self, head: ImageHead, root: PageIndex) {
         self.arena.add_ref(root);
-        self.insert_tree(root, head);
+        self.insert_tree(root, head, Few::None);
     }
 
     /// Hangs a page that was put in under another one.

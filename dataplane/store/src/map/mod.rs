@@ -16,6 +16,7 @@ mod counts;
 mod cuts;
 mod diff;
 mod entry;
+mod few;
 mod image;
 mod load;
 mod moves;
@@ -37,6 +38,7 @@ use counts::COUNT_MASK;
 pub(crate) use cuts::{CutHead, is_cut};
 pub use diff::ChangedLeaf;
 pub(crate) use entry::{Entry, LOCATION_BYTES, Location, Place};
+use few::Few;
 pub(crate) use image::ImageHead;
 use image::{Cliques, Cut, Holder, Tree};
 pub(crate) use page::{DiskPage, FANOUT, FANOUT_BITS, LEVEL_MAX, LeafCount, PAGE_BYTES_MAX};
@@ -255,7 +257,7 @@ impl Map {
                 // So that a checkpoint takes it out again if nothing comes to be in it.
                 self.touch(root, lsn);
                 let head = ImageHead { image, lineage, read_only: false, forked: false };
-                self.insert_tree(root, head);
+                self.insert_tree(root, head, Few::None);
                 root
             }
         };
