@@ -86,6 +86,94 @@ fn a_snapshot_goes_by_itself_when_its_time_is_over() {
     }
 }
 
+#[test]
+fn only_snapshots_of_one_chain_are_compared_or_exported() {
+    let mut server = Server::start(&Setup::small());
+    let clone_of = |server: &Server, name: &str, snapshot: &str| {
+        server.create_volume_with(&json!({
+            "name": name, "size": (8 * MIB).to_string(), "acl": {"values": ["ALLOW_ANY"]}, "replicaCount": 1,
+            "sourceSnapshotName": snapshot
+        }))
+    };
+    // Each snapshot has one block more than the one before it in its volume.
+    let take = |server: &Server, volume: &Value, block: u64, name: &str| {
+        let (_association, mut queue) = attach(server, 4);
+        let _ = queue.write(nsid(volume), block, BLOCK, &content(block + 1)).expect_success("write");
+        let body = json!({"name": name, "sourceVolumeName": text(volume, "name")});
+        text(&server.client().post(PATH, &body), "UUID")
+    };
+    let volume = server.create_volume("v", 8 * MIB);
+    let v1 = take(&server, &volume, 0, "v1");
+    let v2 = take(&server, &volume, 1, "v2");
+    let clone = clone_of(&server, "c", "v1");
+    let c1 = take(&server, &clone, 2, "c1");
+    let v3 = take(&server, &volume, 3, "v3");
+    let deeper = clone_of(&server, "d", "c1");
+    let d1 = take(&server, &deeper, 4, "d1");
+    // What is known of a chain outlives its volumes, and a rollback leaves a volume's snapshots in one.
+    let _ = server.cli_ok(&["delete", "volume", "--name", "d"]);
+    let _ = server.cli_ok(&["rollback", "volume", "--name", "v", "--source-snapshot-name", "v1"]);
+    let v4 = take(&server, &volume, 5, "v4");
+    server.kill();
+    server.restart();
+
+    let diff = |snapshot: &str, base: &str| {
+        server.client().send("GET", &format!("{PATH}/diff/{snapshot}?baseSnapshotUUID={base}"), &[], None)
+    };
+    let taken = [
+        (&v2, &v1, 0b10_u64),
+        (&v3, &v1, 0b1010),
+        (&v4, &v1, 0b10_0000),
+        (&v4, &v3, 0b10_1010),
+        (&c1, &v1, 0b100),
+        (&d1, &c1, 0b1_0000),
+        (&d1, &v1, 0b1_0100),
+    ];
+    for (snapshot, base, blocks) in taken {
+        let answer = diff(snapshot, base).expect_ok();
+        assert_eq!(answer["lbaRanges"][0]["dataBitMap"], base64_of(blocks), "{answer}");
+    }
+    for (snapshot, base) in
+        [(&c1, &v2), (&v3, &c1), (&d1, &v2), (&d1, &v3), (&v1, &v2), (&v1, &c1), (&v1, &v1)]
+    {
+        let answer = diff(snapshot, base);
+        assert!(answer.text.contains("baseSnapshotUUID: "), "{}", answer.text);
+        answer.expect_error(400, 3);
+    }
+    let words = ["list", "changed-blocks", "-o", "json", "--current-snapshot-name"];
+    let changed = server.cli_ok(&[&words[..], &["d1", "--base-snapshot-name", "v1"]].concat());
+    assert!(changed.contains(&base64_of(0b1_0100)), "{changed}");
+    let file = server.state().join("d1.image");
+    let file = file.to_str().expect("a path is text");
+    for words in [
+        &[&words[..], &["c1", "--base-snapshot-name", "v2"]].concat(),
+        &vec!["export", "snapshot", "--name", "c1", "--base", "v2", file],
+    ] {
+        let output = server.cli(words);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{words:?} was taken");
+        assert!(
+            said.contains("an older snapshot of the same volume, or one that the volume comes from"),
+            "{said}"
+        );
+    }
+    let _ = server.cli_ok(&["export", "snapshot", "--name", "d1", "--base", "v1", file]);
+}
+
+/// A word of a diff, as REST tells it.
+fn base64_of(blocks: u64) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for bytes in blocks.to_le_bytes().chunks(3) {
+        let bits =
+            bytes.iter().fold(0, |bits, &byte| bits << 8 | usize::from(byte)) << (8 * (3 - bytes.len()));
+        let digits = (0..=bytes.len()).map(|at| char::from(DIGITS[bits >> (18 - 6 * at) & 63]));
+        text.extend(digits);
+        text.extend(std::iter::repeat_n('=', 3 - bytes.len()));
+    }
+    text
+}
+
 /// Compares a snapshot, by a clone, with what must be in it.
 fn check(server: &Server, number: u64, expected: &BTreeMap<u64, u64>) {
     let name = format!("check-{number}");

@@ -205,12 +205,13 @@ fn check_pair(
     if base.id == snapshot.id {
         return Err(ActionError::Invalid { field: "baseSnapshotUUID", rule: "another snapshot" });
     }
-    if base.lineage != snapshot.lineage {
-        let rule = "a snapshot of the same volume, or of one that shares an ancestor with it";
-        return Err(ActionError::Invalid { field: "baseSnapshotUUID", rule });
-    }
-    if base.id > snapshot.id {
+    if base.source == snapshot.source && base.id > snapshot.id {
         return Err(ActionError::Invalid { field: "baseSnapshotUUID", rule: "the older of the two" });
+    }
+    if !snapshot.comes_after(base) {
+        let rule = "an older snapshot of the same volume, or one that the volume comes from as a clone; \
+            without a base everything that was written is told";
+        return Err(ActionError::Invalid { field: "baseSnapshotUUID", rule });
     }
     Ok(())
 }

@@ -24,6 +24,9 @@ impl<B: io::Buffer> Lead<B> {
         if taken {
             return Err(ActionError::Exists);
         }
+        // It is there as long as the volume is.
+        let origin = directory.snapshot_by_uuid(&volume.source);
+        let ancestors = origin.map(|origin| origin.ancestors_of_clones()).unwrap_or_default();
         let id = directory.allocate_volume_id();
         let record = SnapshotRecord {
             id,
@@ -38,6 +41,7 @@ impl<B: io::Buffer> Lead<B> {
             acl: volume.acl.clone(),
             ip_acl: volume.ip_acl.clone(),
             compression: volume.compression,
+            ancestors,
             retention_s: spec.retention_s,
             attributes: spec.attributes,
             revision: 1,

@@ -26,7 +26,7 @@ pub use record::{
     ATTRIBUTES_BYTES_MAX, Access, Limits, NAME_BYTES_MAX, NSID_MAX, RECORD_BYTES_MAX, SectorSize,
     VolumeRecord, VolumeState,
 };
-pub use snapshot::SnapshotRecord;
+pub use snapshot::{Ancestor, SnapshotRecord};
 
 use std::collections::VecDeque;
 use std::sync::Arc;

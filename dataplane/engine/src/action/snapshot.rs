@@ -38,7 +38,7 @@ pub struct Snapshot {
     pub compression: bool,
     /// Says which snapshot is older: it grows with each that is taken in the pool.
     pub sequence: u64,
-    /// Snapshots of one lineage (a volume, its clones, their clones) can be compared.
+    /// All that comes from one volume by snapshots and clones has the same.
     pub lineage: u64,
     /// Counts its changes, from 1. REST field `ETag`.
     pub revision: u64,
@@ -57,7 +57,8 @@ pub struct Snapshot {
 pub struct DiffQuery {
     /// The later snapshot.
     pub snapshot: VolumeUuid,
-    /// The earlier snapshot of the same lineage; without one, everything that was written counts as changed.
+    /// An earlier snapshot of the same volume, or one that the volume comes from as a clone; without one, everything that
+    /// was written counts as changed.
     pub base: Option<VolumeUuid>,
     /// Where to begin, in blocks of 4096 bytes; rounded down to a multiple of 64.
     pub first_block: u64,

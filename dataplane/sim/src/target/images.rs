@@ -29,6 +29,8 @@ pub(super) struct Snapshot {
     pub(super) uuid: VolumeUuid,
     /// The volume whose number the bytes carry.
     pub(super) stamp: usize,
+    /// The volume that it was taken of.
+    volume: usize,
     sector: SectorSize,
     /// Its volume's blocks, as they were when it was answered.
     blocks: Vec<Block>,
@@ -101,6 +103,7 @@ impl TargetTrial {
         let snapshot = Snapshot {
             uuid,
             stamp: source.stamp,
+            volume,
             sector: source.spec.sector,
             blocks: Vec::new(),
             asked_at,
@@ -180,6 +183,7 @@ impl TargetTrial {
         source.busy = false;
         let blocks = usize::try_from(made.spec.size_bytes / 4096).expect("small");
         let mut volume = Volume::new(made.spec.clone(), source.stamp, blocks, self.plan.hosts);
+        volume.origin = Some(snapshot);
         volume.nsid = made.nsid;
         volume.revision = made.revision;
         volume.first_read = Some(FirstRead { snapshot, found: vec![None; blocks] });
@@ -369,18 +373,25 @@ impl TargetTrial {
 
     fn ask_some_diff(&mut self) -> bool {
         let Some(snapshot) = self.choose_snapshot(|snapshot| snapshot.held.is_some()) else { return false };
-        let Snapshot { stamp, sequence, .. } = self.snapshots[snapshot];
-        let older =
-            |other: &Snapshot| other.stamp == stamp && other.sequence < sequence && other.held.is_some();
-        let base = self.choose_snapshot(older);
+        let bases: Vec<usize> = (0..snapshot)
+            .filter(|&base| self.may_be_compared(base, snapshot) && self.snapshots[base].held.is_some())
+            .collect();
+        let uuids: Vec<VolumeUuid> = bases.iter().map(|&base| self.snapshots[base].uuid).collect();
+        let base = self.choose_snapshot(|base| uuids.contains(&base.uuid));
         self.ask_diff(base, snapshot);
         false
     }
 
-    /// Whether one snapshot may be the base of a diff to another.
+    /// Whether one snapshot may be the base of a diff to another: it is older, and of the same volume or of one that this
+    /// volume comes from as a clone.
     pub(super) fn may_be_compared(&self, base: usize, snapshot: usize) -> bool {
-        let (base, snapshot) = (&self.snapshots[base], &self.snapshots[snapshot]);
-        base.stamp == snapshot.stamp && base.sequence < snapshot.sequence
+        let older = &self.snapshots[base];
+        let mut at = snapshot;
+        while self.snapshots[at].volume != older.volume {
+            let Some(origin) = self.volumes[self.snapshots[at].volume].origin else { return false };
+            at = origin;
+        }
+        base != snapshot && older.sequence <= self.snapshots[at].sequence
     }
 
     /// A crash has ended a comparison.

@@ -22,6 +22,8 @@ pub(super) struct Volume {
     pub(super) resized_at: u64,
     // The volume whose number the bytes carry: the one from which all of its lineage comes.
     pub(super) stamp: usize,
+    // The snapshot that it is a clone of.
+    pub(super) origin: Option<usize>,
     // Counts its changes.
     pub(super) revision: u64,
     // It was deleted.
@@ -49,6 +51,7 @@ impl Volume {
             allowed_since: vec![0; hosts],
             resized_at: 0,
             stamp,
+            origin: None,
             revision: 1,
             gone: false,
             first_read: None,

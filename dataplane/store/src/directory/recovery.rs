@@ -12,7 +12,7 @@ use super::marks::Marks;
 use super::record::{
     FLAG_OPTIONAL, FLAG_REMOVE, KIND_MARKS, KIND_SNAPSHOT, KIND_VOLUME, RawRecord, VolumeRecord,
 };
-use super::snapshot::{SNAPSHOT_VERSION, SnapshotRecord};
+use super::snapshot::SnapshotRecord;
 use super::table::Table;
 use super::{Damage, DirectoryFault};
 use crate::pool::VolumeId;
@@ -255,10 +255,10 @@ impl Recovery {
                     return Err(self.damaged(Damage::Record));
                 }
             }
-            KIND_SNAPSHOT if record.version == SNAPSHOT_VERSION && is_removal => {
+            KIND_SNAPSHOT if SnapshotRecord::knows(&record) && is_removal => {
                 self.table.remove_snapshot(VolumeId(record.key));
             }
-            KIND_SNAPSHOT if record.version == SNAPSHOT_VERSION => {
+            KIND_SNAPSHOT if SnapshotRecord::knows(&record) => {
                 let snapshot = SnapshotRecord::parse(&record).map(Arc::new);
                 let stored = snapshot.is_some_and(|snapshot| self.table.put_snapshot(&snapshot).is_ok());
                 if !stored {

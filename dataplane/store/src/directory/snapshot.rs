@@ -10,6 +10,11 @@ use super::record::{
 use crate::pool::VolumeId;
 
 pub(crate) const SNAPSHOT_VERSION: u16 = 1;
+/// What a snapshot with ancestors is written as.
+const ANCESTORS_VERSION: u16 = 2;
+
+/// Generations of clones of which a snapshot knows where they began.
+const ANCESTORS_MAX: usize = 64;
 
 /// A snapshot: an image that nobody writes, and what its volume was when it was taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +44,9 @@ pub struct SnapshotRecord {
     pub ip_acl: Access<IpAddr>,
     /// Whether the volume's new blocks were compressed.
     pub compression: bool,
+    /// Where its volume began as a clone, and where the volume of which that was a snapshot began, and so on; the nearest
+    /// first, at most 64.
+    pub ancestors: Vec<Ancestor>,
     /// Seconds after which management deletes it; zero for never.
     pub retention_s: u64,
     /// What only the management plane understands.
@@ -51,7 +59,36 @@ pub struct SnapshotRecord {
     pub state: VolumeState,
 }
 
+/// A snapshot that a clone was made of. It and its volume may be gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ancestor {
+    /// The UUID of the volume that it was taken of.
+    pub volume: [u8; 16],
+    /// Its image.
+    pub image: VolumeId,
+}
+
 impl SnapshotRecord {
+    /// The ancestors of the snapshots of its clones.
+    #[must_use]
+    pub fn ancestors_of_clones(&self) -> Vec<Ancestor> {
+        let itself = Ancestor { volume: self.source, image: self.id };
+        [itself].into_iter().chain(self.ancestors.iter().copied()).take(ANCESTORS_MAX).collect()
+    }
+
+    /// Whether another snapshot is older and in its chain: of the same volume, or of one that this volume comes from, and
+    /// not taken after the clone was.
+    #[must_use]
+    pub fn comes_after(&self, other: &Self) -> bool {
+        let comes_from = |ancestor: &Ancestor| ancestor.volume == other.source && other.id <= ancestor.image;
+        self.source == other.source && other.id < self.id || self.ancestors.iter().any(comes_from)
+    }
+
+    /// Whether this program knows the record's version.
+    pub(crate) fn knows(record: &RawRecord) -> bool {
+        (SNAPSHOT_VERSION..=ANCESTORS_VERSION).contains(&record.version)
+    }
+
     /// Names the first field that no snapshot may have, and what it may be.
     pub(crate) fn check(&self) -> Result<(), (&'static str, &'static str)> {
         let named = |name: &str| !name.is_empty() && name.len() <= NAME_BYTES_MAX;
@@ -69,6 +106,9 @@ impl SnapshotRecord {
         }
         if self.attributes.len() > ATTRIBUTES_BYTES_MAX {
             return Err(("attributes", "at most 16 KiB"));
+        }
+        if self.ancestors.len() > ANCESTORS_MAX {
+            return Err(("ancestors", "at most 64"));
         }
         if self.encoded_bytes() > RECORD_HEADER_BYTES + RECORD_BYTES_MAX {
             return Err(("acl", "the lists must fit 64 KiB together with the rest of the snapshot"));
@@ -96,10 +136,15 @@ impl SnapshotRecord {
         put_string(&mut out, &self.attributes);
         put_access(&mut out, &self.acl, |out, nqn| put_string(out, nqn));
         put_access(&mut out, &self.ip_acl, put_address);
-        RawRecord { kind: KIND_SNAPSHOT, version: SNAPSHOT_VERSION, flags: 0, key: self.id.0, payload: out }
+        for ancestor in &self.ancestors {
+            out.extend_from_slice(&ancestor.volume);
+            out.extend_from_slice(&ancestor.image.0.to_le_bytes());
+        }
+        let version = if self.ancestors.is_empty() { SNAPSHOT_VERSION } else { ANCESTORS_VERSION };
+        RawRecord { kind: KIND_SNAPSHOT, version, flags: 0, key: self.id.0, payload: out }
     }
 
-    /// Reads the snapshot from its record; `None` where a field is not what version 1 allows.
+    /// Reads the snapshot from its record; `None` where a field is not what its version allows.
     pub(crate) fn parse(record: &RawRecord) -> Option<Self> {
         let mut rest = Rest(&record.payload);
         let lineage = VolumeId(rest.u64()?);
@@ -108,7 +153,7 @@ impl SnapshotRecord {
         if rest.u8()? != 0 {
             return None;
         }
-        let snapshot = Self {
+        let mut snapshot = Self {
             id: VolumeId(record.key),
             lineage,
             uuid,
@@ -126,15 +171,22 @@ impl SnapshotRecord {
             attributes: rest.string()?,
             acl: rest.access(Rest::string)?,
             ip_acl: rest.access(Rest::address)?,
+            ancestors: Vec::new(),
         };
+        while record.version >= ANCESTORS_VERSION && !rest.0.is_empty() {
+            snapshot.ancestors.push(Ancestor { volume: rest.take()?, image: VolumeId(rest.u64()?) });
+        }
         (rest.0.is_empty() && snapshot.check().is_ok()).then_some(snapshot)
     }
 
     /// Bytes that the record takes in a frame.
     pub(crate) fn encoded_bytes(&self) -> usize {
         const FIXED: usize = 8 + 16 + 16 + 4 + 4 * 8 + 4 * 4;
+        const ANCESTOR_BYTES: usize = 16 + 8;
         let strings = self.project.len() + self.name.len() + self.source_name.len() + self.attributes.len();
-        RECORD_HEADER_BYTES + FIXED + strings + hosts_bytes(&self.acl) + addresses_bytes(&self.ip_acl)
+        let lists =
+            hosts_bytes(&self.acl) + addresses_bytes(&self.ip_acl) + self.ancestors.len() * ANCESTOR_BYTES;
+        RECORD_HEADER_BYTES + FIXED + strings + lists
     }
 }
 
@@ -158,6 +210,7 @@ mod test {
             acl: Access::None,
             ip_acl: Access::Any,
             compression: true,
+            ancestors: Vec::new(),
             retention_s: 3600,
             attributes: "{}".into(),
             revision: 1,
@@ -185,6 +238,51 @@ mod test {
         let (record, rest) = RawRecord::parse(&golden).expect("a record");
         assert!(rest.is_empty());
         assert_eq!(SnapshotRecord::parse(&record), Some(example()));
+    }
+
+    #[test]
+    fn ancestors_make_it_version_2_and_follow_the_rest() {
+        let ancestors = [(0x44, 9), (0x45, 8)];
+        let ancestors =
+            ancestors.map(|(byte, image)| Ancestor { volume: [byte; 16], image: VolumeId(image) });
+        let clone = SnapshotRecord { ancestors: ancestors.to_vec(), ..example() };
+        let (record, plain) = (clone.to_raw(), example().to_raw());
+        assert_eq!((record.version, plain.version), (2, 1));
+        let (same, more) = record.payload.split_at(plain.payload.len());
+        assert_eq!(same, plain.payload);
+        let expected = [&[0x44; 16][..], &[9, 0, 0, 0, 0, 0, 0, 0], &[0x45; 16], &[8, 0, 0, 0, 0, 0, 0, 0]];
+        assert_eq!(more, expected.concat());
+        assert_eq!(SnapshotRecord::parse(&record), Some(clone.clone()));
+        assert_eq!(record.encoded_bytes(), clone.encoded_bytes());
+        for len in plain.payload.len() + 1..record.payload.len() {
+            let cut = RawRecord { payload: record.payload[..len].to_vec(), ..record.clone() };
+            assert_eq!(
+                SnapshotRecord::parse(&cut).is_none(),
+                len != plain.payload.len() + 24,
+                "cut at {len}"
+            );
+        }
+        let many = SnapshotRecord { ancestors: vec![ancestors[0]; 65], ..example() };
+        assert_eq!(SnapshotRecord::parse(&many.to_raw()), None);
+        assert_eq!(
+            SnapshotRecord { ancestors: vec![ancestors[1]; 64], ..example() }.ancestors_of_clones().len(),
+            64
+        );
+    }
+
+    #[test]
+    fn a_chain_is_a_volumes_snapshots_and_those_that_it_comes_from() {
+        let of = |volume: u8, id| SnapshotRecord { id: VolumeId(id), source: [volume; 16], ..example() };
+        let (first, second, third) = (of(1, 10), of(1, 20), of(1, 40));
+        let of_clone = SnapshotRecord { ancestors: second.ancestors_of_clones(), ..of(2, 30) };
+        let deeper = SnapshotRecord { ancestors: of_clone.ancestors_of_clones(), ..of(3, 50) };
+        let all = [&first, &second, &of_clone, &third, &deeper];
+        let after = |one: &SnapshotRecord| all.map(|other| one.comes_after(other));
+        assert_eq!(after(&first), [false; 5]);
+        assert_eq!(after(&second), [true, false, false, false, false]);
+        assert_eq!(after(&third), [true, true, false, false, false]);
+        assert_eq!(after(&of_clone), [true, true, false, false, false]);
+        assert_eq!(after(&deeper), [true, true, true, false, false]);
     }
 
     #[test]

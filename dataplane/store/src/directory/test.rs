@@ -367,7 +367,7 @@ fn unknown_records_are_kept_where_they_may_be_and_refused_where_not() {
 
     let good = disk.images[0].clone();
     for (kind, version, flags) in
-        [(900, 3, 0), (KIND_VOLUME, 3, 0), (KIND_SNAPSHOT, 2, 0), (KIND_VOLUME, 1, 4), (900, 3, FLAG_REMOVE)]
+        [(900, 3, 0), (KIND_VOLUME, 3, 0), (KIND_SNAPSHOT, 3, 0), (KIND_VOLUME, 1, 4), (900, 3, FLAG_REMOVE)]
     {
         let mut image = good.clone();
         append_raw(&mut image, &directory.log, &RawRecord { kind, version, flags, ..optional.clone() });
