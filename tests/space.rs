@@ -204,3 +204,49 @@ fn compression_is_switched_on_a_live_volume_and_counted() {
         assert!(read == text, "piece {place}");
     }
 }
+
+#[test]
+fn what_a_snapshot_or_volume_is_said_to_own_is_what_its_deletion_frees() {
+    let scene = Scene::new(64 * MIB);
+    let client = scene.server.client();
+    let mut queue = scene.association.io_queue(1);
+    let nsid = scene.nsid;
+    let mut overwrite = |places: std::ops::Range<u64>, round| {
+        places.for_each(|place| assert_eq!(write(&mut queue, nsid, place, round), 0, "piece {place}"));
+    };
+    let snapshots = "/api/v2/projects/default/snapshots";
+    let take = |name: &str| {
+        let body = serde_json::json!({"name": name, "sourceVolumeName": "v1"});
+        format!("{snapshots}/{}", client.post(snapshots, &body)["UUID"].as_str().expect("a UUID"))
+    };
+    overwrite(0..8, 0);
+    let first = take("first");
+    overwrite(0..3, 1);
+    let second = take("second");
+    overwrite(2..5, 2);
+    let volumes = "/api/v2/projects/default/volumes";
+    let volume = format!("{volumes}/{}", client.get(volumes)["volumes"][0]["UUID"].as_str().expect("a UUID"));
+    let bytes = |pieces: u64| (pieces * PIECE as u64).to_string();
+    let expect_owned = |path: &str, pieces: u64| {
+        wait_until("what it owns is told", Duration::from_secs(20), || {
+            client.get(path)["statistics"]["physicalOwnedCapacity"] == bytes(pieces).as_str()
+        });
+    };
+    let expect_used = |pieces: u64| {
+        wait_until("as much was freed", Duration::from_secs(20), || {
+            client.get("/api/v2/cluster")["statistics"]["physicalUsedStorage"] == bytes(pieces).as_str()
+        });
+    };
+    expect_used(14);
+    expect_owned(&first, 3);
+    expect_owned(&second, 1);
+    expect_owned(&volume, 3);
+    client.delete(&first);
+    expect_used(11);
+    // What only the two snapshots had is the second's alone now.
+    expect_owned(&second, 3);
+    expect_owned(&volume, 3);
+    client.delete(&second);
+    expect_used(8);
+    expect_owned(&volume, 8);
+}

@@ -147,6 +147,11 @@ pub struct VolumeUsage {
     pub logical_used_bytes: u64,
     /// Bytes that its live blocks take on the drives, those that it shares included.
     pub physical_used_bytes: u64,
+    /// What of that nobody else holds, if it `shares` nothing; else as it was counted last ([`Action::CountOwned`]), or what
+    /// it can be at most.
+    pub owned_bytes: u64,
+    /// Whether others may hold a part of it.
+    pub shares: bool,
     /// Bytes that hosts have written since the server began, or since the volume was rolled back.
     pub user_written_bytes: u64,
 }
@@ -295,6 +300,8 @@ pub enum Action {
     ListSnapshots,
     /// What differs between two snapshots. -> [`Outcome::Diff`]
     ReadDiff(DiffQuery),
+    /// What a volume or snapshot alone holds, which is what its deletion would give back. -> [`Outcome::Owned`]
+    CountOwned(VolumeUuid),
     /// All volumes in order of their UUID. -> [`Outcome::Volumes`]
     ListVolumes,
     /// Hosts with an association. -> [`Outcome::Hosts`]
@@ -328,6 +335,8 @@ pub enum Outcome {
     Snapshots(Vec<Snapshot>),
     /// A part of a diff.
     Diff(Diff),
+    /// Bytes that a volume or snapshot alone holds; where that would take long to count, what it can be at most.
+    Owned(u64),
     /// Hosts.
     Hosts(Vec<ConnectedHost>),
     /// Counters.

@@ -1,6 +1,7 @@
 //! Numbers for the metrics page: what each reactor counts, and their sums.
 
 use io::Buffer;
+use store::{Shard, VolumeId};
 use subsystem::{CommandCounts, Desk, Ports, StatusClass, TransportStats};
 
 use crate::action::{Series, VolumeUsage};
@@ -8,11 +9,7 @@ use crate::message::Counters;
 use crate::rack::Rack;
 
 /// The counters of one reactor.
-pub(crate) fn of_reactor<B: Buffer>(
-    ports: &Ports<B>,
-    rack: &Rack<B>,
-    images: &[store::VolumeId],
-) -> Counters {
+pub(crate) fn of_reactor<B: Buffer>(ports: &Ports<B>, rack: &Rack<B>, images: &[VolumeId]) -> Counters {
     let mut counters = Counters::default();
     add_commands(&mut counters.series, "io", ports.commands());
     add_transport(&mut counters.series, ports.transport());
@@ -73,15 +70,21 @@ pub(crate) fn of_reactor<B: Buffer>(
         gauge(series, "store_live_bytes", "Bytes of live blocks and map pages in the logs", stats.live_bytes);
         count_map(series, &stats);
         for image in images {
-            let usage = VolumeUsage {
-                logical_used_bytes: shard.mapped_bytes(*image),
-                physical_used_bytes: shard.stored_bytes(*image),
-                user_written_bytes: shard.written_bytes(*image),
-            };
-            add_usage(&mut counters.usage, *image, usage);
+            add_usage(&mut counters.usage, *image, usage_of(shard, *image));
         }
     }
     counters
+}
+
+/// What an image uses of a shard.
+fn usage_of<B: Buffer>(shard: &Shard<B>, image: VolumeId) -> VolumeUsage {
+    VolumeUsage {
+        logical_used_bytes: shard.mapped_bytes(image),
+        physical_used_bytes: shard.stored_bytes(image),
+        owned_bytes: shard.owned_at_most(image, 0),
+        shares: shard.shares(image),
+        user_written_bytes: shard.written_bytes(image),
+    }
 }
 
 /// What the map as a cache has come to.
@@ -200,12 +203,14 @@ fn add_series(sum: &mut Vec<Series>, more: Series) {
     }
 }
 
-fn add_usage(sum: &mut Vec<(store::VolumeId, VolumeUsage)>, volume: store::VolumeId, more: VolumeUsage) {
+fn add_usage(sum: &mut Vec<(VolumeId, VolumeUsage)>, volume: VolumeId, more: VolumeUsage) {
     match sum.binary_search_by_key(&volume, |(id, _)| *id) {
         Ok(place) => {
             let usage = &mut sum[place].1;
             usage.logical_used_bytes += more.logical_used_bytes;
             usage.physical_used_bytes += more.physical_used_bytes;
+            usage.owned_bytes += more.owned_bytes;
+            usage.shares |= more.shares;
             usage.user_written_bytes += more.user_written_bytes;
         }
         Err(place) => sum.insert(place, (volume, more)),

@@ -17,7 +17,7 @@ use crate::message::{Backing, Message, NamespaceChange, Origin, Piece, PieceDone
 use crate::owner;
 use crate::post::Post;
 use crate::qos::{self, Buckets};
-use crate::rack::{Rack, RackOutput};
+use crate::rack::{Answer, Rack, RackOutput};
 use crate::stop::Stopping;
 
 /// The reactor that has the listeners, the admin queues and the directory.
@@ -375,10 +375,7 @@ where
                 self.notices.push(Notice::ShardFailed(shard, failure));
                 self.post.request(io, LEAD, Message::ShardFailed(shard, failure));
             }
-            RackOutput::Differs(answer) => {
-                let to = answer.to;
-                self.post.reply(io, to, answer.into_message());
-            }
+            RackOutput::Told(answer) => self.tell(vec![answer], io),
             RackOutput::Stopped => self.stopping.on_checkpointed(),
             RackOutput::FlushRefused(token, error) => self.leading().handle_flushed(token, Err(error)),
             RackOutput::DriveFailed(error) => self.post.broadcast(io, || Message::DriveFailed(error)),
@@ -455,9 +452,12 @@ where
                 }
             }
             Message::ReadDiff(question) => {
-                for answer in self.rack.diff(from, &question) {
-                    self.post.reply(io, from, answer.into_message());
-                }
+                let answers = self.rack.diff(from, &question);
+                self.tell(answers, io);
+            }
+            Message::CountOwned(question) => {
+                let answers = self.rack.owned(from, &question);
+                self.tell(answers, io);
             }
             Message::Draw(draw) => self.buckets.draw(from, draw),
             Message::Drawn(draw) => self.ports.on_granted(&draw),
@@ -471,6 +471,13 @@ where
             }
             Message::Stop(step) => self.on_stop(step),
             to_lead => self.on_lead_message(from, to_lead, io),
+        }
+    }
+
+    /// What shards here say about images.
+    fn tell(&mut self, answers: Vec<Answer>, io: &mut I) {
+        for answer in answers {
+            self.post.reply(io, answer.to, answer.into_message());
         }
     }
 

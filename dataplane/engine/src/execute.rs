@@ -67,6 +67,7 @@ where
             Action::CreateSnapshot(spec) => lead.take_snapshot(spec, io.unix_nanos()),
             Action::DeleteSnapshot { uuid, if_revision } => lead.delete_snapshot(uuid, if_revision),
             Action::ReadDiff(query) => return self.begin_diff(query, reply, io),
+            Action::CountOwned(uuid) => return self.begin_owned(uuid, reply, io),
             Action::ListVolumes => return self.ask_counters(Asked::Volumes, reply, io),
             Action::ListSnapshots => return self.ask_counters(Asked::Snapshots, reply, io),
             Action::ReadStatistics => return self.ask_counters(Asked::Statistics, reply, io),
@@ -267,6 +268,7 @@ impl<B: io::Buffer> Lead<B> {
             .map(|record| {
                 let mut volume = self.managed(record);
                 volume.usage = counters.usage_of(record.image);
+                self.owned.complete(record.image, &mut volume.usage);
                 let shape = shape::of(record);
                 let seeing = hosts.iter().filter(|host| shape.visible_to(&host.host_nqn, host.address));
                 volume.connected_hosts = seeing.map(|host| host.host_nqn.as_str().to_owned()).collect();

@@ -160,6 +160,7 @@ impl<B: io::Buffer> Lead<B> {
             let mut snapshot = shape::to_snapshot(record);
             snapshot.clones = clones.get(&record.uuid).copied().unwrap_or(0);
             snapshot.usage = counters.usage_of(record.id);
+            self.owned.complete(record.id, &mut snapshot.usage);
             snapshot
         });
         as_managed.collect()

@@ -13,6 +13,7 @@ use crate::diff::Diffs;
 use crate::errand::Errands;
 use crate::grow::Growth;
 use crate::leading::Fence;
+use crate::owned::Owned;
 use crate::owner;
 use crate::rounds::Rounds;
 use crate::start::Start;
@@ -67,6 +68,7 @@ pub(crate) struct Lead<B: Buffer> {
     /// Changes that wait until every reactor holds acknowledgements back.
     pub(crate) holds: Rounds<u32>,
     pub(crate) diffs: Diffs,
+    pub(crate) owned: Owned,
     pub(crate) growth: Option<Growth>,
     pub(crate) fence_next: u64,
     pub(crate) fencing: std::collections::BTreeMap<u64, Fence>,
@@ -114,6 +116,7 @@ impl<B: Buffer> Lead<B> {
             mapped: Rounds::new(),
             holds: Rounds::new(),
             diffs: Diffs::default(),
+            owned: Owned::default(),
             growth: None,
             fence_next: 0,
             fencing: std::collections::BTreeMap::new(),

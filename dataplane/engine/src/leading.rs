@@ -99,6 +99,7 @@ where
             Message::Differs { token, shard, changed, next } => {
                 self.on_differs(token, shard, &changed, next, io);
             }
+            Message::Owned { image, part } => self.on_owned(image, part, io),
             Message::Counters { token, counters } => self.on_counters(token, *counters),
             Message::Mapped { token, bytes } => {
                 if let Some(bytes) = lead.mapped.answer(&token, bytes) {

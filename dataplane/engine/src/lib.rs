@@ -34,6 +34,7 @@ mod job;
 mod lead;
 mod leading;
 mod message;
+mod owned;
 mod owner;
 #[cfg(feature = "planted")]
 mod planted;

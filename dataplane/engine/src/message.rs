@@ -167,6 +167,15 @@ pub enum Message<B: Buffer, S> {
         /// The leaf at which the shard goes on, `None` at the end.
         next: Result<Option<u64>, store::UnreadableMap>,
     },
+    /// What does an image alone hold in your shards? Each answers by [`Message::Owned`].
+    CountOwned(Box<OwnedQuestion>),
+    /// The answer of one shard.
+    Owned {
+        /// As asked.
+        image: VolumeId,
+        /// What it has counted.
+        part: crate::owned::OwnedPart,
+    },
     /// Commands of a limited volume wait for this much of its rate; answered by [`Message::Drawn`].
     Draw(Draw),
     /// The answer, once there was so much.
@@ -243,6 +252,15 @@ pub struct DiffQuestion {
     pub from: Vec<Option<u64>>,
     /// Leaves that a shard is to give at most.
     pub leaves: usize,
+}
+
+/// A question to all shards about what an image alone holds.
+#[derive(Clone, Debug)]
+pub struct OwnedQuestion {
+    /// The image.
+    pub image: VolumeId,
+    /// Where each shard goes on, by number; `None` where it has no more.
+    pub from: Vec<Option<u64>>,
 }
 
 /// What one shard found when it recovered.
@@ -379,6 +397,8 @@ impl<B: Buffer, S> fmt::Debug for Message<B, S> {
             Self::LetGo { .. } => "LetGo",
             Self::ReadDiff(_) => "ReadDiff",
             Self::Differs { .. } => "Differs",
+            Self::CountOwned(_) => "CountOwned",
+            Self::Owned { .. } => "Owned",
             Self::Draw(_) => "Draw",
             Self::Drawn(_) => "Drawn",
             Self::DriveFailed(_) => "DriveFailed",

@@ -1,25 +1,22 @@
 //! The part of the store that one reactor does: its shards, its RAM stripes, and the flushes that they share.
 
+mod questions;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use io::{Buffer, Disk, DiskError, Memory, Purpose, ReactorId, Time, Token};
-use store::{
-    ChangedLeaf, DiffEnd, DiffLimits, Layout, Op, Outcome, Payload, Request, SegmentId, Shard, ShardId,
-    ShardOptions, UnreadableMap, VolumeId,
-};
+use store::{Layout, Op, Outcome, Payload, Request, SegmentId, Shard, ShardId, ShardOptions, VolumeId};
 
 use crate::bench::RamParts;
 use crate::gate::{FlushGate, GatedDisk};
-use crate::message::{DiffQuestion, Message, Origin, Piece, PieceDone, Target, Work};
+use crate::message::{Origin, Piece, PieceDone, Target, Work};
 use crate::owner;
+pub(crate) use questions::Answer;
 
 /// How long to wait before asking again for a buffer that a read needs.
 const MEMORY_RETRY: Duration = Duration::from_micros(200);
-
-/// Map pages that one shard looks at for one question about two images: some tens of microseconds.
-const DIFF_PAGES: u32 = 1024;
 
 /// What a reactor holds of the store.
 #[derive(Debug)]
@@ -38,37 +35,7 @@ pub(crate) struct Rack<B: Buffer> {
     drives_failed: Vec<DiskError>,
     stopped: usize,
     /// Questions about images for which shards read their maps.
-    diffs: Vec<PartOfDiff>,
-}
-
-/// What one shard is asked about two images.
-#[derive(Clone, Copy, Debug)]
-struct PartOfDiff {
-    to: ReactorId,
-    token: u64,
-    /// The shard's place here.
-    place: usize,
-    base: Option<VolumeId>,
-    image: VolumeId,
-    from: u64,
-    leaves: usize,
-}
-
-/// What one shard says about two images.
-#[derive(Debug)]
-pub(crate) struct DiffAnswer {
-    pub(crate) to: ReactorId,
-    token: u64,
-    shard: u16,
-    changed: Vec<ChangedLeaf>,
-    next: Result<Option<u64>, UnreadableMap>,
-}
-
-impl DiffAnswer {
-    pub(crate) fn into_message<B: Buffer, S>(self) -> Message<B, S> {
-        let Self { token, shard, changed, next, .. } = self;
-        Message::Differs { token, shard, changed, next }
-    }
+    parts: Vec<questions::Part>,
 }
 
 /// Work that cannot begin yet.
@@ -91,8 +58,8 @@ pub(crate) enum RackOutput<B: Buffer> {
     WantSegment { shard: ShardId, cleaning: bool },
     /// Segments are free.
     Release(ShardId, Vec<SegmentId>),
-    /// The rest of an answer about two images.
-    Differs(DiffAnswer),
+    /// The rest of an answer about images.
+    Told(Answer),
     /// A shard has recovered.
     Ready { shard: ShardId, segments: Vec<SegmentId>, volumes: Vec<VolumeId> },
     /// A shard has failed.
@@ -119,7 +86,7 @@ impl<B: Buffer> Rack<B> {
             answered: Vec::new(),
             drives_failed: Vec::new(),
             stopped: 0,
-            diffs: Vec::new(),
+            parts: Vec::new(),
         }
     }
 
@@ -236,7 +203,7 @@ impl<B: Buffer> Rack<B> {
                 out.push(RackOutput::FlushRefused(token, error));
             }
         }
-        if !self.diffs.is_empty() {
+        if !self.parts.is_empty() {
             // Before the shards run: what they have read may leave memory again at the end.
             self.ask_again(out);
         }
@@ -304,52 +271,6 @@ impl<B: Buffer> Rack<B> {
     pub(crate) fn poll_timeout(&self, now: Time) -> Option<Time> {
         let starved = (!self.starved.is_empty()).then(|| now + MEMORY_RETRY);
         self.shards.iter().filter_map(Shard::poll_timeout).chain(starved).min()
-    }
-
-    /// What differs between two images in each shard here. Where a shard must read its map first, the answer comes by
-    /// [`RackOutput::Differs`].
-    pub(crate) fn diff(&mut self, to: ReactorId, question: &DiffQuestion) -> Vec<DiffAnswer> {
-        let mut answers = Vec::new();
-        for place in 0..self.shards.len() {
-            let number = usize::from(self.shards[place].id().0);
-            let Some(from) = question.from.get(number).copied().flatten() else { continue };
-            let (token, leaves) = (question.token, question.leaves);
-            let (base, image) = (question.base, question.image);
-            let part = PartOfDiff { to, token, place, base, image, from, leaves };
-            match self.ask(part) {
-                Some(answer) => answers.push(answer),
-                None => self.diffs.push(part),
-            }
-        }
-        answers
-    }
-
-    /// Asks a shard; `None` while it has nothing to say.
-    fn ask(&mut self, part: PartOfDiff) -> Option<DiffAnswer> {
-        let PartOfDiff { to, token, place, base, image, from, leaves } = part;
-        self.stirred[place] = true;
-        let limits = DiffLimits { pages: DIFF_PAGES, leaves };
-        let mut changed = Vec::new();
-        let end = self.shards[place].diff(base, image, from, limits, &mut changed);
-        let next = match end {
-            // A shard that has stopped reads no more.
-            Ok(DiffEnd::Missing(_)) if self.failed[place] => Err(UnreadableMap),
-            Ok(DiffEnd::Missing(leaf)) if leaf == from && changed.is_empty() => return None,
-            Ok(DiffEnd::Missing(leaf) | DiffEnd::Leaf(leaf)) => Ok(Some(leaf)),
-            Ok(DiffEnd::Nothing) => Ok(None),
-            Err(unreadable) => Err(unreadable),
-        };
-        Some(DiffAnswer { to, token, shard: self.shards[place].id().0, changed, next })
-    }
-
-    /// Asks again what shards could not say because they were reading.
-    fn ask_again(&mut self, out: &mut Vec<RackOutput<B>>) {
-        for part in std::mem::take(&mut self.diffs) {
-            match self.ask(part) {
-                Some(answer) => out.push(RackOutput::Differs(answer)),
-                None => self.diffs.push(part),
-            }
-        }
     }
 
     /// Bytes of an image that are mapped in the shards here.

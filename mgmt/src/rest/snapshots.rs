@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::error::{ApiError, Code};
 use super::request::Request;
 use super::schema::tenants;
-use super::volumes::find_volume;
+use super::volumes::{count_owned, find_volume};
 use super::{Api, Reply, rules};
 use crate::auth::{Caller, Permit, Scope, Verb};
 use crate::plane::unreachable_outcome;
@@ -82,7 +82,10 @@ pub(super) async fn list(api: Rc<Api>, caller: Caller, request: Request) -> Resu
 pub(super) async fn get(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
     let permit = permit(&caller, &request, Verb::Get)?;
     let (uuid, name) = (request.variable("UUID"), request.query.text("Name"));
-    let snapshot = find(&api, &permit, uuid, name).await?;
+    let mut snapshot = find(&api, &permit, uuid, name).await?;
+    if snapshot.usage.shares {
+        count_owned(&api, snapshot.spec.uuid, &mut snapshot.usage).await?;
+    }
     Reply::exact(&tenants::SNAPSHOT, &SnapshotBody::of(&snapshot, &api.site))
 }
 

@@ -7,7 +7,10 @@ mod wire;
 
 use std::rc::Rc;
 
-use dataplane::{HostAcl, IpAcl, SectorSize, Volume, VolumeChange, VolumeSpec, VolumeState, VolumeUuid};
+use dataplane::{
+    Action, ActionError, HostAcl, IpAcl, Outcome, SectorSize, Volume, VolumeChange, VolumeSpec, VolumeState,
+    VolumeUsage, VolumeUuid,
+};
 use uuid::Uuid;
 
 use super::error::{ApiError, Code};
@@ -18,6 +21,7 @@ use super::schema::tenants;
 use super::snapshots::{inherit_labels, source_of};
 use super::{Api, Reply, placement, rules};
 use crate::auth::{Caller, Permit, Scope, Verb};
+use crate::plane::unreachable_outcome;
 pub(super) use wire::compression_ratio;
 use wire::{Attributes, CreateVolume, UpdateVolume, VolumeBody, VolumeList};
 
@@ -71,8 +75,27 @@ pub(super) async fn list(api: Rc<Api>, caller: Caller, request: Request) -> Resu
 pub(super) async fn get(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
     let permit = permit_one(&caller, &request, Verb::Get, request.query.text("projectName"))?;
     api.view.freshen().await?;
-    let volume = find(&api, &permit, &request, request.query.text("name"))?;
+    let mut volume = find(&api, &permit, &request, request.query.text("name"))?;
+    if volume.usage.shares {
+        count_owned(&api, volume.spec.uuid, &mut Rc::make_mut(&mut volume).usage).await?;
+    }
     Reply::exact(&tenants::VOLUME, &VolumeBody::of(&volume, &api))
+}
+
+/// Has it counted what a volume or snapshot alone holds, for an answer about it alone.
+pub(super) async fn count_owned(
+    api: &Api,
+    uuid: VolumeUuid,
+    usage: &mut VolumeUsage,
+) -> Result<(), ApiError> {
+    match api.plane.ask(Action::CountOwned(uuid)).await {
+        Ok(Outcome::Owned(bytes)) => usage.owned_bytes = bytes,
+        Ok(other) => unreachable_outcome(&other),
+        // It has gone since it was found, and nothing with it.
+        Err(ActionError::NotFound) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
 }
 
 /// `PUT .../volumes/{UUID}`.

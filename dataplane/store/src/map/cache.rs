@@ -172,10 +172,7 @@ impl Map {
         }
         let holder = Holder::Cut(number);
         self.need_page(at, lineage, index, needs);
-        let is_asked = |page: &super::Page| {
-            (0..FANOUT).any(|slot| page.entries[slot] != 0 && page.bits >> slot & 1 != 0)
-        };
-        if self.arena.has_unknown(at) || self.arena.resident(at).is_none_or(is_asked) {
+        if self.is_asked_about(at) {
             self.need_beside(holder, lineage, index, needs);
         }
         let Some((above, base)) = above.filter(|_| !needs.missing.is_empty()) else { return };
@@ -318,7 +315,7 @@ impl Map {
         self.arena.resident(leaf).map(|page| Entry(page.entries[slot_of(block, 0)]))
     }
 
-    fn need_beside(&self, holder: Holder, lineage: VolumeId, leaf: u64, needs: &mut Needs) {
+    pub(super) fn need_beside(&self, holder: Holder, lineage: VolumeId, leaf: u64, needs: &mut Needs) {
         let unreadable = needs.unreadable;
         for clique in self.cliques_of(holder) {
             for &other in self.clique(*clique).iter().filter(|&&other| other != holder) {

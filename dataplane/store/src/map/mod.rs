@@ -20,6 +20,7 @@ mod few;
 mod image;
 mod load;
 mod moves;
+mod owned;
 mod page;
 mod saved;
 

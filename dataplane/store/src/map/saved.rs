@@ -6,7 +6,7 @@
 //! somebody asks.
 
 use crate::VolumeId;
-use crate::codec::UNIT_BYTES;
+use crate::codec::{RAW_UNITS, UNIT_BYTES};
 
 use super::{Entry, Map, PageIndex, child, slot_of};
 
@@ -19,6 +19,11 @@ impl Map {
     /// Bytes that compression saves of the blocks that an image maps.
     pub(crate) fn saved_bytes_of(&self, image: VolumeId) -> u64 {
         self.trees.get(&image).map_or(0, |tree| self.saved_in(tree.root)) * u64::from(UNIT_BYTES)
+    }
+
+    /// Bytes that the blocks of a page and below it take.
+    pub(super) fn stored_in(&self, at: PageIndex) -> u64 {
+        (self.mapped_in(at) * u64::from(RAW_UNITS) - self.saved_in(at)) * u64::from(UNIT_BYTES)
     }
 
     /// Units saved in a page and below it.

@@ -63,7 +63,7 @@ pub enum Miscount {
     },
 }
 
-/// Where a call of [`Shard::diff`] ended.
+/// Where a call of [`Shard::diff`] or [`Shard::owned`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiffEnd {
     /// Behind the last leaf.
@@ -127,6 +127,39 @@ impl<B: Buffer> Shard<B> {
             return Ok(DiffEnd::Missing(next));
         }
         if needs.unreadable.is_some() { Err(UnreadableMap) } else { Ok(DiffEnd::Leaf(next)) }
+    }
+
+    /// Counts what a volume or image alone holds, which is what its deletion would give back, from leaf `from` on. A call
+    /// looks at about `pages` pages, at least 32. Where pages are missing in memory it goes only as far as they are there and has the
+    /// rest read in: call it again after a [`Shard::run`]. What is being given back counts as a holder until it is gone.
+    ///
+    /// Of an image that changes meanwhile the sum is about no single moment.
+    pub fn owned(&mut self, image: VolumeId, from: u64, pages: u32) -> (u64, DiffEnd) {
+        assert!(pages >= 32, "a walk must be able to reach a leaf");
+        let part = self.map.owned(image, from, pages, &mut self.pages.needs);
+        let is_met = self.pages.needs.is_met();
+        if !is_met {
+            self.pages.held.extend_from_slice(&self.pages.needs.leaves);
+            self.want_missing();
+        }
+        let end = match part.next {
+            None => DiffEnd::Nothing,
+            Some(leaf) if is_met => DiffEnd::Leaf(leaf),
+            Some(leaf) => DiffEnd::Missing(leaf),
+        };
+        (part.bytes, end)
+    }
+
+    /// What [`Shard::owned`] can come to from a leaf on, at most: it costs nothing to ask.
+    #[must_use]
+    pub fn owned_at_most(&self, image: VolumeId, from: u64) -> u64 {
+        self.map.owned_at_most(image, from)
+    }
+
+    /// Whether others may share blocks with a volume or image.
+    #[must_use]
+    pub fn shares(&self, image: VolumeId) -> bool {
+        self.map.shares(image)
     }
 
     /// Holds all that is counted as live against a walk through the whole map, while nothing is under way: for tests. What

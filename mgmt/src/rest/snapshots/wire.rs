@@ -155,7 +155,6 @@ impl SnapshotBody {
     pub(super) fn of(snapshot: &Snapshot, site: &Site) -> Self {
         let node = rules::uuid_text(site.identity.node_uuid);
         let Attributes { labels, description, .. } = Attributes::parse(&snapshot.spec.attributes);
-        let held = Text64(snapshot.usage.physical_used_bytes);
         Self {
             state: match snapshot.state {
                 VolumeState::Available => "Available",
@@ -182,8 +181,8 @@ impl SnapshotBody {
                 SectorSize::B4096 => 4096,
             },
             statistics: SnapshotStatistics {
-                physical_capacity: held,
-                physical_owned_capacity: held,
+                physical_capacity: Text64(snapshot.usage.physical_used_bytes),
+                physical_owned_capacity: Text64(snapshot.usage.owned_bytes),
                 physical_owned_memory: Text64(0),
                 physical_memory: Text64(0),
                 user_written: Text64(snapshot.usage.logical_used_bytes),

@@ -155,6 +155,7 @@ impl State {
                 self.lists += 1;
                 Ok(Outcome::Volumes(self.volumes.values().cloned().collect()))
             }
+            Action::CountOwned(_) => Ok(Outcome::Owned(0)),
             Action::ListHosts => Ok(Outcome::Hosts(self.hosts.clone())),
             Action::ReadStatistics => Ok(Outcome::Statistics(Box::new(statistics()))),
             Action::ReadIdentity => Ok(Outcome::Identity(Box::new(identity()))),

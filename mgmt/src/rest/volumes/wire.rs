@@ -235,7 +235,7 @@ impl VolumeStatistics {
             compression_ratio: ratio,
             total_compression_ratio: ratio,
             physical_capacity: Text64(usage.physical_used_bytes),
-            physical_owned_capacity: Text64(usage.physical_used_bytes),
+            physical_owned_capacity: Text64(usage.owned_bytes),
             physical_owned_memory: Text64(0),
             physical_memory: Text64(0),
             user_written: Text64(usage.user_written_bytes),

@@ -96,9 +96,7 @@ impl World {
     fn step(&mut self, step: &Step) {
         self.take(step);
         if self.evicts > 0 {
-            let mut number = numbers(self.number);
-            let goes: Vec<bool> = (0..64).map(|_| number(100) < self.evicts).collect();
-            self.map.evict(0, &[], true, |place| goes[(place.location().0 / 2 % 64) as usize]);
+            self.throw_out();
             if self.number.is_multiple_of(3) {
                 self.map.renumber();
             }
@@ -114,16 +112,17 @@ impl World {
             if needs.is_met() {
                 return;
             }
-            for wanted in &needs.missing {
-                self.map.begin_load(wanted);
-                let (page, place) = &self.drive[&wanted.place.location().0];
-                assert_eq!(*place, wanted.place);
-                assert_eq!(
-                    (page.lineage, page.level, page.index),
-                    (wanted.lineage, wanted.level, wanted.index)
-                );
-                assert!(self.map.install(wanted, page));
-            }
+            self.install(&needs.missing);
+        }
+    }
+
+    fn install(&mut self, missing: &[Wanted]) {
+        for wanted in missing {
+            self.map.begin_load(wanted);
+            let (page, place) = &self.drive[&wanted.place.location().0];
+            assert_eq!(*place, wanted.place);
+            assert_eq!((page.lineage, page.level, page.index), (wanted.lineage, wanted.level, wanted.index));
+            assert!(self.map.install(wanted, page));
         }
     }
 
@@ -277,6 +276,66 @@ impl World {
             }
         }
         self.check_diffs();
+        self.check_owned();
+    }
+
+    /// Everything is given back: what each image alone holds is what the model says, in parts of any size; and that is what
+    /// is told freed where one goes.
+    fn check_owned(&mut self) {
+        let mut holders: BTreeMap<u64, u64> = BTreeMap::new();
+        for location in self.images.values().flat_map(BTreeMap::values) {
+            *holders.entry(*location).or_default() += 1;
+        }
+        let bytes_of = |entry: Entry| u64::from(entry.bytes());
+        let mut number = numbers(self.number);
+        for (&image, blocks) in &self.images.clone() {
+            let alone = blocks.iter().filter(|(_, location)| holders[location] == 1);
+            let expected = alone.map(|(&block, _)| bytes_of(self.map.entry(image, block))).sum::<u64>();
+            self.throw_out();
+            let pages = 6 + u32::try_from(number(9)).unwrap();
+            assert_eq!(self.owned(image, pages), expected, "{image:?} in parts of {pages} pages");
+            assert!(self.map.owned_at_most(image, 0) >= expected);
+            fetch_all(&mut self.map, &self.drive);
+        }
+        let Some(goes) = (self.images.len() > 1).then(|| self.image(usize::try_from(number(1000)).unwrap()))
+        else {
+            return;
+        };
+        let expected = self.owned(goes, 100);
+        self.map.drop_volume(goes, None);
+        self.images.remove(&goes);
+        let mut told = 0;
+        while self.map.is_dropping() {
+            let mut freed = Vec::new();
+            self.map.drop_step(&mut 100, &mut Needs::default(), &mut |what| freed.push(what));
+            let blocks = freed.iter().filter_map(|what| match what {
+                Freed::Block(entry) => Some(bytes_of(*entry)),
+                Freed::Page(_) => None,
+            });
+            told += blocks.sum::<u64>();
+            self.free(freed);
+        }
+        assert_eq!(told, expected, "of {goes:?}");
+    }
+
+    /// What an image alone holds, a few pages at a time, each read in as it is needed.
+    fn owned(&mut self, image: VolumeId, pages: u32) -> u64 {
+        let (mut bytes, mut from) = (0, Some(0));
+        let mut needs = Needs::default();
+        while let Some(leaf) = from {
+            let part = self.map.owned(image, leaf, pages, &mut needs);
+            assert!(part.next.is_none_or(|next| next > leaf || !needs.is_met()), "it goes on");
+            (bytes, from) = (bytes + part.bytes, part.next);
+            self.install(&needs.missing);
+        }
+        bytes
+    }
+
+    /// Lets leave memory what can, as often as this world does.
+    fn throw_out(&mut self) {
+        let mut number = numbers(self.number);
+        let goes: Vec<bool> = (0..64).map(|_| number(100) < self.evicts).collect();
+        self.map.evict(0, &[], true, |place| goes[(place.location().0 / 2 % 64) as usize]);
     }
 
     fn check_diffs(&self) {
