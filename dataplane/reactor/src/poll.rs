@@ -17,6 +17,9 @@ const TRIM_EVERY: Duration = Duration::from_secs(1);
 const TRIM_CHUNKS: usize = 32;
 /// Chunks that a reactor keeps in any case.
 const KEPT_CHUNKS: usize = 16;
+/// Disk operations that end in one round. A drive that tells of many at once would have nothing to do while all of them are
+/// answered; with a few in turn, their hosts' next commands come and begin in between.
+const DISK_EVENTS_PER_ROUND: usize = 8;
 /// Looks at the queues between two looks at the clock: about two microseconds of them.
 const LOOKS: usize = 32;
 
@@ -81,10 +84,18 @@ impl<M: Send + 'static> Reactor<M> {
         });
     }
 
-    /// Takes every completion that is there.
+    /// Takes the completions that are there, those of disk operations as far as [`DISK_EVENTS_PER_ROUND`].
     fn harvest(&mut self, events: &mut Vec<EventOf<Self>>) {
         while let Some(completion) = self.ring.next() {
             self.complete(completion);
+        }
+        let mut disk_events = 0;
+        while disk_events < DISK_EVENTS_PER_ROUND
+            && let Some(completion) = self.transferred.pop_front()
+        {
+            let ready = self.ready.len();
+            self.complete_transfer(completion);
+            disk_events += self.ready.len() - ready;
         }
         self.collect(events);
     }
@@ -107,7 +118,7 @@ impl<M: Send + 'static> Reactor<M> {
             Kind::Readiness | Kind::Receive | Kind::ReceiveInto | Kind::Send => {
                 self.sockets.complete(&mut self.ring, &mut self.arena, completion, &mut self.ready);
             }
-            Kind::Transfer => self.complete_transfer(completion),
+            Kind::Transfer => self.transferred.push_back(completion),
         }
     }
 

@@ -34,6 +34,8 @@ pub struct Reactor<M: Send + 'static> {
     pub(crate) ring: Ring,
     pub(crate) sockets: Sockets,
     pub(crate) transfers: Transfers,
+    /// Completions of disk operations that wait for their turn.
+    pub(crate) transferred: VecDeque<Completion>,
     pub(crate) arena: Arena,
     pub(crate) drives: DriveSet,
     pub(crate) ready: Ready<M>,
@@ -139,6 +141,7 @@ impl<M: Send + 'static> Reactor<M> {
         Ok(Self {
             sockets: Sockets::new(files_start, connections_max, config.receive_bytes, pool),
             transfers: Transfers::default(),
+            transferred: VecDeque::new(),
             arena,
             drives,
             ready: VecDeque::new(),

@@ -32,6 +32,8 @@ use crate::features::{Feature, Features};
 const ENTER_GETEVENTS: u32 = 1;
 const ENTER_EXT_ARG: u32 = 1 << 3;
 const ENTER_REGISTERED_RING: u32 = 1 << 4;
+/// Disk operations that are handed over at once: a drive that is told of many late does nothing until then.
+const TRANSFERS_PER_ENTER: u32 = 8;
 
 /// One reactor's ring.
 pub(crate) struct Ring {
@@ -43,6 +45,8 @@ pub(crate) struct Ring {
     backlog: VecDeque<squeue::Entry>,
     /// Operations in the submission queue that the kernel has not taken.
     queued: u32,
+    /// Disk operations that were queued since the kernel was last entered.
+    transfers_queued: u32,
     /// Operations whose last completion has not been taken.
     under_way: u64,
     taken: VecDeque<Completion>,
@@ -124,6 +128,11 @@ impl Ring {
         }
         self.backlog.push_back(entry);
         self.fill_queue();
+        self.transfers_queued += u32::from(key.kind == Kind::Transfer);
+        if self.transfers_queued >= TRANSFERS_PER_ENTER {
+            // The drive begins with these while the next are thought of.
+            let _ = self.enter(0, None, 0);
+        }
         if !self.backlog.is_empty() {
             // No room: let the kernel take what is there. Where it cannot now, the backlog waits.
             let _ = self.enter(0, None, 0);
@@ -327,6 +336,7 @@ impl Ring {
     /// One system call: submits, and waits for `want` completions.
     fn enter(&mut self, want: u32, timeout: Option<Duration>, min_wait_micros: u32) -> io::Result<()> {
         self.counters.enters += 1;
+        self.transfers_queued = 0;
         let mut flags = ENTER_EXT_ARG;
         if want > 0 || self.features.has(Feature::DeferTaskrun) || self.wants_enter() {
             flags |= ENTER_GETEVENTS;

@@ -157,6 +157,34 @@ fn dense_reads_and_writes_never_stall_whatever_features_are_on() {
 }
 
 #[test]
+fn many_disk_operations_begin_and_end_a_few_at_a_time_so_that_drive_and_hosts_work_side_by_side() {
+    const COUNT: u64 = 64;
+    const FEW: usize = 8;
+    let scratch = Scratch::new("disk-few");
+    let drives = scratch.drives(1, 8);
+    let mut reactor = single(&config(Features::all(), drives));
+    let entered = reactor.stats().enters;
+    for number in 0..COUNT {
+        let buffer = reactor.allocate(BLOCK as usize, Purpose::Data).unwrap();
+        let offset = number * u64::from(BLOCK);
+        reactor.read(Token(number), buffer, &[Extent { drive: DriveId(0), offset, start: 0, len: BLOCK }]);
+    }
+    assert!(reactor.stats().enters - entered >= COUNT / FEW as u64, "the drive begins before all are queued");
+    let mut ended = Vec::new();
+    while ended.len() < COUNT as usize {
+        let mut events = Vec::new();
+        reactor.poll(None, &mut events).unwrap();
+        assert!(events.len() <= FEW, "{} operations ended in one round", events.len());
+        ended.extend(events.iter().map(|event| match event {
+            Event::Read { token, result: Ok(()), .. } => token.0,
+            other => panic!("{other:?}"),
+        }));
+    }
+    ended.sort_unstable();
+    assert!(ended.into_iter().eq(0..COUNT), "each ends once");
+}
+
+#[test]
 fn two_reactors_share_a_drive_and_see_each_others_writes() {
     let scratch = Scratch::new("disk-shared");
     let drives = scratch.drives(1, 8);

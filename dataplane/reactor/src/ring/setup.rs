@@ -81,6 +81,7 @@ impl Ring {
             features,
             backlog: VecDeque::with_capacity(entries as usize),
             queued: 0,
+            transfers_queued: 0,
             under_way: 0,
             taken: VecDeque::with_capacity((entries * COMPLETIONS_PER_ENTRY) as usize),
             registered: None,
