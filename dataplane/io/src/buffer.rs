@@ -68,6 +68,17 @@ impl<S: Shared> Slice<S> {
         let len = u32::try_from(range.end - range.start).expect("within a slice whose length is a u32");
         Self { shared: self.shared.clone(), start: self.start + start, len }
     }
+
+    /// The first `len` bytes of this slice, without another hold on the memory.
+    ///
+    /// # Panics
+    /// If it is not so long.
+    #[must_use]
+    pub fn first(mut self, len: usize) -> Self {
+        assert!(len <= self.len as usize);
+        self.len = u32::try_from(len).expect("within a slice whose length is a u32");
+        self
+    }
 }
 
 impl<S: Shared> Deref for Slice<S> {

@@ -16,7 +16,7 @@ pub(crate) enum Supply<S> {
 /// used (SGLS says so). TCP transport spec 1.0, section 3.3.2.1; Base spec 2.0, section 4.1.2.
 pub(crate) fn host_data<S: Shared>(
     sqe: &Sqe,
-    capsule: Option<&Slice<S>>,
+    capsule: Option<Slice<S>>,
     needed: u32,
 ) -> Result<Supply<S>, Status> {
     match sgl(sqe)? {
@@ -29,7 +29,7 @@ pub(crate) fn host_data<S: Shared>(
             if data.len() != len_bytes as usize || len_bytes < needed {
                 return Err(Status::DATA_SGL_LENGTH_INVALID.dnr());
             }
-            Ok(Supply::Here(data.slice(0..needed as usize)))
+            Ok(Supply::Here(data.first(needed as usize)))
         }
         Sgl::Transport { .. } if capsule.is_some() => Err(Status::INVALID_FIELD.dnr()),
         Sgl::Transport { len_bytes } if len_bytes < needed => Err(Status::DATA_SGL_LENGTH_INVALID.dnr()),

@@ -74,7 +74,7 @@ impl<B: Buffer> Desk<B> {
                 let needed = data_needed(&sqe);
                 let supply = data.and_then(|data| match needed {
                     0 => Ok(None),
-                    needed => pointer::host_data(&sqe, data.as_ref(), needed).map(Some),
+                    needed => pointer::host_data(&sqe, data, needed).map(Some),
                 });
                 match supply {
                     Ok(Some(Supply::Ask)) => {

@@ -133,7 +133,7 @@ impl<B: Buffer> Ports<B> {
             let plan = self.plan(key, &sqe)?;
             let supply = match plan.flow() {
                 Flow::Nothing => None,
-                Flow::FromHost(len) => Some((len, pointer::host_data(&sqe, data.as_ref(), len)?)),
+                Flow::FromHost(len) => Some((len, pointer::host_data(&sqe, data, len)?)),
                 Flow::ToHost(len) => pointer::host_room(&sqe, len).map(|()| None)?,
             };
             Ok((plan, supply))
