@@ -202,8 +202,10 @@ impl<B: Buffer> Shard<B> {
         if !self.log.has_requests_in_flight() {
             return !self.order.queue.is_empty();
         }
+        // Every batch has a header. While there is room that is cheaper than to wait for more.
+        let share = if self.cleaner.round.is_some() { 1 } else { 4 };
         // A drive that has several gains by one more only if that is long.
-        let least = u64::from(self.options.batch_bytes_min) << (self.log.in_flight() / 4);
+        let least = (u64::from(self.options.batch_bytes_min) / share) << (self.log.in_flight() / 4);
         let mut bytes = 0;
         self.order.queue.iter().filter_map(|&id| self.order.writes.get(id)).any(|write| {
             bytes += match write.source {
