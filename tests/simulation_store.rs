@@ -103,6 +103,8 @@ planted! {
     a_root_without_a_flush_is_caught: RootWithoutFlush,
     a_segment_used_again_too_early_is_caught: ReuseTooEarly,
     a_segment_used_again_under_reads_is_caught: ReuseUnderReads,
+    a_segment_used_again_under_replay_is_caught: ReuseUnderReplay,
+    a_segment_used_again_after_a_cut_is_caught: ReuseInexact,
     a_replay_across_a_gap_is_caught: IgnoreChain,
     a_torn_payload_is_caught: IgnoreTornPayload,
     a_forgotten_pending_version_is_caught: ForgetPendingVersion,

@@ -109,7 +109,8 @@ impl<B: Buffer> Shard<B> {
 
     /// Whether old segments should be emptied to make room.
     pub(super) fn wants_cleaning(&self) -> bool {
-        self.space.pool_low || self.space.is_starved() && self.is_short_of_space()
+        let is_low = self.space.pool_low || self.space.is_starved();
+        self.space.pool_scarce || is_low && self.is_short_by(self.leaving_bytes())
     }
 
     /// Ends the departure of segments that nobody reads any more: the shard has them again, or the pool gets them back.
@@ -119,7 +120,8 @@ impl<B: Buffer> Shard<B> {
             self.space.condemn(self.log.settled.sequence, self.keep_segments());
             self.space.depart(self.reads.next_ticket());
         }
-        let release = self.space.departed(self.reads.oldest_ticket(), &self.summary.in_flight);
+        let release =
+            self.space.departed(self.reads.oldest_ticket(), self.flush.flushed, &self.summary.in_flight);
         if !release.is_empty() {
             self.cleaner.released += release.len() as u64;
             self.outputs.push_back(Output::Release(release));
@@ -134,7 +136,13 @@ impl<B: Buffer> Shard<B> {
             self.space.want = Want::Nothing;
         }
         let running = matches!(self.phase, Phase::Running | Phase::Stopping);
-        if running && self.space.want == Want::Nothing && self.is_short_of_space() {
+        // While nobody waits a shard uses what it cleans itself before it takes the pool's last segments.
+        let is_waited_for = self.order.needed_bytes > 0 || self.cleaner.lacks_room;
+        let spared = match self.space.pool_low && !is_waited_for {
+            true => self.leaving_bytes() + self.space.usable_bytes(),
+            false => 0,
+        };
+        if running && self.space.want == Want::Nothing && self.is_short_by(spared) {
             self.space.want = Want::Asked;
             let cleaning = self.room_bytes() < self.floor_bytes(Class::Clean) + 2 * self.space.usable_bytes();
             self.outputs.push_back(Output::WantSegment { cleaning });

@@ -156,6 +156,11 @@ impl Checkpoint {
     fn is_idle(&self) -> bool {
         matches!(self.state, CheckpointState::Idle)
     }
+
+    /// The batch from which the root in force replays.
+    pub(super) fn replay_sequence(&self) -> Option<u64> {
+        self.root.map(|root| root.replay.sequence)
+    }
 }
 
 impl<B: Buffer> Shard<B> {
@@ -292,6 +297,7 @@ impl<B: Buffer> Shard<B> {
         self.phase = Phase::Running;
         self.recovery = None;
         self.checkpoint.died_bytes = self.space.died_bytes;
+        self.reuse_recovered();
         let segments = self.space.iter().map(|(id, _)| id).collect();
         let volumes = self.map.volumes().collect();
         self.outputs.push_back(Output::Ready { segments, volumes });
@@ -317,7 +323,7 @@ impl<B: Buffer> Shard<B> {
         }
         // A checkpoint costs the same however much it gives back: let cleaning go as far as it can before, unless what
         // there is will do.
-        let reclaimable = self.space.reclaimable();
+        let reclaimable = self.space.reclaimable().saturating_sub(self.reused_soon());
         let gross = u64::from(reclaimable) * self.space.usable_bytes();
         let needed = self.checkpoint_bytes_needed();
         let is_enough = gross >= needed * CHECKPOINT_GAIN;
@@ -418,6 +424,7 @@ impl<B: Buffer> Shard<B> {
         }
         self.checkpoint.died_bytes = self.space.died_bytes;
         self.space.condemn(self.checkpoint.start.sequence, self.keep_segments());
+        self.begin_reuse();
         let images = self.map.roots().flat_map(|(head, level, place)| {
             let count = self.map.root_count(head.image);
             let bytes = self.written_bytes(head.image);

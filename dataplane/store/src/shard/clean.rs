@@ -399,6 +399,8 @@ impl<B: Buffer> Shard<B> {
             .get(victim.segment)
             .is_some_and(|found| found.state == State::Sealed && found.last == victim.last);
         if !is_there && victim.state != VictimState::Reading {
+            // What is moved out of it to the last block is gone as soon as that is in the map.
+            self.stats.cleaned_segments += u64::from(victim.moved > 0);
             self.cleaner.victim = None;
             self.cleaner.chunk = None;
             self.cleaner.stretch = None;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use io::{Buffer, Disk, DiskError, DriveId};
 
-use super::{Doing, Failure, Shard, Space, TokenKind};
+use super::{Doing, Failure, Phase, Shard, Space, TokenKind};
 use crate::codec::Form;
 use crate::map::{Entry, FANOUT, Location, Map, Needs, Place};
 use crate::root::Position;
@@ -410,11 +410,13 @@ impl<B: Buffer> Shard<B> {
             return true;
         }
         let has_leaves = self.has_leaves(|map, needs| effect.need(map, counting, needs));
-        if let (Some(place), true) = (self.pages.needs.unreadable, has_leaves)
-            && !matches!(effect.change, Change::Move { .. })
-        {
-            self.fail(self.damaged_page(place));
-            return false;
+        if let (Some(place), true) = (self.pages.needs.unreadable, has_leaves) {
+            // Replay must move what was moved: the old place may be in use again.
+            if !matches!(effect.change, Change::Move { .. }) || self.phase == Phase::Recovering {
+                self.fail(self.damaged_page(place));
+                return false;
+            }
+            self.reuse.on_inexact();
         }
         has_leaves
     }

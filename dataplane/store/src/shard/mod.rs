@@ -33,6 +33,7 @@ mod read;
 mod recover;
 mod replay;
 mod request;
+mod reuse;
 mod rounds;
 mod slab;
 mod space;
@@ -56,6 +57,7 @@ use order::Order;
 use pages::Pages;
 use read::Reads;
 use recover::Recovery;
+use reuse::Reuse;
 use slab::Slab;
 use space::{Space, Want};
 use summary::Summary;
@@ -102,6 +104,7 @@ pub struct Shard<B: Buffer> {
     flush: Flush,
     checkpoint: Checkpoint,
     cleaner: Cleaner<B>,
+    reuse: Reuse,
     tickets: Slab<Ticket>,
     /// What is given back next must be read first.
     drops_wait: bool,
@@ -173,6 +176,7 @@ impl<B: Buffer> Shard<B> {
             flush: Flush::new(),
             checkpoint: Checkpoint::new(),
             cleaner: Cleaner::new(),
+            reuse: Reuse::default(),
             tickets: Slab::new(),
             drops_wait: false,
             uncounted: None,
@@ -240,7 +244,9 @@ impl<B: Buffer> Shard<B> {
     /// before the last is gone. Without it the shard cleans once a segment was refused.
     pub fn handle_pool_space(&mut self, free: u32, total: u32) {
         self.space.on_pool_space(free);
-        self.space.pool_low = free <= (total / POOL_LOW_DIVISOR).max(u32::from(self.layout.shards()));
+        let least = u32::from(self.layout.shards());
+        self.space.pool_low = free <= (total / POOL_LOW_DIVISOR).max(least);
+        self.space.pool_scarce = free <= (total / POOL_SCARCE_DIVISOR).max(least);
     }
 
     /// Does what can be done now.
@@ -260,6 +266,7 @@ impl<B: Buffer> Shard<B> {
                 if self.may_drop() {
                     self.step_drops();
                 }
+                self.step_reuse();
                 self.step_departures();
                 self.start_reads(disk);
                 self.step_guards(disk);
@@ -278,11 +285,15 @@ impl<B: Buffer> Shard<B> {
                     self.compose(disk);
                 }
                 self.step_wants();
+                self.want_departures();
                 let flushed = self.flush.flushed;
                 self.step_flush(disk);
                 if self.flush.flushed > flushed {
-                    // Without a volatile cache nothing is under way that would bring the checkpoint back.
+                    // Without a volatile cache nothing is under way that would bring these back.
+                    self.step_departures();
+                    self.step_cleaner(disk);
                     self.step_checkpoint(disk);
+                    self.compose(disk);
                 }
                 self.read_leaves(disk);
                 self.evict_leaves();
@@ -483,6 +494,8 @@ impl TokenKind {
 /// A pool is low on free segments once fewer than it divided by this are left. Cleaning that begins later finds more that
 /// has died: a hundredth of the pool is worth two of what it moves.
 const POOL_LOW_DIVISOR: u32 = 128;
+/// With fewer than the pool divided by this even a shard that lacks nothing cleans, for the others.
+const POOL_SCARCE_DIVISOR: u32 = 256;
 
 const NUMBER_MASK: u64 = (1 << 40) - 1;
 

@@ -15,6 +15,10 @@ pub enum Planted {
     ReuseTooEarly,
     /// Emptied segments are used again while reads of them are under way.
     ReuseUnderReads,
+    /// Emptied segments are used again without a checkpoint although replay begins in them, or before.
+    ReuseUnderReplay,
+    /// Emptied segments are used again without a checkpoint although something was cut off from the map since.
+    ReuseInexact,
     /// Replay does not check that a batch follows the one before.
     IgnoreChain,
     /// Replay does not check payloads in the tail of the log.
@@ -85,13 +89,15 @@ impl Planted {
     ];
 
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::AcknowledgeBeforeWritten,
         Self::AcknowledgeOutOfOrder,
         Self::FlushNothing,
         Self::RootWithoutFlush,
         Self::ReuseTooEarly,
         Self::ReuseUnderReads,
+        Self::ReuseUnderReplay,
+        Self::ReuseInexact,
         Self::IgnoreChain,
         Self::IgnoreTornPayload,
         Self::ForgetPendingVersion,

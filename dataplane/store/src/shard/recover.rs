@@ -291,6 +291,7 @@ impl<B: Buffer> Shard<B> {
         if let Some(uncounted) = &mut self.uncounted {
             uncounted.cuts = self.map.cuts_begun();
         }
+        self.resume_reuse();
         self.log.epoch = root.epoch;
     }
 

@@ -1,6 +1,6 @@
 //! Which segment is cleaned next.
 //!
-//! Cleaning works in rounds: victims, then the checkpoint that gives them back. A victim is taken only if it gives more
+//! Cleaning works in rounds: victims, until one or a checkpoint gives segments back. A victim is taken only if it gives more
 //! than it costs, and if all of it fits into the room that is cleaning's. Costs are estimates, so what a round gave is
 //! looked at when it is over: after one that gave nothing there is none until a fair part of a segment has died.
 
@@ -20,7 +20,7 @@ pub(super) struct Round {
     requested_bytes: u64,
     granted: u64,
     released: u64,
-    checkpoints: u64,
+    returns: u64,
 }
 
 /// Rounds between which nothing but cleaning and its checkpoints was logged.
@@ -44,7 +44,7 @@ impl<B: Buffer> Shard<B> {
             requested_bytes: self.log.requested_bytes,
             granted: self.space.granted,
             released: self.cleaner.released,
-            checkpoints: self.stats.checkpoints,
+            returns: self.returns(),
         }
     }
 
@@ -62,8 +62,7 @@ impl<B: Buffer> Shard<B> {
     }
 
     pub(super) fn is_round_over(&self) -> bool {
-        self.cleaner.is_idle()
-            && self.cleaner.round.is_some_and(|round| self.stats.checkpoints != round.checkpoints)
+        self.cleaner.is_idle() && self.cleaner.round.is_some_and(|round| self.returns() != round.returns)
     }
 
     /// One round may seem to give what the next takes again. A row of them that leaves no more room than before is as
@@ -90,6 +89,11 @@ impl<B: Buffer> Shard<B> {
         series.fruitless >= FRUITLESS_ROUNDS_MAX
             && (series.requested_bytes, series.granted) == (self.log.requested_bytes, self.space.granted)
             && !self.map.is_dropping()
+    }
+
+    /// How often segments have become free.
+    fn returns(&self) -> u64 {
+        self.stats.checkpoints + self.reuse.count
     }
 
     /// Whether nothing is under way that could give room to what lacks it.

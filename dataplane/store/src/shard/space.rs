@@ -26,6 +26,8 @@ pub(super) struct Space {
     pub(super) blocks: Blocks,
     /// Sealed segments without a live byte, or that cleaning has emptied of blocks: a checkpoint gives them back.
     reclaimable: u32,
+    /// Sealed segments that have lost their last live byte since somebody asked, with their generations.
+    emptied: Vec<(SegmentId, u64)>,
     pub(super) want: Want,
     /// Bytes that have died, and segments that were granted, since the shard was made.
     pub(super) died_bytes: u64,
@@ -37,6 +39,8 @@ pub(super) struct Space {
     refused_at: u32,
     /// Whether the pool said that it has few free segments left.
     pub(super) pool_low: bool,
+    /// Whether these are so few that hosts get none.
+    pub(super) pool_scarce: bool,
 }
 
 /// Live blocks, each counted once.
@@ -95,6 +99,8 @@ struct Leaving {
     /// Reads that began before this ticket may still be reading it.
     ticket: u64,
     keep: bool,
+    /// What emptied it is safe from a power cut once this batch is.
+    batch: u64,
 }
 
 impl Segment {
@@ -115,6 +121,7 @@ impl Space {
             live_bytes: 0,
             blocks: Blocks::default(),
             reclaimable: 0,
+            emptied: Vec::new(),
             want: Want::Nothing,
             died_bytes: 0,
             granted: 0,
@@ -122,6 +129,7 @@ impl Space {
             pool_free: 0,
             refused_at: 0,
             pool_low: false,
+            pool_scarce: false,
         }
     }
 
@@ -145,7 +153,11 @@ impl Space {
                 segment.last = segment.last.max(last);
             }
             _ => {
-                self.segments.insert(id, Segment::new(state, generation, last));
+                // One of the manifest was emptied and used again since, without a checkpoint.
+                if let Some(before) = self.segments.insert(id, Segment::new(state, generation, last)) {
+                    self.live_bytes -= before.live_bytes;
+                    self.reclaimable -= u32::from(before.reclaimable);
+                }
             }
         }
     }
@@ -257,6 +269,46 @@ impl Space {
         {
             self.reclaimable += 1;
         }
+        self.note_emptied(id);
+    }
+
+    /// Remembers a segment that may have become empty, for those who can use it at once.
+    fn note_emptied(&mut self, id: SegmentId) {
+        if let Some(segment) = self.segments.get(&id)
+            && segment.state == State::Sealed
+            && segment.live_bytes == 0
+        {
+            self.emptied.push((id, segment.generation));
+        }
+    }
+
+    /// The segments that have become empty since this was asked last, with their generations.
+    pub(super) fn take_emptied(&mut self) -> std::vec::Drain<'_, (SegmentId, u64)> {
+        self.emptied.drain(..)
+    }
+
+    /// Whether a segment is empty still, and replay from `replay` on (a batch's sequence) does not need it.
+    pub(super) fn is_reusable(&self, id: SegmentId, generation: u64, replay: u64) -> bool {
+        self.segments.get(&id).is_some_and(|segment| {
+            segment.state == State::Sealed
+                && segment.generation == generation
+                && segment.live_bytes == 0
+                && segment.last < replay
+        })
+    }
+
+    /// Makes a segment that is empty free once reads of it that began before `ticket` have ended and `batch` is safe.
+    pub(super) fn reuse(&mut self, id: SegmentId, ticket: u64, batch: u64) {
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.state = State::Condemned;
+            self.reclaimable -= u32::from(std::mem::take(&mut segment.reclaimable));
+            self.leaving.push_back(Leaving { segment: id, ticket, keep: true, batch });
+        }
+    }
+
+    /// The last batch that departures wait for.
+    pub(super) fn departs_after(&self) -> u64 {
+        self.leaving.iter().map(|leaving| leaving.batch).max().unwrap_or(0)
     }
 
     /// Counts the reclaimable segments anew, after recovery has counted what is live.
@@ -318,16 +370,18 @@ impl Space {
     /// The root without the condemned segments is durable: they go to the pool or become free once the reads that
     /// began before `ticket` have ended.
     pub(super) fn depart(&mut self, ticket: u64) {
-        let leaving = self.condemned.drain(..).map(|(segment, keep)| Leaving { segment, ticket, keep });
+        let leaving =
+            self.condemned.drain(..).map(|(segment, keep)| Leaving { segment, ticket, keep, batch: 0 });
         self.leaving.extend(leaving);
     }
 
-    /// Ends departures whose reads have ended; `oldest` is the ticket of the oldest read under way. What is in
-    /// `written` waits for a write into it. Gives what goes to the pool.
-    pub(super) fn departed(&mut self, oldest: u64, written: &[SegmentId]) -> Vec<SegmentId> {
+    /// Ends departures whose reads have ended; `oldest` is the ticket of the oldest read under way, and batches up to
+    /// `flushed` are safe. What is in `written` waits for a write into it. Gives what goes to the pool.
+    pub(super) fn departed(&mut self, oldest: u64, flushed: u64, written: &[SegmentId]) -> Vec<SegmentId> {
         let mut release = Vec::new();
         while let Some(leaving) = self.leaving.front().copied()
             && leaving.ticket <= oldest
+            && leaving.batch <= flushed
             && !written.contains(&leaving.segment)
         {
             self.leaving.pop_front();
@@ -390,6 +444,11 @@ impl Space {
 
     pub(super) fn is_departing(&self) -> bool {
         !self.leaving.is_empty()
+    }
+
+    /// Segments that are about to depart to the shard itself.
+    pub(super) fn leaving(&self) -> usize {
+        self.leaving.iter().filter(|leaving| leaving.keep).count()
     }
 
     pub(super) fn reclaimable(&self) -> u32 {

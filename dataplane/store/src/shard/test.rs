@@ -7,5 +7,6 @@ mod drops;
 mod images;
 mod packed;
 mod pages;
+mod reuse;
 mod single;
 mod world;

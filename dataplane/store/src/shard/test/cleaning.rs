@@ -9,14 +9,19 @@ use crate::shard::admit::Class;
 use crate::shard::{Op, Outcome, ShardOptions};
 
 /// Blocks that fill about half of a pool of twice 24 segments.
-const BLOCKS: u64 = 24 * 15;
+pub(super) const BLOCKS: u64 = 24 * 15;
 
 /// A pool under random writes, `depth` of them under way, that is told how much it has free; `look` sees each step.
-fn overwrite(options: ShardOptions, writes: u64, depth: usize, look: impl FnMut(&World)) -> World {
+pub(super) fn overwrite(options: ShardOptions, writes: u64, depth: usize, look: impl FnMut(&World)) -> World {
     overwrite_in(World::new(9, 24, options), writes, depth, look)
 }
 
-fn overwrite_in(mut world: World, writes: u64, depth: usize, mut look: impl FnMut(&World)) -> World {
+pub(super) fn overwrite_in(
+    mut world: World,
+    writes: u64,
+    depth: usize,
+    mut look: impl FnMut(&World),
+) -> World {
     world.tells_space = true;
     let mut rng = Rng(4);
     for _ in 0..writes {
@@ -32,7 +37,7 @@ fn overwrite_in(mut world: World, writes: u64, depth: usize, mut look: impl FnMu
     world
 }
 
-fn assert_holds_after_a_power_cut(mut world: World) {
+pub(super) fn assert_holds_after_a_power_cut(mut world: World) {
     world.crash(true);
     assert!(world.failed.is_none(), "{:?}", world.failed);
     assert!(world.errors.is_empty(), "{:?}", world.errors.first());
