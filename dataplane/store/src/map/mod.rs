@@ -370,10 +370,12 @@ impl Map {
         let (from, to) = unmapping.range;
         let saved_before = unmapping.saved;
         let mut cut = None;
-        for slot in 0..FANOUT {
+        let slot_before = |block: u64| block.saturating_sub(base).div_ceil(width).min(FANOUT as u64);
+        let slots = from.saturating_sub(base) / width..slot_before(to);
+        for slot in slots.map(|slot| slot as usize) {
             let first = base + slot as u64 * width;
             let entry = self.page(at).entries[slot];
-            if entry == 0 || first + width <= from || first >= to {
+            if entry == 0 {
                 continue;
             }
             let whole = from <= first && first + width <= to;
