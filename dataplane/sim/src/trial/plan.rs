@@ -48,7 +48,7 @@ pub struct Plan {
     pub compress: bool,
     /// See [`Plan::compress`].
     pub switch_one_in: Option<u32>,
-    /// One in how many turns of the load a drive joins, while there are fewer than [`DRIVES_MAX`].
+    /// One in how many turns of the load a drive joins, while there are fewer than the shard can be given.
     pub join_one_in: u32,
     /// Bits of the drives that turn over before the end; 0 in plans of seeds.
     pub decay_bits: u32,
