@@ -31,21 +31,13 @@ pub(in crate::cli) async fn export(client: &Client, arguments: ExportSnapshot) -
         return Ok(format!("{} is complete\n", arguments.file));
     };
     let header = begun.header.clone();
+    let new_file = NewFile::of(&begun, &arguments.file);
     let mut signals = Signals::take()?;
-    let clone = match make_clone(project, &header).await {
-        Ok(clone) => clone,
-        Err(failure) => {
-            // A file with a header alone is of no use to anybody.
-            if begun.is_new && arguments.file != PIPE {
-                drop(std::fs::remove_file(&arguments.file));
-            }
-            return Err(failure);
-        }
-    };
+    let clone = make_clone(project, &header).await.inspect_err(|_| new_file.remove_if_empty())?;
     let outcome = signals.guard(copy(project, begun, &clone, &arguments)).await;
     // A second signal ends this too; the clone is then left to another run.
     let deleted = signals.guard(project.delete_volume(text(&clone, "UUID"))).await;
-    let (totals, bytes) = outcome?;
+    let (totals, bytes) = outcome.inspect_err(|_| new_file.remove_if_empty())?;
     deleted?;
     let report = json!({
         "stream": header.stream,
@@ -73,6 +65,31 @@ struct Begun {
     from: u64,
     /// False for one that is gone on with.
     is_new: bool,
+}
+
+/// A file that this run has made, if it has: with a header alone it is of no use to anybody.
+struct NewFile<'a> {
+    path: Option<&'a str>,
+    header_bytes: u64,
+}
+
+impl<'a> NewFile<'a> {
+    /// The file of a stream of which the header is written.
+    fn of(begun: &Begun, path: &'a str) -> Self {
+        let path = (begun.is_new && path != PIPE).then_some(path);
+        Self { path, header_bytes: path.map_or(0, len_of) }
+    }
+
+    /// Removes it where the export failed before anything else was written.
+    fn remove_if_empty(&self) {
+        if let Some(path) = self.path.filter(|path| len_of(path) <= self.header_bytes) {
+            drop(std::fs::remove_file(path));
+        }
+    }
+}
+
+fn len_of(path: &str) -> u64 {
+    std::fs::metadata(path).map_or(0, |file| file.len())
 }
 
 /// Where a stream goes.
