@@ -39,7 +39,12 @@ pub(super) struct Cleaner<B> {
     forgive_at: Time,
     /// Segments given back to the pool.
     pub(super) released: u64,
+    /// Bytes that requests had logged when a victim was last chosen.
+    begun_at_bytes: Option<u64>,
 }
+
+/// Cleaning goes on until so many segments were filled without it.
+const SEGMENTS_BUSY: u64 = 16;
 
 /// The segment that is being emptied, and how far that has come.
 #[derive(Debug)]
@@ -149,6 +154,7 @@ impl<B: Buffer> Cleaner<B> {
             series: Series::default(),
             forgive_at: Time::default(),
             released: 0,
+            begun_at_bytes: None,
         }
     }
 
@@ -158,6 +164,11 @@ impl<B: Buffer> Cleaner<B> {
 
     pub(super) fn has_moves(&self) -> bool {
         self.chunk.is_some()
+    }
+
+    /// Whether anything was cleaned for the last segments' worth of requests.
+    pub(super) fn is_busy(&self, requested_bytes: u64, segment_bytes: u64) -> bool {
+        self.begun_at_bytes.is_some_and(|begun| requested_bytes - begun < SEGMENTS_BUSY * segment_bytes)
     }
 
     /// What it is at, in words.
@@ -422,6 +433,7 @@ impl<B: Buffer> Shard<B> {
         }
         let Some(segment) = self.find_victim(waiting) else { return };
         let Some(found) = self.space.get(segment) else { return };
+        self.cleaner.begun_at_bytes = Some(self.log.requested_bytes);
         self.cleaner.victim = Some(Victim {
             segment,
             state: VictimState::Header(ALIGNMENT),

@@ -203,7 +203,8 @@ impl<B: Buffer> Shard<B> {
             return !self.order.queue.is_empty();
         }
         // Every batch has a header. While there is room that is cheaper than to wait for more.
-        let share = if self.cleaner.round.is_some() { 1 } else { 4 };
+        let cleans = self.cleaner.is_busy(self.log.requested_bytes, self.space.usable_bytes());
+        let share = if cleans { 1 } else { 4 };
         // A drive that has several gains by one more only if that is long.
         let least = (u64::from(self.options.batch_bytes_min) / share) << (self.log.in_flight() / 4);
         let mut bytes = 0;
