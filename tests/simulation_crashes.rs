@@ -67,9 +67,7 @@ fn a_change_that_is_whole_only_as_a_rule_is_caught() {
 
 #[test]
 fn a_log_that_is_safe_only_as_a_rule_is_caught() {
-    for fault in
-        [Planted::RootWithoutFlush, Planted::FlushNothing, Planted::ForkWithoutFlush, Planted::ForgetForks]
-    {
+    for fault in [Planted::FlushNothing, Planted::ForkWithoutFlush, Planted::ForgetForks] {
         must_be_caught(&format!("{fault:?}"), |plan| plan.shard_options.planted = Some(fault));
     }
 }

@@ -71,15 +71,25 @@ pub fn build_folder() -> PathBuf {
     above.to_path_buf()
 }
 
-/// A TCP port that nothing listens on, on any address.
+/// A TCP port that nothing listens on, on any address. It is none of those that the system gives to outgoing connections
+/// (from 32768 on unless set otherwise), one of which could take it before the server does.
 ///
 /// # Panics
 /// If the machine has no free port.
 #[must_use]
 pub fn free_port() -> u16 {
-    let listener =
-        TcpListener::bind("[::]:0").or_else(|_| TcpListener::bind("0.0.0.0:0")).expect("a free port");
-    listener.local_addr().expect("the listener's address").port()
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 22_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    // Programs that run side by side begin apart.
+    let start = std::process::id().wrapping_mul(61);
+    let is_free = |port: &u16| {
+        let bound = TcpListener::bind(("::", *port)).or_else(|_| TcpListener::bind(("0.0.0.0", *port)));
+        bound.is_ok()
+    };
+    let next = || start.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % COUNT + FIRST;
+    let mut ports = (0..COUNT).filter_map(|_| u16::try_from(next()).ok());
+    ports.find(is_free).expect("a free port")
 }
 
 /// Calls `ready` every 20 ms until it is true.
