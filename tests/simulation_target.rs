@@ -113,7 +113,9 @@ fn aim(fault: EngineFault, plan: &mut TargetPlan) {
             (plan.images_one_in, plan.aim_one_in) = (10, 2);
         }
         EngineFault::GrantBeforeGrown => {
-            *plan = TargetPlan { grow_one_in: 200, reactors: vec![3; 2], ..TargetPlan::tight(plan.seed) };
+            let mut random = Random::new(plan.seed);
+            let tight = TargetPlan { grow_one_in: 100, ..TargetPlan::tight(plan.seed) };
+            *plan = tight.with_slow_mail(&mut random);
         }
         EngineFault::AnswerBeforeFence
         | EngineFault::ForgetClear
