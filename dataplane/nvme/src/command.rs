@@ -2,6 +2,10 @@
 //! from a submission queue entry, 0's-based counts resolved. NVM command set spec 1.0, section 3;
 //! base spec 2.0, section 5.
 
+mod plain;
+
+pub use plain::PlainTransfer;
+
 use crate::sqe::Sqe;
 use crate::status::Status;
 
@@ -209,6 +213,7 @@ impl LbaRange {
     }
 
     /// True if the range lies within `size_blocks` LBAs.
+    #[inline]
     pub const fn fits(&self, size_blocks: u64) -> bool {
         matches!(self.end(), Some(end) if end <= size_blocks)
     }

@@ -40,6 +40,7 @@ impl Cqe {
     }
 
     /// The entry's bytes, phase tag 0.
+    #[inline]
     pub fn encode(&self) -> [u8; Self::LEN] {
         let mut out = [0; Self::LEN];
         put(&mut out, 0, self.result);

@@ -52,8 +52,8 @@ pub enum Event<'a> {
 /// A command capsule as [`Framer::take_capsule`] finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WholeCapsule<'a> {
-    /// The command.
-    pub sqe: Sqe,
+    /// The command's entry, where it was received.
+    pub entry: &'a [u8; Sqe::LEN],
     /// Its in-capsule data; empty where there is none.
     pub data: &'a [u8],
     /// The data digest as received, where there is one. Whoever holds the data checks it.
@@ -66,6 +66,8 @@ pub struct Framer {
     receiver: Receiver,
     codec: Codec,
     limits: Limits,
+    /// Capsules come without digests, and their data without padding.
+    plain: bool,
     state: State,
     /// Header bytes with digest, `header_len` of them received.
     header: [u8; HEADER_LEN_MAX],
@@ -92,10 +94,12 @@ struct Digest {
 impl Framer {
     /// A reader at the start of a connection on the side of `receiver`: no digests yet.
     pub fn new(receiver: Receiver, limits: Limits, crc32c: fn(&[u8]) -> u32) -> Self {
+        let codec = Codec::initial(crc32c);
         Self {
             receiver,
-            codec: Codec::initial(crc32c),
+            codec,
             limits,
+            plain: has_plain_capsules(receiver, &codec),
             state: State::header(),
             header: [0; HEADER_LEN_MAX],
             header_len: 0,
@@ -108,6 +112,7 @@ impl Framer {
         self.codec.header_digest = header_digest;
         self.codec.data_digest = data_digest;
         self.codec.alignment_bytes = alignment_bytes;
+        self.plain = has_plain_capsules(self.receiver, &self.codec);
     }
 
     /// Changes the bounds for the PDUs after the current one.
@@ -149,10 +154,44 @@ impl Framer {
     /// Takes a command capsule that lies whole in `input`, digests and data included, and advances past it: what
     /// [`Framer::poll`] would tell by three events. `None`, without any effect, between other bytes, inside a PDU and
     /// where anything is wrong, which [`Framer::poll`] then finds.
-    pub fn take_capsule<'a>(&mut self, input: &mut &'a [u8]) -> Option<WholeCapsule<'a>> {
-        if self.header_len > 0 || !matches!(self.state, State::Header { .. }) {
+    #[inline]
+    pub fn take_capsule<'a>(&self, input: &mut &'a [u8]) -> Option<WholeCapsule<'a>> {
+        if !self.is_idle() {
             return None;
         }
+        let common = input.first_chunk()?;
+        match self.plain_capsule_len(*common) {
+            Some(len) => {
+                let (pdu, rest) = input.split_at_checked(len)?;
+                let (header, data) = pdu.split_first_chunk::<{ PduType::CapsuleCmd.hlen() }>()?;
+                *input = rest;
+                Some(WholeCapsule { entry: header.last_chunk()?, data, data_digest: None })
+            }
+            None => self.take_sealed_capsule(input),
+        }
+    }
+
+    /// The length of a capsule that has neither digests nor padding, as nearly all have none, by its first eight bytes;
+    /// `None` for everything else.
+    #[inline]
+    fn plain_capsule_len(&self, common: [u8; COMMON_HEADER_LEN]) -> Option<usize> {
+        const HLEN: u32 = PduType::CapsuleCmd.hlen() as u32;
+        const WITHOUT_DATA: u64 = capsule_head(0) | (HLEN as u64) << 32;
+        let word = u64::from_le_bytes(common);
+        if !self.plain {
+            return None;
+        }
+        if word == WITHOUT_DATA {
+            return Some(PduType::CapsuleCmd.hlen());
+        }
+        let (plen, head) = ((word >> 32) as u32, word & 0xffff_ffff);
+        let data_len = plen.wrapping_sub(HLEN);
+        let fits = data_len.wrapping_sub(1) < self.limits.capsule_data_max_bytes;
+        (head == capsule_head(PduType::CapsuleCmd.hlen() as u8) && fits).then_some(plen as usize)
+    }
+
+    /// [`Framer::take_capsule`] where every field has to be looked at.
+    fn take_sealed_capsule<'a>(&self, input: &mut &'a [u8]) -> Option<WholeCapsule<'a>> {
         let common = CommonHeader::parse(input.first_chunk()?);
         if self.check_common(&common).ok()? != PduType::CapsuleCmd {
             return None;
@@ -167,9 +206,9 @@ impl Framer {
             }
             header_len += DIGEST_LEN;
         }
-        let sqe = Sqe::parse(pdu.get(COMMON_HEADER_LEN..)?.first_chunk()?);
+        let entry = pdu.get(COMMON_HEADER_LEN..)?.first_chunk()?;
         let capsule = if pdu.len() == header_len {
-            WholeCapsule { sqe, data: &[], data_digest: None }
+            WholeCapsule { entry, data: &[], data_digest: None }
         } else {
             let (padding, data_len) = self.check_data(&common, header_len as u32).ok()?;
             if data_len > self.limits.capsule_data_max_bytes {
@@ -177,7 +216,7 @@ impl Framer {
             }
             let (data, digest) = pdu.get(header_len + padding..)?.split_at_checked(data_len as usize)?;
             WholeCapsule {
-                sqe,
+                entry,
                 data,
                 data_digest: digest.first_chunk().map(|bytes| u32::from_le_bytes(*bytes)),
             }
@@ -399,6 +438,21 @@ impl Framer {
     fn header_digest_len(&self, pdu_type: PduType) -> usize {
         if self.codec.header_digest && pdu_type.has_header_digest() { DIGEST_LEN } else { 0 }
     }
+}
+
+/// True where a capsule is its header and its data, with nothing before, between or behind.
+const fn has_plain_capsules(receiver: Receiver, codec: &Codec) -> bool {
+    let hlen = PduType::CapsuleCmd.hlen();
+    matches!(receiver, Receiver::Controller)
+        && !codec.header_digest
+        && !codec.data_digest
+        && codec.data_offset(PduType::CapsuleCmd) == hlen
+}
+
+/// Type, flags, HLEN and PDO of a capsule without digests, as a number whose first byte is the lowest.
+const fn capsule_head(pdo: u8) -> u64 {
+    let type_code = PduType::CapsuleCmd.code();
+    u32::from_le_bytes([type_code, 0, PduType::CapsuleCmd.hlen() as u8, pdo]) as u64
 }
 
 impl State {

@@ -205,6 +205,13 @@ impl Codec {
         Self { header_digest: false, data_digest: false, alignment_bytes: 4, crc32c }
     }
 
+    /// True where what a controller sends has no digests, and its data no padding: its PDUs then begin with a
+    /// [`PlainHeader`].
+    pub const fn is_plain(&self) -> bool {
+        let digests = self.header_digest || self.data_digest;
+        !digests && self.data_offset(PduType::C2hData) == PLAIN_HEADER_LEN
+    }
+
     /// Offset of the data in a PDU of type `pdu_type` (PDO).
     pub const fn data_offset(&self, pdu_type: PduType) -> usize {
         let digest = if self.header_digest && pdu_type.has_header_digest() { DIGEST_LEN } else { 0 };
@@ -246,6 +253,22 @@ impl Codec {
 
 /// Room for any encoded header with digest and padding.
 pub type Header = [u8; HEADER_LEN_MAX];
+
+/// Bytes of a controller's headers while PDUs flow.
+const PLAIN_HEADER_LEN: usize = 24;
+
+/// A header of a controller without digest and padding.
+pub type PlainHeader = [u8; PLAIN_HEADER_LEN];
+
+/// The common header in front of `data_len` bytes of data, where there are neither digests nor padding.
+#[inline]
+fn plain_head(pdu_type: PduType, flags: PduFlags, data_len: u32) -> [u8; COMMON_HEADER_LEN] {
+    const HLEN: u8 = PLAIN_HEADER_LEN as u8;
+    let pdo = if data_len > 0 { HLEN } else { 0 };
+    let plen = data_len.saturating_add(u32::from(HLEN));
+    let head = u32::from_le_bytes([pdu_type.code(), flags.0, HLEN, pdo]);
+    (u64::from(head) | u64::from(plen) << 32).to_le_bytes()
+}
 
 /// A PDU's header, typed; its data is not part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

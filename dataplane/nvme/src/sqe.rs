@@ -223,9 +223,9 @@ pub enum Sgl {
 
 impl Sgl {
     const TYPE_DATA_BLOCK: u8 = 0x00;
-    const TYPE_DATA_BLOCK_OFFSET: u8 = 0x01;
+    pub(crate) const TYPE_DATA_BLOCK_OFFSET: u8 = 0x01;
     const TYPE_KEYED: u8 = 0x4;
-    const TYPE_TRANSPORT: u8 = 0x5a;
+    pub(crate) const TYPE_TRANSPORT: u8 = 0x5a;
 
     /// Reads a descriptor; segment, bit bucket and unknown types are SGL Descriptor Type Invalid.
     pub fn parse(bytes: &[u8; 16]) -> Result<Self, Status> {

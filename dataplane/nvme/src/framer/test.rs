@@ -32,19 +32,25 @@ fn read(framer: &mut Framer, chunks: &[&[u8]]) -> Result<Vec<Seen>, PduError> {
 
 /// As [`read`], taking capsules whole where they are.
 fn read_whole(framer: &mut Framer, chunks: &[&[u8]]) -> Result<Vec<Seen>, PduError> {
-    read_with(framer, chunks, |framer, input| {
-        let capsule = framer.take_capsule(input)?;
-        let pdu = Pdu::CapsuleCmd(CapsuleCmd { sqe: capsule.sqe });
-        Some(Seen { pdu, data: capsule.data.to_vec(), digest: capsule.data_digest })
-    })
+    read_with(framer, chunks, take_whole)
 }
 
 fn read_with(
     framer: &mut Framer,
     chunks: &[&[u8]],
-    mut whole: impl FnMut(&mut Framer, &mut &[u8]) -> Option<Seen>,
+    whole: impl FnMut(&mut Framer, &mut &[u8]) -> Option<Seen>,
 ) -> Result<Vec<Seen>, PduError> {
     let mut seen = Vec::new();
+    read_into(&mut seen, framer, chunks, whole).map(|()| seen)
+}
+
+/// What comes before an error is in `seen`.
+fn read_into(
+    seen: &mut Vec<Seen>,
+    framer: &mut Framer,
+    chunks: &[&[u8]],
+    mut whole: impl FnMut(&mut Framer, &mut &[u8]) -> Option<Seen>,
+) -> Result<(), PduError> {
     let mut current: Option<Seen> = None;
     for chunk in chunks {
         let mut input = *chunk;
@@ -73,7 +79,14 @@ fn read_with(
         }
         assert!(input.is_empty(), "poll stops only when all is read");
     }
-    Ok(seen)
+    Ok(())
+}
+
+/// The capsule that the framer takes whole, if it does.
+fn take_whole(framer: &mut Framer, input: &mut &[u8]) -> Option<Seen> {
+    let capsule = framer.take_capsule(input)?;
+    let pdu = Pdu::CapsuleCmd(CapsuleCmd { sqe: Sqe::parse(capsule.entry) });
+    Some(Seen { pdu, data: capsule.data.to_vec(), digest: capsule.data_digest })
 }
 
 fn append(stream: &mut Vec<u8>, codec: &Codec, header: &[u8], data: &[u8]) {
@@ -240,6 +253,54 @@ proptest! {
         let codec = Codec { header_digest, data_digest, alignment_bytes: 4, crc32c };
         let by_steps = read(&mut framer(Receiver::Controller, &codec), &[&bytes]);
         prop_assert_eq!(read_whole(&mut framer(Receiver::Controller, &codec), &[&bytes]), by_steps);
+    }
+
+    /// A run of capsules, some of them damaged, with digests that may not be those negotiated: whole, however it is cut,
+    /// and byte by byte.
+    #[test]
+    fn a_run_of_capsules_taken_whole_is_that_read_byte_by_byte(
+        capsules in proptest::collection::vec((any::<[u8; 64]>(), data()), 1..12),
+        damage in proptest::option::of((0_usize..12, 0_usize..80, any::<u8>())),
+        cuts in proptest::collection::vec(1_usize..900, 0..12),
+        sent in any::<(bool, bool)>(), agreed in proptest::option::of(any::<(bool, bool)>()),
+        dwords in prop_oneof![Just(1_u8), 1_u8..=32], limit in prop_oneof![Just(8192_u32), 1_u32..700],
+    ) {
+        let codec_of = |(header_digest, data_digest)| {
+            Codec { header_digest, data_digest, alignment_bytes: dwords * 4, crc32c }
+        };
+        let sender = codec_of(sent);
+        let mut stream = Vec::new();
+        for (number, (entry, data)) in capsules.into_iter().enumerate() {
+            let start = stream.len();
+            let pdu = Pdu::CapsuleCmd(CapsuleCmd { sqe: Sqe::parse(&entry) });
+            encode(&Seen { pdu, data, digest: None }, &sender, &mut stream);
+            if let Some((which, at, bits)) = damage && which == number {
+                let at = (start + at).min(stream.len() - 1);
+                stream[at] ^= bits;
+            }
+        }
+        let receiver = codec_of(agreed.unwrap_or(sent));
+        let mut rest = &stream[..];
+        let mut chunks: Vec<&[u8]> = Vec::new();
+        for cut in cuts {
+            let (head, tail) = rest.split_at(cut.min(rest.len()));
+            chunks.push(head);
+            rest = tail;
+        }
+        chunks.push(rest);
+        let bytes: Vec<&[u8]> = stream.chunks(1).collect();
+        let outcomes = [(chunks, true), (bytes, false)].map(|(chunks, takes_whole)| {
+            let mut framer = framer(Receiver::Controller, &receiver);
+            framer.set_limits(Limits { capsule_data_max_bytes: limit, ..LIMITS });
+            let mut seen = Vec::new();
+            let whole = |framer: &mut Framer, input: &mut &[u8]| {
+                if takes_whole { take_whole(framer, input) } else { None }
+            };
+            let end = read_into(&mut seen, &mut framer, &chunks, whole);
+            let quoted = end.is_err().then(|| framer.header().to_vec());
+            (seen, end, quoted, framer.wanted())
+        });
+        prop_assert_eq!(&outcomes[0], &outcomes[1]);
     }
 
     #[test]

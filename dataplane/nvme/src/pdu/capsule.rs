@@ -1,6 +1,6 @@
 //! Command and response capsules. TCP transport spec 1.0, sections 3.6.2.5 and 3.6.2.6.
 
-use super::{Codec, Header, PduFlags, PduType};
+use super::{Codec, Header, PLAIN_HEADER_LEN, PduFlags, PduType, PlainHeader, plain_head};
 use crate::layout::get;
 use crate::{Cqe, Sqe};
 
@@ -42,5 +42,14 @@ impl CapsuleResp {
     pub fn encode(&self, codec: &Codec, out: &mut Header) -> usize {
         out[8..24].copy_from_slice(&self.cqe.encode());
         codec.seal(PduType::CapsuleResp, PduFlags::default(), 0, out)
+    }
+
+    /// The PDU's bytes, for a [`Codec::is_plain`].
+    #[inline]
+    pub fn encode_plain(&self) -> PlainHeader {
+        let mut out = [0; PLAIN_HEADER_LEN];
+        out[..8].copy_from_slice(&plain_head(PduType::CapsuleResp, PduFlags::default(), 0));
+        out[8..].copy_from_slice(&self.cqe.encode());
+        out
     }
 }

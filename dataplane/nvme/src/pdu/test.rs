@@ -183,3 +183,27 @@ fn type_codes_are_those_of_the_specification() {
         assert!(parsed.is_none_or(|pdu_type| pdu_type.code() == code));
     }
 }
+
+#[test]
+fn a_plain_header_is_the_one_that_is_written_field_by_field() {
+    let codec = plain();
+    assert!(codec.is_plain());
+    let mut out = [0xee; HEADER_LEN_MAX];
+    for (last, success) in [(false, false), (true, false), (true, true)] {
+        let data = C2hData { cid: 0x1234, offset_bytes: 0x0102_0304, len_bytes: 0x0a0b_0c0d, last, success };
+        assert_eq!(data.encode(&codec, &mut out), 24);
+        assert_eq!(data.encode_plain(), out[..24]);
+    }
+    let cqe =
+        Cqe { result: 0x1122_3344_5566_7788, sqhd: 0x99aa, ..Cqe::new(0xbbcc, Status::INVALID_FIELD.dnr()) };
+    assert_eq!(CapsuleResp { cqe }.encode(&codec, &mut out), 24);
+    assert_eq!(CapsuleResp { cqe }.encode_plain(), out[..24]);
+}
+
+#[test]
+fn only_a_codec_without_digests_and_padding_is_plain() {
+    assert!(!Codec { header_digest: true, ..plain() }.is_plain());
+    assert!(!Codec { data_digest: true, ..plain() }.is_plain());
+    assert!(!Codec { alignment_bytes: 16, ..plain() }.is_plain());
+    assert!(Codec { alignment_bytes: 8, ..plain() }.is_plain());
+}

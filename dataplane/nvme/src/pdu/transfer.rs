@@ -1,7 +1,7 @@
 //! PDUs that move a command's data: H2CData, C2HData, R2T. TCP transport spec 1.0, sections
 //! 3.6.2.7 to 3.6.2.9.
 
-use super::{Codec, Header, PduError, PduFlags, PduType};
+use super::{Codec, Header, PLAIN_HEADER_LEN, PduError, PduFlags, PduType, PlainHeader, plain_head};
 use crate::layout::{get, put};
 
 const CCCID_AT: usize = 8;
@@ -80,14 +80,25 @@ impl C2hData {
     /// Writes the header. Returns the bytes to send before the data.
     pub fn encode(&self, codec: &Codec, out: &mut Header) -> usize {
         put_fields(out, self.cid, 0, self.offset_bytes, self.len_bytes);
-        let mut flags = PduFlags::default();
-        if self.last {
-            flags = flags.with(PduFlags::LAST);
-        }
-        if self.success {
-            flags = flags.with(PduFlags::SUCCESS);
-        }
-        codec.seal(PduType::C2hData, flags, self.len_bytes, out)
+        codec.seal(PduType::C2hData, self.flags(), self.len_bytes, out)
+    }
+
+    /// The bytes to send before the data, for a [`Codec::is_plain`].
+    #[inline]
+    pub fn encode_plain(&self) -> PlainHeader {
+        let mut out = [0; PLAIN_HEADER_LEN];
+        out[..8].copy_from_slice(&plain_head(PduType::C2hData, self.flags(), self.len_bytes));
+        put(&mut out, CCCID_AT, self.cid);
+        put(&mut out, OFFSET_AT, self.offset_bytes);
+        put(&mut out, LENGTH_AT, self.len_bytes);
+        out
+    }
+
+    #[inline]
+    const fn flags(&self) -> PduFlags {
+        let last = if self.last { PduFlags::LAST } else { PduFlags(0) };
+        let success = if self.success { PduFlags::SUCCESS } else { PduFlags(0) };
+        last.with(success)
     }
 }
 

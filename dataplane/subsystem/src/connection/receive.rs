@@ -136,7 +136,7 @@ impl<B: Buffer> Connection<B> {
         let end = input.len() - rest.len();
         let digest_len = if capsule.data_digest.is_some() { DIGEST_LEN } else { 0 };
         let (data_len, data_end) = (capsule.data.len(), end - digest_len);
-        let (sqe, digest) = (capsule.sqe, capsule.data_digest);
+        let (sqe, digest) = (Sqe::parse(capsule.entry), capsule.data_digest);
         let data = (data_len > 0).then(|| input.slice(data_end - data_len..data_end));
         *used = end;
         self.stats.pdus_received += 1;
