@@ -11,7 +11,7 @@ use subsystem::{Completion, Ports, PortsConfig, PortsOutput, Rates, Request, Soc
 use crate::counters;
 use crate::execute::Questions;
 use crate::hold::Holds;
-use crate::job::{Finished, Jobs, Routed};
+use crate::job::{Finished, Jobs, Routed, null_completion};
 use crate::lead::{Lead, LeadConfig};
 use crate::message::{Backing, Message, NamespaceChange, Origin, Piece, PieceDone, ShardReport, StopStep};
 use crate::owner;
@@ -96,6 +96,7 @@ pub struct Engine<I: Io> {
     #[cfg(feature = "planted")]
     pub(crate) late_forks: crate::planted::LateForks<I::Buffer>,
     /// Scratch, kept for its memory.
+    requests: Vec<Request<I::Buffer>>,
     routed: Vec<Routed<I::Buffer>>,
     outputs: Vec<RackOutput<I::Buffer>>,
     flushed: Vec<Token>,
@@ -135,6 +136,7 @@ where
             planted: config.planted,
             #[cfg(feature = "planted")]
             late_forks: crate::planted::LateForks::new(),
+            requests: Vec::new(),
             routed: Vec::new(),
             outputs: Vec::new(),
             flushed: Vec::new(),
@@ -287,12 +289,17 @@ where
 
     fn run_ports(&mut self, io: &mut I, now: Time) -> bool {
         self.ports.run(now, io);
-        let mut moved = false;
+        let mut requests = std::mem::take(&mut self.requests);
+        self.ports.take_requests(&mut requests);
+        let mut moved = !requests.is_empty();
+        for request in requests.drain(..) {
+            self.on_request(request, io);
+        }
+        self.requests = requests;
         while let Some(output) = self.ports.poll_output() {
             moved = true;
             match output {
                 PortsOutput::Socket(output) => Self::on_socket(output, io),
-                PortsOutput::Request(request) => self.on_request(request, io),
                 PortsOutput::Draw(draw) => {
                     let keeper = qos::keeper(draw.nsid, self.reactors);
                     self.post.request(io, keeper, Message::Draw(draw));
@@ -310,13 +317,20 @@ where
     }
 
     fn on_request(&mut self, request: Request<I::Buffer>, io: &mut I) {
-        let Some(backing) = self.backings.get(request.nsid as usize).copied().flatten() else {
-            return self.ports.complete(request.id, Completion::of(Status::INVALID_NAMESPACE));
+        let backing = match self.backings.get(request.nsid as usize) {
+            None | Some(None) => {
+                return self.ports.complete(request.id, Completion::of(Status::INVALID_NAMESPACE));
+            }
+            // It keeps nothing that a cut could have to hold back.
+            Some(Some(Backing::Null)) => {
+                return self.ports.complete(request.id, null_completion(&request.operation));
+            }
+            Some(Some(Backing::Paused)) => {
+                self.paused.entry(request.nsid).or_default().push(request);
+                return;
+            }
+            Some(Some(backing)) => *backing,
         };
-        if backing == Backing::Paused {
-            self.paused.entry(request.nsid).or_default().push(request);
-            return;
-        }
         let mut routed = std::mem::take(&mut self.routed);
         if let Some(finished) = self.jobs.begin(request, backing, &mut routed) {
             self.finish(finished);

@@ -83,12 +83,8 @@ impl<B: Buffer> Jobs<B> {
         backing: Backing,
         out: &mut Vec<Routed<B>>,
     ) -> Option<Finished<B>> {
-        let (id, nsid) = (request.id, request.nsid);
-        if backing == Backing::Null {
-            let completion = null_completion(&request.operation);
-            return Some(Finished { id, nsid, changes: false, completion });
-        }
-        let changes = match request.operation {
+        let Request { id, nsid, operation } = request;
+        let changes = match operation {
             Operation::Write { .. }
             | Operation::WriteZeroes { .. }
             | Operation::Deallocate { .. }
@@ -101,7 +97,7 @@ impl<B: Buffer> Jobs<B> {
         let job = Job { request: id, nsid, changes, left: 1, result: Outcome::Ok, parts: [None, None] };
         let number = self.jobs.insert(job);
         let before = out.len();
-        self.cut(number, request.nsid, backing, request.operation, out);
+        self.cut(number, nsid, backing, operation, out);
         let made = u32::try_from(out.len() - before).expect("bounded by ranges times shards");
         self.jobs.value(number).left += made;
         self.finish(number)
@@ -282,7 +278,7 @@ fn owned<B: Buffer>(buffer: B) -> subsystem::Piece<B> {
 }
 
 /// The answer of a namespace that stores nothing: zeros, and every write vanishes.
-fn null_completion<B: Buffer>(operation: &Operation<B>) -> Completion<B> {
+pub(crate) fn null_completion<B: Buffer>(operation: &Operation<B>) -> Completion<B> {
     match operation {
         Operation::Read { range } => {
             let len = u32::try_from(range.len_bytes).expect("a transfer is at most 1 MiB long");

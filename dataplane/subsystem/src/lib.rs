@@ -15,7 +15,7 @@
 //!    ... in the order in which they happened. They take bytes and note what is to be done.
 //! 2. **Run**: one `run(now, memory)`. It starts what waited for memory or quota, looks at deadlines, and gathers
 //!    everything that is to be sent on a connection into one list.
-//! 3. **Out**: `poll_output` until `None`. Outputs must be carried out in the order in which they come.
+//! 3. **Out**: the ports' `take_requests`, then `poll_output` until `None`. Outputs must be carried out in the order in which they come.
 //! 4. **Time**: `poll_timeout` says when to `run` again at the latest, even if nothing happens.
 //!
 //! Going from 3 back to 1 within a round (a store that answers at once) is fine: `run` and `poll_output` again.

@@ -3,7 +3,6 @@
 use io::{Buffer, ConnectionId, SendList};
 
 use crate::ports::{Draw, QueueHandover};
-use crate::request::Request;
 
 /// One association of a host with a controller of this process; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,13 +97,11 @@ pub enum DeskOutput<B: Buffer> {
     },
 }
 
-/// What a reactor's ports want.
+/// What a reactor's ports want, beside the commands that they give out.
 #[derive(Debug)]
 pub enum PortsOutput<B: Buffer> {
     /// Socket work on this reactor.
     Socket(SocketOutput<B>),
-    /// A command to run; answered by [`crate::Ports::complete`], also where its connection has gone since.
-    Request(Request<B>),
     /// Commands of a limited namespace wait for this much of its rate; answered by [`crate::Ports::on_granted`]. One a
     /// namespace and direction is under way at a time.
     Draw(Draw),

@@ -1,6 +1,6 @@
 //! What the target asks of whoever stores the data, and the answer.
 
-use io::{Buffer, Slice};
+use io::{Buffer, Segment, Slice};
 use nvme::Status;
 
 /// Names a request to the [`crate::Ports`] that made it; unique as long as it is unanswered.
@@ -151,7 +151,8 @@ impl<B: Buffer> Pieces<B> {
     /// Bytes in all.
     #[must_use]
     pub fn len_bytes(&self) -> usize {
-        self.pieces.iter().flatten().map(Piece::len_bytes).sum()
+        let [first, second] = &self.pieces;
+        first.as_ref().map_or(0, Piece::len_bytes) + second.as_ref().map_or(0, Piece::len_bytes)
     }
 
     /// True where there is nothing.
@@ -160,9 +161,26 @@ impl<B: Buffer> Pieces<B> {
         self.pieces[0].is_none()
     }
 
-    /// The pieces in order.
-    pub fn into_pieces(self) -> impl Iterator<Item = Piece<B>> {
-        self.pieces.into_iter().flatten()
+    /// Takes the next piece out.
+    #[inline]
+    pub fn take(&mut self) -> Option<Piece<B>> {
+        let [first, second] = &mut self.pieces;
+        let taken = first.take();
+        if second.is_some() {
+            *first = second.take();
+        }
+        taken
+    }
+}
+
+impl<B: Buffer> From<Piece<B>> for Segment<B> {
+    #[inline]
+    fn from(piece: Piece<B>) -> Self {
+        match piece {
+            Piece::Owned { buffer, start, len } => Self::Owned { buffer, start, len },
+            Piece::Shared(slice) => Self::Shared(slice),
+            Piece::Zeroes { len } => Self::Zeroes { len },
+        }
     }
 }
 

@@ -18,6 +18,7 @@ impl CidSet {
     }
 
     /// False where it was in the set already.
+    #[inline]
     pub(crate) fn insert(&mut self, cid: u16) -> bool {
         let (page, word, bit) = place(cid);
         let page = self.pages[page].get_or_insert_with(|| Box::new([0; WORDS]));
@@ -26,6 +27,7 @@ impl CidSet {
         fresh
     }
 
+    #[inline]
     pub(crate) fn remove(&mut self, cid: u16) {
         let (page, word, bit) = place(cid);
         if let Some(page) = &mut self.pages[page] {

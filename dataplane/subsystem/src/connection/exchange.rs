@@ -16,7 +16,9 @@ pub(crate) struct Slot(pub(crate) u16);
 /// All commands of a connection.
 #[derive(Debug)]
 pub(crate) struct Exchanges<B> {
-    slots: Vec<Option<Exchange<B>>>,
+    slots: Vec<Exchange>,
+    /// By slot, as far as one was needed.
+    transfers: Vec<Option<Transfer<B>>>,
     free: Vec<u16>,
     /// CIDs of the open slots.
     cids: CidSet,
@@ -24,16 +26,23 @@ pub(crate) struct Exchanges<B> {
     reserved_bytes: u32,
 }
 
-#[derive(Debug)]
-struct Exchange<B> {
-    cid: u16,
-    /// Another open slot has the same CID, and had it first.
-    conflicts: bool,
-    /// False once it is answered.
-    open: bool,
+/// What every command has; few have a transfer.
+#[derive(Clone, Copy, Debug)]
+struct Exchange {
     /// Bytes charged to the connection's quota.
     charge: u32,
-    transfer: Option<Transfer<B>>,
+    cid: u16,
+    state: State,
+    /// Another open slot has the same CID, and had it first.
+    conflicts: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Free,
+    Open,
+    /// Answered, but its transfer has not ended.
+    Discarding,
 }
 
 /// The one outstanding R2T of a command.
@@ -59,36 +68,39 @@ pub(crate) struct Received<B> {
 
 impl<B: Buffer> Exchanges<B> {
     pub(crate) const fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), cids: CidSet::new(), reserved_bytes: 0 }
+        Self {
+            slots: Vec::new(),
+            transfers: Vec::new(),
+            free: Vec::new(),
+            cids: CidSet::new(),
+            reserved_bytes: 0,
+        }
     }
 
     /// Opens a slot. Also tells whether the CID is in use by another open one.
     pub(crate) fn open(&mut self, cid: u16) -> (Slot, bool) {
         let conflicts = !self.cids.insert(cid);
-        let exchange = Exchange { cid, conflicts, open: true, charge: 0, transfer: None };
-        let index = match self.free.pop() {
-            Some(index) => {
-                self.slots[usize::from(index)] = Some(exchange);
-                index
-            }
-            None => {
-                self.slots.push(Some(exchange));
-                u16::try_from(self.slots.len() - 1).expect("open slots are bounded by the queue's entries")
-            }
-        };
-        (Slot(index), conflicts)
+        (self.place(Exchange { charge: 0, cid, state: State::Open, conflicts }), conflicts)
+    }
+
+    /// Opens a slot that is charged at once; `None`, without effect, where the CID is in use.
+    #[inline]
+    pub(crate) fn open_charged(&mut self, cid: u16, charge: u32) -> Option<Slot> {
+        let fresh = self.cids.insert(cid);
+        fresh.then(|| self.place(Exchange { charge, cid, state: State::Open, conflicts: false }))
     }
 
     /// Ends the command. Returns its CID and what it was charged.
+    #[inline]
     pub(crate) fn close(&mut self, slot: Slot) -> (u16, u32) {
-        let exchange = self.exchange_mut(slot);
-        assert!(exchange.open, "a command is answered once");
-        exchange.open = false;
-        let (cid, charge, conflicts) = (exchange.cid, exchange.charge, exchange.conflicts);
-        if let Some(transfer) = &mut exchange.transfer {
-            transfer.buffer = None;
-        } else {
-            self.release(slot);
+        let Exchange { cid, charge, state, conflicts } = self.slots[usize::from(slot.0)];
+        assert!(state == State::Open, "a command is answered once");
+        match self.transfers.get_mut(usize::from(slot.0)) {
+            Some(Some(transfer)) => {
+                transfer.buffer = None;
+                self.slots[usize::from(slot.0)].state = State::Discarding;
+            }
+            Some(None) | None => self.release(slot),
         }
         if !conflicts {
             self.cids.remove(cid);
@@ -103,19 +115,18 @@ impl<B: Buffer> Exchanges<B> {
 
     /// The open slot with this CID.
     pub(crate) fn find(&self, cid: u16) -> Option<Slot> {
-        let found = |exchange: &Option<Exchange<B>>| {
-            exchange.as_ref().is_some_and(|e| e.open && e.cid == cid && !e.conflicts)
-        };
+        let found =
+            |exchange: &Exchange| exchange.state == State::Open && exchange.cid == cid && !exchange.conflicts;
         let index = self.slots.iter().position(found)?;
         u16::try_from(index).ok().map(Slot)
     }
 
     pub(crate) fn cid(&self, slot: Slot) -> u16 {
-        self.slots[usize::from(slot.0)].as_ref().expect("the slot is in use").cid
+        self.slots[usize::from(slot.0)].cid
     }
 
     pub(crate) fn charge(&mut self, slot: Slot, bytes: u32) {
-        self.exchange_mut(slot).charge += bytes;
+        self.slots[usize::from(slot.0)].charge += bytes;
     }
 
     /// Bytes of buffers that R2Ts reserve now.
@@ -125,9 +136,12 @@ impl<B: Buffer> Exchanges<B> {
 
     /// Notes that an R2T for `buffer` goes out.
     pub(crate) fn start_transfer(&mut self, slot: Slot, buffer: B, len: u32) {
-        let exchange = self.exchange_mut(slot);
-        assert!(exchange.transfer.is_none(), "one R2T per command is outstanding");
-        exchange.transfer = Some(Transfer { buffer: Some(buffer), len, received: 0, intact: true });
+        let index = usize::from(slot.0);
+        if self.transfers.len() <= index {
+            self.transfers.resize_with(index + 1, || None);
+        }
+        assert!(self.transfers[index].is_none(), "one R2T per command is outstanding");
+        self.transfers[index] = Some(Transfer { buffer: Some(buffer), len, received: 0, intact: true });
         self.reserved_bytes += len;
     }
 
@@ -136,11 +150,11 @@ impl<B: Buffer> Exchanges<B> {
     pub(crate) fn check(&self, pdu: &H2cData) -> Result<(Slot, u32), PduError> {
         const CCCID_AT: u32 = 8;
         const TTAG_AT: u32 = 10;
-        let exchange = self.slots.get(usize::from(pdu.ttag)).and_then(Option::as_ref);
-        let Some((exchange, transfer)) = exchange.and_then(|e| e.transfer.as_ref().map(|t| (e, t))) else {
+        let slot = Slot(pdu.ttag);
+        let Some(transfer) = self.transfer(slot) else {
             return Err(PduError::InvalidHeaderField { offset: TTAG_AT });
         };
-        if exchange.cid != pdu.cid {
+        if self.cid(slot) != pdu.cid {
             return Err(PduError::InvalidHeaderField { offset: CCCID_AT });
         }
         if pdu.offset_bytes != transfer.received {
@@ -153,30 +167,28 @@ impl<B: Buffer> Exchanges<B> {
         if pdu.last != (pdu.len_bytes == left) {
             return Err(PduError::InvalidHeaderField { offset: 1 });
         }
-        Ok((Slot(pdu.ttag), transfer.received))
+        Ok((slot, transfer.received))
     }
 
     /// Bytes that the command's R2T asked for.
     pub(crate) fn transfer_len(&self, slot: Slot) -> u32 {
-        let exchange = self.slots[usize::from(slot.0)].as_ref().expect("the slot is in use");
-        exchange.transfer.as_ref().map_or(0, |transfer| transfer.len)
+        self.transfer(slot).map_or(0, |transfer| transfer.len)
     }
 
     /// The buffer of a transfer, where the data is wanted and the buffer is here.
     pub(crate) fn buffer_mut(&mut self, slot: Slot) -> Option<&mut B> {
-        self.exchange_mut(slot).transfer.as_mut()?.buffer.as_mut()
+        self.transfer_mut(slot)?.buffer.as_mut()
     }
 
     /// Lends the buffer to a receive; [`Self::give_back`] ends that.
     pub(crate) fn take_buffer(&mut self, slot: Slot) -> Option<B> {
-        self.exchange_mut(slot).transfer.as_mut()?.buffer.take()
+        self.transfer_mut(slot)?.buffer.take()
     }
 
     /// Ends a receive into a lent buffer; it is dropped where nobody wants it any more.
     pub(crate) fn give_back(&mut self, slot: Slot, buffer: B) {
-        let exchange = self.exchange_mut(slot);
-        if exchange.open
-            && let Some(transfer) = &mut exchange.transfer
+        if self.slots[usize::from(slot.0)].state == State::Open
+            && let Some(transfer) = self.transfer_mut(slot)
         {
             transfer.buffer = Some(buffer);
         }
@@ -184,28 +196,45 @@ impl<B: Buffer> Exchanges<B> {
 
     /// Notes that one H2CData PDU of `len` bytes is complete. Returns the transfer if that was its last.
     pub(crate) fn end_pdu(&mut self, slot: Slot, len: u32, intact: bool) -> Option<Received<B>> {
-        let exchange = self.exchange_mut(slot);
-        let transfer = exchange.transfer.as_mut().expect("the header was checked against a transfer");
+        let transfer = self.transfer_mut(slot).expect("the header was checked against a transfer");
         transfer.received += len;
         transfer.intact &= intact;
         if transfer.received < transfer.len {
             return None;
         }
-        let transfer = exchange.transfer.take()?;
-        let open = exchange.open;
+        let transfer = self.transfers[usize::from(slot.0)].take()?;
         self.reserved_bytes -= transfer.len;
-        if !open {
+        if self.slots[usize::from(slot.0)].state == State::Discarding {
             self.release(slot);
         }
         Some(Received { buffer: transfer.buffer, len: transfer.len, intact: transfer.intact })
     }
 
+    #[inline]
+    fn place(&mut self, exchange: Exchange) -> Slot {
+        match self.free.pop() {
+            Some(index) => {
+                self.slots[usize::from(index)] = exchange;
+                Slot(index)
+            }
+            None => {
+                self.slots.push(exchange);
+                let index = u16::try_from(self.slots.len() - 1);
+                Slot(index.expect("open slots are bounded by the queue's entries"))
+            }
+        }
+    }
+
     fn release(&mut self, slot: Slot) {
-        self.slots[usize::from(slot.0)] = None;
+        self.slots[usize::from(slot.0)].state = State::Free;
         self.free.push(slot.0);
     }
 
-    fn exchange_mut(&mut self, slot: Slot) -> &mut Exchange<B> {
-        self.slots[usize::from(slot.0)].as_mut().expect("the slot is in use")
+    fn transfer(&self, slot: Slot) -> Option<&Transfer<B>> {
+        self.transfers.get(usize::from(slot.0))?.as_ref()
+    }
+
+    fn transfer_mut(&mut self, slot: Slot) -> Option<&mut Transfer<B>> {
+        self.transfers.get_mut(usize::from(slot.0))?.as_mut()
     }
 }

@@ -14,7 +14,7 @@ mod transmit;
 use std::collections::VecDeque;
 
 use io::{Buffer, Memory, NetError, Purpose, SendList, Slice, Time};
-use nvme::pdu::{Codec, IcReq, IcResp, PduType, R2t, Receiver, TermReq};
+use nvme::pdu::{IcReq, IcResp, PduType, R2t, Receiver, TermReq};
 use nvme::{Cqe, Framer, Limits, PduError, Sqe, Status};
 
 use crate::{Pieces, TransportStats, limits};
@@ -115,7 +115,6 @@ enum Receiving {
 pub(crate) struct Connection<B: Buffer> {
     phase: Phase,
     framer: Framer,
-    codec: Codec,
     /// What was received and not read yet: the memory and how far it is read.
     input: Option<(Slice<B::Shared>, usize)>,
     receiving: Receiving,
@@ -148,7 +147,6 @@ impl<B: Buffer> Connection<B> {
         Self {
             phase: Phase::Initializing,
             framer: Framer::new(Receiver::Controller, bounds, crc32c),
-            codec: Codec::initial(crc32c),
             input: None,
             receiving: Receiving::Nothing,
             body: Body::None,
@@ -237,13 +235,17 @@ impl<B: Buffer> Connection<B> {
 
     /// True if `bytes` more fit the quota; they are charged to the command then. One command always fits.
     pub(crate) fn admit(&mut self, slot: Slot, bytes: u32) -> bool {
-        let admitted =
-            self.charged_bytes == 0 || self.charged_bytes.saturating_add(bytes) <= self.rules.bytes_max;
+        let admitted = self.has_room(bytes);
         if admitted {
             self.charged_bytes += bytes;
             self.exchanges.charge(slot, bytes);
         }
         admitted
+    }
+
+    /// True if `bytes` more fit the quota.
+    fn has_room(&self, bytes: u32) -> bool {
+        self.charged_bytes == 0 || self.charged_bytes.saturating_add(bytes) <= self.rules.bytes_max
     }
 
     /// Asks for the data of a command; an R2T goes out when there is memory for it.
@@ -276,7 +278,7 @@ impl<B: Buffer> Connection<B> {
         self.exchanges.start_transfer(slot, buffer, len);
         self.transfer_progress = now;
         let cid = self.exchanges.cid(slot);
-        self.transmit.push_r2t(&self.codec, R2t { cid, ttag: slot.0, offset_bytes: 0, len_bytes: len });
+        self.transmit.push_r2t(R2t { cid, ttag: slot.0, offset_bytes: 0, len_bytes: len });
         Grant::Granted(len)
     }
 
@@ -286,8 +288,10 @@ impl<B: Buffer> Connection<B> {
     }
 
     /// Answers a command. `data` goes with success alone.
-    pub(crate) fn respond(&mut self, slot: Slot, status: Status, result: u64, data: Pieces<B>) {
-        self.ungranted.retain(|(ungranted, _)| *ungranted != slot);
+    pub(crate) fn respond(&mut self, slot: Slot, status: Status, result: u64, mut data: Pieces<B>) {
+        if !self.ungranted.is_empty() {
+            self.ungranted.retain(|(ungranted, _)| *ungranted != slot);
+        }
         let (cid, charge) = self.exchanges.close(slot);
         if !self.is_open() {
             // Nobody reads it, and no list will return the charge.
@@ -304,7 +308,7 @@ impl<B: Buffer> Connection<B> {
             // SUCCESS stands for a response whose result is zero, and only where nobody waits for SQHD.
             // TCP transport spec 1.0, section 3.3.2.2 (C2HData).
             let flag = self.rules.success_flag && !self.rules.flow_control && result == 0;
-            self.transmit.push_data(&self.codec, cid, data, flag.then_some(charge));
+            self.transmit.push_data(cid, &mut data, flag.then_some(charge));
             if flag {
                 return;
             }
@@ -316,7 +320,7 @@ impl<B: Buffer> Connection<B> {
             sqhd: u16::try_from(sqhd).expect("below the entries of a queue, at most 65536"),
             ..Cqe::new(cid, status)
         };
-        self.transmit.push_response(&self.codec, cqe, sent_charge);
+        self.transmit.push_response(cqe, sent_charge);
     }
 
     /// Forgets a command without an answer, as a controller reset does.
@@ -334,7 +338,7 @@ impl<B: Buffer> Connection<B> {
         self.charged_bytes -= charge;
         if self.is_open() {
             let cqe = Cqe { result, sqhd: 0xffff, ..Cqe::new(cid, status) };
-            self.transmit.push_response(&self.codec, cqe, 0);
+            self.transmit.push_response(cqe, 0);
         }
     }
 
@@ -447,9 +451,7 @@ impl<B: Buffer> Connection<B> {
         };
         self.transmit.push_bytes(&response.encode());
         self.framer.negotiate(request.header_digest, request.data_digest, 4);
-        self.codec.header_digest = request.header_digest;
-        self.codec.data_digest = request.data_digest;
-        self.codec.alignment_bytes = request.alignment_bytes;
+        self.transmit.negotiate(request.header_digest, request.data_digest, request.alignment_bytes);
         self.phase = Phase::Open;
     }
 

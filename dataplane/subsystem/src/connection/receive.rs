@@ -1,6 +1,7 @@
 //! The receiving half: frames become commands and transferred data; the PDU that is coming in, and where its data goes.
 
 use io::{Buffer, Memory, Slice, Time};
+use nvme::command::PlainTransfer;
 use nvme::pdu::{DIGEST_LEN, H2cData};
 use nvme::{Event, Frame, Pdu, PduError, Sqe, Status};
 
@@ -32,6 +33,18 @@ pub(crate) enum Gather<B: Buffer> {
     /// The first `have` bytes, copied; the buffer is away while a receive fills it.
     Filling { buffer: Option<B>, have: u32 },
 }
+
+/// A read or write that lies whole in what was received, its data intact.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlainCapsule {
+    pub(crate) transfer: PlainTransfer,
+    /// Where its data begins in what was received, and where it ends itself.
+    data_start: usize,
+    end: usize,
+}
+
+/// A plain command's slot, and its data if it is a write.
+pub(crate) type TakenPlain<B> = (Slot, Option<Slice<<B as Buffer>::Shared>>);
 
 /// An event of the framer without its borrow of the input.
 enum Step {
@@ -142,6 +155,48 @@ impl<B: Buffer> Connection<B> {
         self.stats.pdus_received += 1;
         self.stats.payload_received_bytes += data_len as u64;
         Some(self.arrive(sqe, data, digest))
+    }
+
+    /// The capsule at the front of what was received, if it is there whole, is a plain transfer, and may be read now. It
+    /// stays there until [`Self::take_plain`].
+    #[inline]
+    pub(crate) fn peek_plain(&self) -> Option<PlainCapsule> {
+        if !matches!(self.body, Body::None) || self.phase != Phase::Open || !self.may_read() {
+            return None;
+        }
+        if self.exchanges.used_count() >= self.rules.entries as usize {
+            return None;
+        }
+        let (input, used) = self.input.as_ref()?;
+        let mut rest = &input[*used..];
+        let capsule = self.framer.take_capsule(&mut rest)?;
+        let transfer = PlainTransfer::parse(capsule.entry)?;
+        let expected_len = if transfer.is_write { transfer.len_bytes as usize } else { 0 };
+        let intact = capsule.data_digest.is_none_or(|digest| crc32c(capsule.data) == digest);
+        let end = input.len() - rest.len();
+        let digest_len = if capsule.data_digest.is_some() { DIGEST_LEN } else { 0 };
+        let data_start = end - digest_len - capsule.data.len();
+        (intact && capsule.data.len() == expected_len).then_some(PlainCapsule { transfer, data_start, end })
+    }
+
+    /// Takes the capsule that [`Self::peek_plain`] has found, and charges what it moves: the first `bytes` of its data, if
+    /// it is a write. `None`, without effect, where the quota is used up or the CID is in use.
+    #[inline]
+    pub(crate) fn take_plain(&mut self, capsule: &PlainCapsule, bytes: u32) -> Option<TakenPlain<B>> {
+        let PlainCapsule { transfer, data_start, end } = *capsule;
+        if !self.has_room(bytes) {
+            return None;
+        }
+        let (input, used) = self.input.as_mut()?;
+        let slot = self.exchanges.open_charged(transfer.cid, bytes)?;
+        let data = transfer.is_write.then(|| input.slice(data_start..data_start + bytes as usize));
+        *used = end;
+        self.charged_bytes += bytes;
+        self.fetched = self.fetched.wrapping_add(1);
+        self.stats.pdus_received += 1;
+        self.stats.payload_received_bytes +=
+            if transfer.is_write { u64::from(transfer.len_bytes) } else { 0 };
+        Some((slot, data))
     }
 
     /// A command capsule is complete.

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use io::{Buffer, Segment, SendList, Time};
+use io::{Buffer, SendList, Time};
 use nvme::Cqe;
-use nvme::pdu::{C2hData, CapsuleResp, Codec, DIGEST_LEN, HEADER_LEN_MAX, R2t};
+use nvme::pdu::{C2hData, CapsuleResp, Codec, DIGEST_LEN, HEADER_LEN_MAX, PlainHeader, R2t};
 
-use super::digest::Crc32c;
+use super::digest::{Crc32c, crc32c};
 use crate::limits::{SEND_BYTES_MAX, SEND_SEGMENTS_MAX, SEND_SEGMENTS_PER_COMMAND};
 use crate::{Piece, Pieces};
 
@@ -21,6 +21,9 @@ pub(crate) struct Transmit<B: Buffer> {
     under_way: Option<UnderWay>,
     /// Responses that wait or are under way.
     unsent: u32,
+    codec: Codec,
+    /// [`Codec::is_plain`] of it.
+    plain: bool,
 }
 
 #[derive(Debug)]
@@ -40,8 +43,22 @@ struct UnderWay {
 }
 
 impl<B: Buffer> Transmit<B> {
-    pub(crate) const fn new() -> Self {
-        Self { waiting: VecDeque::new(), spare: Vec::new(), under_way: None, unsent: 0 }
+    pub(crate) fn new() -> Self {
+        let codec = Codec::initial(crc32c);
+        Self {
+            waiting: VecDeque::new(),
+            spare: Vec::new(),
+            under_way: None,
+            unsent: 0,
+            codec,
+            plain: codec.is_plain(),
+        }
+    }
+
+    /// Applies what the connection's initialisation agreed on.
+    pub(crate) fn negotiate(&mut self, header_digest: bool, data_digest: bool, alignment_bytes: u8) {
+        self.codec = Codec { header_digest, data_digest, alignment_bytes, ..self.codec };
+        self.plain = self.codec.is_plain();
     }
 
     /// Appends the bytes of a PDU without data.
@@ -51,35 +68,54 @@ impl<B: Buffer> Transmit<B> {
         batch.bytes += bytes.len();
     }
 
-    pub(crate) fn push_r2t(&mut self, codec: &Codec, r2t: R2t) {
+    pub(crate) fn push_r2t(&mut self, r2t: R2t) {
         let mut header = [0; HEADER_LEN_MAX];
-        let len = r2t.encode(codec, &mut header);
+        let len = r2t.encode(&self.codec, &mut header);
         self.push_bytes(&header[..len]);
     }
 
     /// Appends a response capsule that returns `charge` to the quota when it is sent.
-    pub(crate) fn push_response(&mut self, codec: &Codec, cqe: Cqe, charge: u32) {
-        let mut header = [0; HEADER_LEN_MAX];
-        let len = CapsuleResp { cqe }.encode(codec, &mut header);
-        let batch = self.batch();
-        batch.list.push_header(&header[..len]);
-        batch.bytes += len;
-        batch.responses += 1;
-        batch.charge += charge;
-        self.unsent += 1;
+    pub(crate) fn push_response(&mut self, cqe: Cqe, charge: u32) {
+        let response = CapsuleResp { cqe };
+        if self.plain {
+            self.push_bytes(&response.encode_plain());
+        } else {
+            let mut header = [0; HEADER_LEN_MAX];
+            let len = response.encode(&self.codec, &mut header);
+            self.push_bytes(&header[..len]);
+        }
+        self.note_response(charge);
     }
 
     /// Appends all data of a command in one C2HData PDU; with `success` it is the response too. The payload follows the
     /// header at once: Linux ignores PDO and DATAO.
-    pub(crate) fn push_data(&mut self, codec: &Codec, cid: u16, data: Pieces<B>, success: Option<u32>) {
+    pub(crate) fn push_data(&mut self, cid: u16, data: &mut Pieces<B>, success: Option<u32>) {
         let len_bytes = u32::try_from(data.len_bytes()).expect("a command moves at most MDTS bytes");
         let pdu = C2hData { cid, offset_bytes: 0, len_bytes, last: true, success: success.is_some() };
+        if self.plain {
+            let batch = self.batch();
+            batch.list.push_header(&pdu.encode_plain());
+            batch.bytes += size_of::<PlainHeader>() + len_bytes as usize;
+            while let Some(piece) = data.take() {
+                batch.list.segments.push(piece.into());
+            }
+        } else {
+            self.push_sealed_data(&pdu, data);
+        }
+        if let Some(charge) = success {
+            self.note_response(charge);
+        }
+    }
+
+    /// [`Self::push_data`] with digests or padding.
+    fn push_sealed_data(&mut self, pdu: &C2hData, data: &mut Pieces<B>) {
         let mut header = [0; HEADER_LEN_MAX];
-        let header_len = pdu.encode(codec, &mut header);
+        let header_len = pdu.encode(&self.codec, &mut header);
+        let mut crc = self.codec.data_digest.then(Crc32c::new);
         let batch = self.batch();
         batch.list.push_header(&header[..header_len]);
-        let mut crc = codec.data_digest.then(Crc32c::new);
-        for piece in data.into_pieces() {
+        batch.bytes += header_len + pdu.len_bytes as usize;
+        while let Some(piece) = data.take() {
             if let Some(crc) = &mut crc {
                 match &piece {
                     Piece::Owned { buffer, start, len } => {
@@ -89,21 +125,20 @@ impl<B: Buffer> Transmit<B> {
                     Piece::Zeroes { len } => crc.update_zeroes(*len as usize),
                 }
             }
-            batch.list.segments.push(match piece {
-                Piece::Owned { buffer, start, len } => Segment::Owned { buffer, start, len },
-                Piece::Shared(slice) => Segment::Shared(slice),
-                Piece::Zeroes { len } => Segment::Zeroes { len },
-            });
+            batch.list.segments.push(piece.into());
         }
-        batch.bytes += header_len + len_bytes as usize;
         if let Some(crc) = crc {
             batch.list.push_header(&crc.value().to_le_bytes());
             batch.bytes += DIGEST_LEN;
         }
-        if let Some(charge) = success {
+    }
+
+    /// The last PDU is a command's response.
+    fn note_response(&mut self, charge: u32) {
+        self.unsent += 1;
+        if let Some(batch) = self.waiting.back_mut() {
             batch.responses += 1;
             batch.charge += charge;
-            self.unsent += 1;
         }
     }
 

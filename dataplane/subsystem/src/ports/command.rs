@@ -73,11 +73,6 @@ impl Plan {
         }
     }
 
-    /// True where the plan and the command's data are all that has to be known to run it.
-    pub(crate) const fn is_whole(&self) -> bool {
-        !matches!(self, Self::DatasetManagement(_))
-    }
-
     /// Bytes of payload, which count for the quota of the connection.
     pub(crate) fn charge(&self) -> u32 {
         match self.flow() {

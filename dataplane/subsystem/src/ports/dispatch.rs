@@ -6,7 +6,7 @@ use nvme::fabrics::FabricsType;
 use nvme::{Fuse, Sqe, Status};
 
 use super::command::{self, Flow, Plan};
-use super::queue::{Command, FirstHalf, Stage};
+use super::queue::{Command, FirstHalf, Running, Stage};
 use super::throttle::Admission;
 use super::{Ports, join};
 use crate::connection::{Arrival, Grant, Slot};
@@ -21,13 +21,16 @@ impl<B: Buffer> Ports<B> {
         if socket.gone {
             return self.retire(key);
         }
-        while let Some(arrival) =
-            self.sockets.get_mut(key).and_then(|socket| socket.connection.poll_arrival(now, memory))
-        {
-            match arrival {
-                Arrival::Command { slot, sqe, data } => self.on_command(key, slot, sqe, data, now),
-                Arrival::Data { slot, data } => self.on_data(key, slot, data),
+        loop {
+            self.run_plain(key);
+            let socket = self.sockets.get_mut(key);
+            match socket.and_then(|socket| socket.connection.poll_arrival(now, memory)) {
+                Some(Arrival::Command { slot, sqe, data }) => self.on_command(key, slot, sqe, data, now),
+                Some(Arrival::Data { slot, data }) => self.on_data(key, slot, data),
+                None => break,
             }
+            // What is held would make everything behind it wait its turn.
+            self.start(key);
         }
         self.start(key);
         let Some(socket) = self.sockets.get_mut(key) else { return };
@@ -150,27 +153,8 @@ impl<B: Buffer> Ports<B> {
         };
         let Some(socket) = self.sockets.get_mut(key) else { return };
         let Sqe { opcode, fuse, nsid, .. } = sqe;
-        let mut command = Command { opcode, fuse, nsid, plan, version, stage: Stage::Arriving, partner };
-        // Most commands wait for nothing: they are given out at once, without a way through the stages.
-        let waits = lacking.is_some() || fuse != Fuse::None || !plan.is_whole() || self.stopping;
-        if !waits
-            && self.throttle.is_empty()
-            && socket.state.held.is_empty()
-            && socket.connection.is_open()
-            && socket.connection.admit(slot, plan.charge())
-        {
-            let Some(operation) = plan.operation(data) else {
-                return self.answer(key, slot, opcode, Status::INTERNAL_ERROR, Pieces::none());
-            };
-            command.stage = Stage::Running(self.fences.begin());
-            socket.state.insert(slot, command);
-            socket.state.running += 1;
-            self.running += 1;
-            let id = join(key, slot);
-            return self.outputs.push_back(PortsOutput::Request(Request { id, nsid, operation }));
-        }
-        command.stage = Stage::Limited(data, lacking);
-        socket.state.insert(slot, command);
+        let stage = Stage::Limited(data, lacking);
+        socket.state.insert(slot, Command { opcode, fuse, nsid, plan, version, stage, partner });
         if let Some(first) = partner
             && let Err(status) = self.tie(key, first, slot)
         {
@@ -280,13 +264,12 @@ impl<B: Buffer> Ports<B> {
             Err(status) => return self.fail(key, slot, status),
         };
         let Some(socket) = self.sockets.get_mut(key) else { return };
-        let Some(command) = socket.state.get_mut(slot) else { return };
-        command.stage = Stage::Running(self.fences.begin());
-        let nsid = command.nsid;
-        socket.state.running += 1;
+        let Some(Command { opcode, nsid, plan, partner, .. }) = socket.state.take(slot) else { return };
+        let to_host_bytes = if let Flow::ToHost(len) = plan.flow() { len } else { 0 };
+        let begun = self.fences.begin();
+        socket.state.begin(slot, Running { begun, nsid, to_host_bytes, partner, opcode });
         self.running += 1;
-        let id = join(key, slot);
-        self.outputs.push_back(PortsOutput::Request(Request { id, nsid, operation }));
+        self.requests.push(Request { id: join(key, slot), nsid, operation });
     }
 
     fn operation(&mut self, key: Key, slot: Slot) -> Result<Option<Operation<B>>, Status> {
@@ -370,6 +353,6 @@ impl<B: Buffer> Ports<B> {
 fn take_data<B: Buffer>(command: &mut Command<B>) -> Option<Slice<B::Shared>> {
     match &mut command.stage {
         Stage::Ready(data) => data.take(),
-        Stage::Arriving | Stage::Limited(..) | Stage::Running(_) => None,
+        Stage::Arriving | Stage::Limited(..) => None,
     }
 }

@@ -7,6 +7,7 @@
 
 mod command;
 mod dispatch;
+mod express;
 mod fence;
 mod fused;
 mod queue;
@@ -23,15 +24,15 @@ use crate::connection::Slot;
 use crate::slab::Key;
 use crate::sockets::Sockets;
 use crate::{
-    AssociationId, CommandCounts, Completion, NamespaceShape, Pieces, PortsOutput, RequestId, TransportStats,
-    limits,
+    AssociationId, CommandCounts, Completion, NamespaceShape, Pieces, PortsOutput, Request, RequestId,
+    TransportStats, limits,
 };
 
 pub use queue::QueueHandover;
 pub use throttle::{Direction, Draw, Rate, Rates};
 
 use fence::Fences;
-use queue::{Queue, Stage};
+use queue::Queue;
 use throttle::Throttle;
 use view::Views;
 
@@ -53,6 +54,8 @@ pub struct Ports<B: Buffer> {
     fences: Fences,
     throttle: Throttle,
     outputs: VecDeque<PortsOutput<B>>,
+    /// Requests that were made and not taken.
+    requests: Vec<Request<B>>,
     /// Queues with commands that wait for an R2T, served in turn.
     granting: VecDeque<Key>,
     /// Queues whose in-capsule data waits for memory; they go before R2Ts.
@@ -82,6 +85,7 @@ impl<B: Buffer> Ports<B> {
             fences: Fences::default(),
             throttle: Throttle::default(),
             outputs: VecDeque::new(),
+            requests: Vec::new(),
             granting: VecDeque::new(),
             starved: Vec::new(),
             reserved_bytes: 0,
@@ -154,26 +158,22 @@ impl<B: Buffer> Ports<B> {
         self.sockets.handle_closed(connection);
     }
 
-    /// Answers [`PortsOutput::Request`], exactly once each.
+    /// Answers a [`Request`], exactly once each.
     ///
     /// # Panics
     /// If there is no such request, or a successful Read has not exactly the bytes that it asked for.
     pub fn complete(&mut self, request: RequestId, completion: Completion<B>) {
         let (key, slot) = split(request);
         let socket = self.sockets.get_mut(key).expect("a queue stays until its requests are answered");
-        let command = socket.state.take(slot).expect("a request is answered once");
-        let Stage::Running(begun) = command.stage else { unreachable!("only running commands are answered") };
-        socket.state.running -= 1;
+        let ended = socket.state.end(slot).expect("a request is answered once");
         self.running -= 1;
-        let (association, dropped) = (socket.state.association, socket.state.dropped);
         let outputs = &mut self.outputs;
-        self.fences.on_end(command.nsid, begun, |token| outputs.push_back(PortsOutput::Fenced { token }));
-        if let command::Flow::ToHost(len) = command.plan.flow() {
-            let expected = if completion.status.is_success() { len as usize } else { 0 };
-            assert_eq!(completion.data.len_bytes(), expected, "a successful Read delivers every byte");
-        }
-        match command.partner {
-            None => self.answer(key, slot, command.opcode, completion.status, completion.data),
+        self.fences.on_end(ended.nsid, ended.begun, |token| outputs.push_back(PortsOutput::Fenced { token }));
+        let expected = if completion.status.is_success() { ended.to_host_bytes as usize } else { 0 };
+        assert_eq!(completion.data.len_bytes(), expected, "a successful Read delivers every byte");
+        let (association, dropped) = (socket.state.association, socket.state.dropped);
+        match ended.partner {
+            None => self.answer(key, slot, ended.opcode, completion.status, completion.data),
             Some(first) => self.answer_pair(key, first, slot, completion.status),
         }
         self.sockets.note(key);
@@ -257,13 +257,9 @@ impl<B: Buffer> Ports<B> {
         };
         drop(queues);
         let queue = self.sockets.get(key).map(|socket| &socket.state);
-        let Some(command) = queue.and_then(|queue| queue.get(slot)) else { return false };
-        let partner = command.partner;
-        let runs = |slot: Slot| {
-            let command = queue.and_then(|queue| queue.get(slot));
-            command.is_some_and(|command| matches!(command.stage, Stage::Running(_)))
-        };
-        if runs(slot) || partner.is_some_and(runs) {
+        let Some(queue) = queue else { return false };
+        let Some(command) = queue.get(slot) else { return false };
+        if command.partner.is_some_and(|partner| queue.runs(partner)) {
             return false;
         }
         self.fail(key, slot, Status::ABORT_REQUESTED);
@@ -305,7 +301,17 @@ impl<B: Buffer> Ports<B> {
         }
     }
 
-    /// The next thing to do.
+    /// Takes the commands to run, in order; each is answered by [`Ports::complete`]. Before what [`Ports::poll_output`]
+    /// tells.
+    ///
+    /// # Panics
+    /// If `into` is not empty.
+    pub fn take_requests(&mut self, into: &mut Vec<Request<B>>) {
+        assert!(into.is_empty());
+        std::mem::swap(into, &mut self.requests);
+    }
+
+    /// The next thing to do, when the requests have been taken.
     pub fn poll_output(&mut self) -> Option<PortsOutput<B>> {
         self.outputs.pop_front()
     }

@@ -32,8 +32,10 @@ pub(crate) struct Queue<B: Buffer> {
     pub(crate) association: AssociationId,
     pub(crate) view: Key,
     pub(crate) qid: u16,
-    /// By slot of the connection.
+    /// By slot of the connection: what has not been given out.
     commands: Vec<Option<Command<B>>>,
+    /// By slot of the connection: what was.
+    requests: Vec<Option<Running>>,
     /// Commands that are ready, in order; a fused pair by its second half.
     pub(crate) held: VecDeque<Slot>,
     pub(crate) fused: FirstHalf,
@@ -60,6 +62,7 @@ pub(crate) enum FirstHalf {
     Failed,
 }
 
+/// A command that has not been given out.
 #[derive(Debug)]
 pub(crate) struct Command<B: Buffer> {
     pub(crate) opcode: u8,
@@ -82,9 +85,23 @@ pub(crate) enum Stage<B: Buffer> {
     Limited(Option<Slice<B::Shared>>, Option<u32>),
     /// Nothing more is awaited from the host.
     Ready(Option<Slice<B::Shared>>),
-    /// It was given out, as this count of the fences.
-    Running(u64),
 }
+
+/// What has to be known of a request until it is answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Running {
+    /// It was given out as this count of the fences.
+    pub(crate) begun: u64,
+    pub(crate) nsid: u32,
+    /// Bytes that it brings to the host if it succeeds.
+    pub(crate) to_host_bytes: u32,
+    /// The first half of the fused pair that it is.
+    pub(crate) partner: Option<Slot>,
+    pub(crate) opcode: u8,
+}
+
+// Several of them share a line of the cache.
+const _: () = assert!(size_of::<Option<Running>>() == 24);
 
 impl<B: Buffer> QueueHandover<B> {
     /// Whose queue.
@@ -107,6 +124,7 @@ impl<B: Buffer> Queue<B> {
             view,
             qid,
             commands: Vec::new(),
+            requests: Vec::new(),
             held: VecDeque::new(),
             fused: FirstHalf::None,
             running: 0,
@@ -126,6 +144,36 @@ impl<B: Buffer> Queue<B> {
         self.commands[index] = Some(command);
     }
 
+    /// A command is given out.
+    #[inline]
+    pub(crate) fn begin(&mut self, slot: Slot, request: Running) {
+        let index = usize::from(slot.0);
+        if self.requests.len() <= index {
+            self.requests.resize(index + 1, None);
+        }
+        assert!(self.requests[index].is_none(), "a slot holds one request");
+        self.requests[index] = Some(request);
+        self.running += 1;
+    }
+
+    /// A request is answered; `None` where there is none.
+    #[inline]
+    pub(crate) fn end(&mut self, slot: Slot) -> Option<Running> {
+        let request = self.requests.get_mut(usize::from(slot.0))?.take()?;
+        self.running -= 1;
+        Some(request)
+    }
+
+    /// True from when a command is given out until it is answered.
+    pub(crate) fn runs(&self, slot: Slot) -> bool {
+        self.requests.get(usize::from(slot.0)).is_some_and(Option::is_some)
+    }
+
+    /// True where what arrives now need not wait for anything that arrived before.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.held.is_empty() && self.fused == FirstHalf::None
+    }
+
     pub(crate) fn take(&mut self, slot: Slot) -> Option<Command<B>> {
         self.commands.get_mut(usize::from(slot.0))?.take()
     }
@@ -142,17 +190,11 @@ impl<B: Buffer> Queue<B> {
     pub(crate) fn drop_pending(&mut self) {
         self.held.clear();
         self.fused = FirstHalf::None;
-        for place in &mut self.commands {
-            let runs = |command: &Command<B>| matches!(command.stage, Stage::Running(_));
-            if place.as_ref().is_some_and(|command| !runs(command)) {
-                *place = None;
-            }
-        }
+        self.commands.fill_with(|| None);
     }
 
     /// Requests of this namespace that are unanswered.
     pub(crate) fn running_on(&self, nsid: u32) -> usize {
-        let runs = |command: &&Command<B>| command.nsid == nsid && matches!(command.stage, Stage::Running(_));
-        self.commands.iter().flatten().filter(runs).count()
+        self.requests.iter().flatten().filter(|request| request.nsid == nsid).count()
     }
 }

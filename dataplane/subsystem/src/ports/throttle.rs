@@ -119,9 +119,9 @@ impl Throttle {
         }
     }
 
-    /// True where nothing is limited.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.namespaces.is_empty()
+    /// True where commands of the namespace may have to wait.
+    pub(crate) fn limits(&self, nsid: u32) -> bool {
+        self.namespaces.contains_key(&nsid)
     }
 
     /// Whether a command may go on now. Where not, it waits, and the draw is what has to be asked for, if anything.

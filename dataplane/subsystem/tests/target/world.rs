@@ -323,6 +323,17 @@ impl World {
             self.carry_out_desk(output);
         }
         for port in 0..self.ports.len() {
+            let mut requests = Vec::new();
+            self.ports[port].take_requests(&mut requests);
+            for request in requests {
+                busy = true;
+                self.operations.push(describe(&request));
+                if self.hold {
+                    self.held.push_back((port, request));
+                } else {
+                    self.serve(port, request);
+                }
+            }
             while let Some(output) = self.ports[port].poll_output() {
                 busy = true;
                 self.carry_out_ports(port, output);
@@ -381,14 +392,6 @@ impl World {
     fn carry_out_ports(&mut self, port: usize, output: PortsOutput<HeapBuffer>) {
         match output {
             PortsOutput::Socket(output) => self.carry_out_socket(Owner::Ports(port), output),
-            PortsOutput::Request(request) => {
-                self.operations.push(describe(&request));
-                if self.hold {
-                    self.held.push_back((port, request));
-                } else {
-                    self.serve(port, request);
-                }
-            }
             PortsOutput::Draw(draw) => self.draws.push_back((port, draw)),
             PortsOutput::Fenced { token } => self.fenced.push((port, token)),
             PortsOutput::QueuesDropped { association } => {
