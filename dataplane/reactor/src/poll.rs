@@ -31,14 +31,20 @@ impl<M: Send + 'static> Io for Reactor<M> {
         let before = events.len();
         self.prepare();
         self.collect(events);
-        self.ring.submit()?;
-        self.harvest(events);
         // A deadline that has passed since the last round began is found by whoever reads the clock next.
         let is_due = deadline.is_some_and(|deadline| deadline <= self.clock.round);
-        if events.len() == before && !is_due {
-            self.spin(deadline, events)?;
-            if events.len() == before {
-                self.sleep(deadline, events)?;
+        let rests = events.len() == before && !is_due && self.transferred.is_empty();
+        if rests && self.spin_budget().is_zero() {
+            // What hands over is what sleeps: one system call instead of two.
+            self.sleep(deadline, events)?;
+        } else {
+            self.ring.submit()?;
+            self.harvest(events);
+            if events.len() == before && !is_due {
+                self.spin(deadline, events)?;
+                if events.len() == before {
+                    self.sleep(deadline, events)?;
+                }
             }
         }
         // In a round that finds work at once this is the only look at the clock.
@@ -122,11 +128,16 @@ impl<M: Send + 'static> Reactor<M> {
         }
     }
 
+    /// How long to look for work before sleeping.
+    fn spin_budget(&self) -> Duration {
+        // The thread of the kernel that flushes a drive may have no other core than this one.
+        if self.transfers.is_flushing() { Duration::ZERO } else { self.pace.spin() }
+    }
+
     /// Looks for work while recent traffic makes it likely.
     fn spin(&mut self, deadline: Option<Time>, events: &mut Vec<EventOf<Self>>) -> Result<(), IoFault> {
-        let budget = self.pace.spin();
-        // The thread of the kernel that flushes a drive may have no other core than this one.
-        if budget.is_zero() || self.transfers.is_flushing() {
+        let budget = self.spin_budget();
+        if budget.is_zero() {
             return Ok(());
         }
         let before = events.len();
