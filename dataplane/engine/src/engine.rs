@@ -195,8 +195,9 @@ where
         #[cfg(not(feature = "planted"))]
         let late = None;
         loop {
-            let mut moved = self.run_ports(io, now);
-            moved |= self.run_lead(io, now);
+            // Until what was answered at once is being sent, too.
+            while self.run_ports(io, now) {}
+            let mut moved = self.run_lead(io, now);
             moved |= self.run_rack(io, now);
             moved |= self.run_buckets(io, now);
             while let Some(message) = self.post.take_local() {

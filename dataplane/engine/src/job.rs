@@ -5,7 +5,7 @@ use std::ops::Range;
 use io::{Buffer, ReactorId, Slice};
 use nvme::Status;
 use store::{Outcome, ShardId};
-use subsystem::{ByteRange, Completion, Operation, Pieces, Request, RequestId};
+use subsystem::{ByteRange, Completion, Operation, PairData, Pieces, Request, RequestId};
 
 use crate::message::{Backing, Origin, Piece, PieceDone, Target, Work};
 use crate::slab::Slab;
@@ -165,7 +165,8 @@ impl<B: Buffer> Jobs<B> {
                     data: data.slice(within),
                 });
             }
-            Operation::CompareAndWrite { offset_bytes, compare, write, fua } => {
+            Operation::CompareAndWrite { offset_bytes, pair, fua } => {
+                let PairData { compare, write } = *pair;
                 cutter.pieces(whole(offset_bytes, &compare), out, |within| Work::CompareAndWrite {
                     compare: compare.slice(within.clone()),
                     write: write.slice(within),
@@ -278,22 +279,26 @@ fn owned<B: Buffer>(buffer: B) -> subsystem::Piece<B> {
 }
 
 /// The answer of a namespace that stores nothing: zeros, and every write vanishes.
+#[inline]
 pub(crate) fn null_completion<B: Buffer>(operation: &Operation<B>) -> Completion<B> {
     match operation {
         Operation::Read { range } => {
             let len = u32::try_from(range.len_bytes).expect("a transfer is at most 1 MiB long");
             Completion { status: Status::SUCCESS, data: Pieces::one(subsystem::Piece::Zeroes { len }) }
         }
-        Operation::Compare { data, .. } | Operation::CompareAndWrite { compare: data, .. } => {
-            let equal = data.iter().all(|byte| *byte == 0);
-            Completion::of(if equal { Status::SUCCESS } else { Status::COMPARE_FAILURE })
-        }
+        Operation::Compare { data, .. } => zeros_compare(data),
+        Operation::CompareAndWrite { pair, .. } => zeros_compare(&pair.compare),
         Operation::Write { .. }
         | Operation::Flush
         | Operation::WriteZeroes { .. }
         | Operation::Deallocate { .. }
         | Operation::Verify { .. } => Completion::of(Status::SUCCESS),
     }
+}
+
+fn zeros_compare<B: Buffer>(expected: &[u8]) -> Completion<B> {
+    let equal = expected.iter().all(|byte| *byte == 0);
+    Completion::of(if equal { Status::SUCCESS } else { Status::COMPARE_FAILURE })
 }
 
 /// The NVMe status of the worst of a command's pieces.

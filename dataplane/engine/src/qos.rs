@@ -103,6 +103,9 @@ impl Buckets {
 
     /// Grants what can be granted now and in this round.
     pub(crate) fn run(&mut self, now: Time) {
+        if self.namespaces.is_empty() {
+            return;
+        }
         while self.left > 0 && self.grant_each(now) {}
     }
 

@@ -51,6 +51,7 @@ impl<S: Shared> Slice<S> {
     ///
     /// # Panics
     /// If `shared` is longer than 4 GiB, which no arena makes.
+    #[inline]
     pub fn whole(shared: S) -> Self {
         let len = u32::try_from(shared.len()).expect("a buffer is at most 1 MiB long");
         Self { shared, start: 0, len }
@@ -60,6 +61,7 @@ impl<S: Shared> Slice<S> {
     ///
     /// # Panics
     /// If `range` does not lie within the slice.
+    #[inline]
     #[must_use]
     pub fn slice(&self, range: Range<usize>) -> Self {
         assert!(range.start <= range.end);
@@ -73,6 +75,7 @@ impl<S: Shared> Slice<S> {
     ///
     /// # Panics
     /// If it is not so long.
+    #[inline]
     #[must_use]
     pub fn first(mut self, len: usize) -> Self {
         assert!(len <= self.len as usize);
@@ -84,6 +87,7 @@ impl<S: Shared> Slice<S> {
 impl<S: Shared> Deref for Slice<S> {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         &self.shared[self.start as usize..][..self.len as usize]
     }

@@ -144,6 +144,7 @@ impl<B: Buffer> SendList<B> {
     }
 
     /// Appends small bytes, joined to the last piece where that is also small bytes.
+    #[inline]
     pub fn push_header(&mut self, bytes: &[u8]) {
         let start =
             u32::try_from(self.headers.len()).expect("headers of one send are bounded far below 4 GiB");

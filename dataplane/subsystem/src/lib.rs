@@ -49,5 +49,5 @@ pub use desk::{ConnectedHost, Desk, DeskConfig, HealthTotals, ListenerKind};
 pub use namespace::{HostAcl, IpAcl, NamespaceShape, SectorSize};
 pub use output::{AssociationId, DeskOutput, PortsOutput, SocketOutput};
 pub use ports::{Direction, Draw, Ports, PortsConfig, QueueHandover, Rate, Rates};
-pub use request::{ByteRange, Completion, Operation, Piece, Pieces, Request, RequestId};
+pub use request::{ByteRange, Completion, Operation, PairData, Piece, Pieces, Request, RequestId};
 pub use stats::{CommandCounts, StatusClass, TransportStats};

@@ -71,10 +71,8 @@ pub enum Operation<B: Buffer> {
     CompareAndWrite {
         /// First byte.
         offset_bytes: u64,
-        /// What the host expects.
-        compare: Slice<B::Shared>,
-        /// What to write where it is so.
-        write: Slice<B::Shared>,
+        /// What is compared and written.
+        pair: Box<PairData<B::Shared>>,
         /// Force unit access of the write.
         fua: bool,
     },
@@ -83,6 +81,15 @@ pub enum Operation<B: Buffer> {
         /// Where.
         range: ByteRange,
     },
+}
+
+/// The data of a fused pair, of the same length.
+#[derive(Debug)]
+pub struct PairData<S> {
+    /// What the host expects.
+    pub compare: Slice<S>,
+    /// What to write where it is so.
+    pub write: Slice<S>,
 }
 
 /// The answer to a request.
@@ -149,6 +156,7 @@ impl<B: Buffer> Pieces<B> {
     }
 
     /// Bytes in all.
+    #[inline]
     #[must_use]
     pub fn len_bytes(&self) -> usize {
         let [first, second] = &self.pieces;
@@ -186,11 +194,54 @@ impl<B: Buffer> From<Piece<B>> for Segment<B> {
 
 impl<B: Buffer> Piece<B> {
     /// Length in bytes.
+    #[inline]
     #[must_use]
     pub fn len_bytes(&self) -> usize {
         match self {
             Self::Owned { len, .. } | Self::Zeroes { len } => *len as usize,
             Self::Shared(slice) => slice.len(),
         }
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use std::ops::{Deref, DerefMut};
+
+    use super::*;
+
+    /// As large as what a reactor has.
+    #[derive(Clone, Debug)]
+    struct Handle {
+        _words: [u64; 3],
+    }
+
+    impl Deref for Handle {
+        type Target = [u8];
+
+        fn deref(&self) -> &[u8] {
+            &[]
+        }
+    }
+
+    impl DerefMut for Handle {
+        fn deref_mut(&mut self) -> &mut [u8] {
+            &mut []
+        }
+    }
+
+    impl io::Shared for Handle {}
+
+    impl Buffer for Handle {
+        type Shared = Self;
+
+        fn share(self) -> Self {
+            self
+        }
+    }
+
+    #[test]
+    fn a_request_is_one_line_of_the_cache() {
+        assert_eq!(size_of::<Request<Handle>>(), 64);
     }
 }

@@ -45,6 +45,8 @@ struct Outgoing {
     offset: usize,
     /// Bytes that the vectors have.
     gathered: usize,
+    /// The vectors have all that has not left.
+    whole: bool,
 }
 
 /// A send that has ended.
@@ -122,6 +124,7 @@ impl Outgoing {
             segment: 0,
             offset: 0,
             gathered: 0,
+            whole: false,
         }
     }
 
@@ -149,6 +152,7 @@ impl Outgoing {
     fn gather(&mut self, phase: usize) {
         self.vectors.clear();
         self.gathered = 0;
+        self.whole = true;
         let mut skip = self.offset;
         for segment in &self.list.segments[self.segment..] {
             let bytes = match segment {
@@ -172,6 +176,8 @@ impl Outgoing {
                 self.gathered += bytes.len() - skip;
             }
             if self.vectors.len() >= VECTORS_MAX {
+                // The last of it may have been all there is; whether it was is found piece by piece.
+                self.whole = false;
                 break;
             }
             skip = 0;
@@ -180,6 +186,12 @@ impl Outgoing {
 
     /// Notes that `count` more bytes have left.
     fn advance(&mut self, count: usize) {
+        if self.whole && count == self.gathered {
+            // Nearly always: the system takes a send whole.
+            self.segment = self.list.segments.len();
+            self.offset = 0;
+            return;
+        }
         let mut count = count;
         while let Some(segment) = self.list.segments.get(self.segment) {
             let left = segment.len_bytes() - self.offset;

@@ -289,6 +289,11 @@ impl<B: Buffer> Connection<B> {
 
     /// Answers a command. `data` goes with success alone.
     pub(crate) fn respond(&mut self, slot: Slot, status: Status, result: u64, mut data: Pieces<B>) {
+        self.respond_taking(slot, status, result, &mut data);
+    }
+
+    /// As [`Self::respond`]; takes `data` where it lies, if anybody reads it.
+    pub(crate) fn respond_taking(&mut self, slot: Slot, status: Status, result: u64, data: &mut Pieces<B>) {
         if !self.ungranted.is_empty() {
             self.ungranted.retain(|(ungranted, _)| *ungranted != slot);
         }
@@ -299,28 +304,34 @@ impl<B: Buffer> Connection<B> {
             return;
         }
         let mut sent_charge = charge;
-        if data.is_empty() {
+        let len = data.len_bytes();
+        if len == 0 {
             self.charged_bytes -= charge;
             sent_charge = 0;
         } else {
             assert!(status.is_success(), "data goes with success");
-            self.stats.payload_sent_bytes += data.len_bytes() as u64;
+            let len_bytes = u32::try_from(len).expect("a command moves at most MDTS bytes");
+            self.stats.payload_sent_bytes += u64::from(len_bytes);
             // SUCCESS stands for a response whose result is zero, and only where nobody waits for SQHD.
             // TCP transport spec 1.0, section 3.3.2.2 (C2HData).
             let flag = self.rules.success_flag && !self.rules.flow_control && result == 0;
-            self.transmit.push_data(cid, &mut data, flag.then_some(charge));
+            self.transmit.push_data(cid, len_bytes, data, flag.then_some(charge));
             if flag {
                 return;
             }
         }
-        // Base spec 2.0, section 3.3.3.2: SQHD is reserved where SQ flow control is disabled; Connect alone says FFFFh.
-        let sqhd = if self.rules.flow_control { self.fetched % self.rules.entries } else { 0 };
-        let cqe = Cqe {
-            result,
-            sqhd: u16::try_from(sqhd).expect("below the entries of a queue, at most 65536"),
-            ..Cqe::new(cid, status)
-        };
+        let cqe = Cqe { result, sqhd: self.sqhd(), ..Cqe::new(cid, status) };
         self.transmit.push_response(cqe, sent_charge);
+    }
+
+    /// The submission queue's head as responses tell it. Base spec 2.0, section 3.3.3.2: it is reserved where SQ flow control
+    /// is disabled; Connect alone says FFFFh.
+    fn sqhd(&self) -> u16 {
+        if !self.rules.flow_control {
+            return 0;
+        }
+        let sqhd = self.fetched % self.rules.entries;
+        u16::try_from(sqhd).expect("below the entries of a queue, at most 65536")
     }
 
     /// Forgets a command without an answer, as a controller reset does.

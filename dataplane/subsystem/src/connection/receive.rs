@@ -61,6 +61,9 @@ impl<B: Buffer> Connection<B> {
         now: Time,
         memory: &mut impl Memory<Buffer = B>,
     ) -> Option<Arrival<B>> {
+        if self.input.is_none() && self.framer.is_idle() {
+            return None;
+        }
         loop {
             if !self.may_read() || !self.gather_held(memory) {
                 return None;

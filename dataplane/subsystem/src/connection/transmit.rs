@@ -15,8 +15,10 @@ const SPARE_LISTS: usize = 2;
 
 #[derive(Debug)]
 pub(crate) struct Transmit<B: Buffer> {
-    /// Whole PDUs in order; only the last list grows.
-    waiting: VecDeque<Batch<B>>,
+    /// Whole PDUs in order, in lists that grow no more.
+    full: VecDeque<Batch<B>>,
+    /// The list behind them, not empty, that the next PDU goes to.
+    growing: Option<Batch<B>>,
     spare: Vec<SendList<B>>,
     under_way: Option<UnderWay>,
     /// Responses that wait or are under way.
@@ -46,7 +48,8 @@ impl<B: Buffer> Transmit<B> {
     pub(crate) fn new() -> Self {
         let codec = Codec::initial(crc32c);
         Self {
-            waiting: VecDeque::new(),
+            full: VecDeque::new(),
+            growing: None,
             spare: Vec::new(),
             under_way: None,
             unsent: 0,
@@ -62,6 +65,7 @@ impl<B: Buffer> Transmit<B> {
     }
 
     /// Appends the bytes of a PDU without data.
+    #[inline]
     pub(crate) fn push_bytes(&mut self, bytes: &[u8]) {
         let batch = self.batch();
         batch.list.push_header(bytes);
@@ -75,22 +79,21 @@ impl<B: Buffer> Transmit<B> {
     }
 
     /// Appends a response capsule that returns `charge` to the quota when it is sent.
+    #[inline]
     pub(crate) fn push_response(&mut self, cqe: Cqe, charge: u32) {
         let response = CapsuleResp { cqe };
         if self.plain {
             self.push_bytes(&response.encode_plain());
         } else {
-            let mut header = [0; HEADER_LEN_MAX];
-            let len = response.encode(&self.codec, &mut header);
-            self.push_bytes(&header[..len]);
+            self.push_sealed_response(&response);
         }
         self.note_response(charge);
     }
 
     /// Appends all data of a command in one C2HData PDU; with `success` it is the response too. The payload follows the
     /// header at once: Linux ignores PDO and DATAO.
-    pub(crate) fn push_data(&mut self, cid: u16, data: &mut Pieces<B>, success: Option<u32>) {
-        let len_bytes = u32::try_from(data.len_bytes()).expect("a command moves at most MDTS bytes");
+    #[inline]
+    pub(crate) fn push_data(&mut self, cid: u16, len_bytes: u32, data: &mut Pieces<B>, success: Option<u32>) {
         let pdu = C2hData { cid, offset_bytes: 0, len_bytes, last: true, success: success.is_some() };
         if self.plain {
             let batch = self.batch();
@@ -105,6 +108,12 @@ impl<B: Buffer> Transmit<B> {
         if let Some(charge) = success {
             self.note_response(charge);
         }
+    }
+
+    fn push_sealed_response(&mut self, response: &CapsuleResp) {
+        let mut header = [0; HEADER_LEN_MAX];
+        let len = response.encode(&self.codec, &mut header);
+        self.push_bytes(&header[..len]);
     }
 
     /// [`Self::push_data`] with digests or padding.
@@ -136,7 +145,7 @@ impl<B: Buffer> Transmit<B> {
     /// The last PDU is a command's response.
     fn note_response(&mut self, charge: u32) {
         self.unsent += 1;
-        if let Some(batch) = self.waiting.back_mut() {
+        if let Some(batch) = &mut self.growing {
             batch.responses += 1;
             batch.charge += charge;
         }
@@ -147,7 +156,7 @@ impl<B: Buffer> Transmit<B> {
         if self.under_way.is_some() {
             return None;
         }
-        let batch = self.waiting.pop_front()?;
+        let batch = self.full.pop_front().or_else(|| self.growing.take())?;
         self.under_way = Some(UnderWay { since: now, responses: batch.responses, charge: batch.charge });
         Some(batch.list)
     }
@@ -165,7 +174,7 @@ impl<B: Buffer> Transmit<B> {
 
     /// Drops what has not been handed out.
     pub(crate) fn drop_waiting(&mut self) {
-        for batch in self.waiting.drain(..) {
+        for batch in self.full.drain(..).chain(self.growing.take()) {
             self.unsent -= batch.responses;
         }
         self.spare.clear();
@@ -177,7 +186,7 @@ impl<B: Buffer> Transmit<B> {
 
     /// True when nothing waits and nothing is under way.
     pub(crate) fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.under_way.is_none()
+        self.full.is_empty() && self.growing.is_none() && self.under_way.is_none()
     }
 
     pub(crate) const fn is_under_way(&self) -> bool {
@@ -190,15 +199,19 @@ impl<B: Buffer> Transmit<B> {
     }
 
     /// The list that the next PDU goes to, with room for one command.
+    #[inline]
     fn batch(&mut self) -> &mut Batch<B> {
-        let full = self.waiting.back().is_none_or(|batch| {
-            batch.bytes >= SEND_BYTES_MAX
-                || batch.list.segments.len() + SEND_SEGMENTS_PER_COMMAND > SEND_SEGMENTS_MAX
+        let has_room = self.growing.as_ref().is_some_and(|batch| {
+            batch.bytes < SEND_BYTES_MAX
+                && batch.list.segments.len() + SEND_SEGMENTS_PER_COMMAND <= SEND_SEGMENTS_MAX
         });
-        if full {
-            let list = self.spare.pop().unwrap_or_default();
-            self.waiting.push_back(Batch { list, bytes: 0, responses: 0, charge: 0 });
+        if !has_room {
+            self.full.extend(self.growing.take());
         }
-        self.waiting.back_mut().expect("a list was just made sure of")
+        let spare = &mut self.spare;
+        self.growing.get_or_insert_with(|| {
+            let list = spare.pop().unwrap_or_default();
+            Batch { list, bytes: 0, responses: 0, charge: 0 }
+        })
     }
 }

@@ -12,7 +12,7 @@ use super::{Ports, join};
 use crate::connection::{Arrival, Grant, Slot};
 use crate::pointer::{self, Supply};
 use crate::slab::Key;
-use crate::{ByteRange, Operation, Pieces, PortsOutput, Request};
+use crate::{ByteRange, Operation, PairData, Pieces, PortsOutput, Request};
 
 impl<B: Buffer> Ports<B> {
     /// Reads, starts and sends what one connection has to be read, started and sent.
@@ -284,7 +284,8 @@ impl<B: Buffer> Ports<B> {
             let Plan::Write { range, fua } = plan else { return Err(Status::INTERNAL_ERROR) };
             let write = data.ok_or(Status::INTERNAL_ERROR)?;
             let ByteRange { offset_bytes, .. } = range;
-            return Ok(Some(Operation::CompareAndWrite { offset_bytes, compare, write, fua }));
+            let pair = Box::new(PairData { compare, write });
+            return Ok(Some(Operation::CompareAndWrite { offset_bytes, pair, fua }));
         }
         if let Plan::DatasetManagement(dsm) = plan {
             let list = data.ok_or(Status::INTERNAL_ERROR)?;

@@ -162,7 +162,7 @@ impl<B: Buffer> Ports<B> {
     ///
     /// # Panics
     /// If there is no such request, or a successful Read has not exactly the bytes that it asked for.
-    pub fn complete(&mut self, request: RequestId, completion: Completion<B>) {
+    pub fn complete(&mut self, request: RequestId, mut completion: Completion<B>) {
         let (key, slot) = split(request);
         let socket = self.sockets.get_mut(key).expect("a queue stays until its requests are answered");
         let ended = socket.state.end(slot).expect("a request is answered once");
@@ -172,9 +172,13 @@ impl<B: Buffer> Ports<B> {
         let expected = if completion.status.is_success() { ended.to_host_bytes as usize } else { 0 };
         assert_eq!(completion.data.len_bytes(), expected, "a successful Read delivers every byte");
         let (association, dropped) = (socket.state.association, socket.state.dropped);
-        match ended.partner {
-            None => self.answer(key, slot, ended.opcode, completion.status, completion.data),
-            Some(first) => self.answer_pair(key, first, slot, completion.status),
+        if let Some(first) = ended.partner {
+            self.answer_pair(key, first, slot, completion.status);
+        } else {
+            self.commands.count(ended.opcode, completion.status);
+            if !socket.gone {
+                socket.connection.respond_taking(slot, completion.status, 0, &mut completion.data);
+            }
         }
         self.sockets.note(key);
         // Whoever drops an association marks its queues.

@@ -9,7 +9,7 @@ use io::{ConnectionId, NetError, NetErrorKind, Segment, SendList, Time};
 use nvme::{Nqn, Status};
 use subsystem::{
     AssociationId, Completion, Desk, DeskConfig, DeskOutput, Draw, HostAcl, IpAcl, ListenerKind,
-    NamespaceShape, Operation, Piece, Pieces, Ports, PortsConfig, PortsOutput, Request, SectorSize,
+    NamespaceShape, Operation, PairData, Piece, Pieces, Ports, PortsConfig, PortsOutput, Request, SectorSize,
     SocketOutput,
 };
 
@@ -518,7 +518,8 @@ impl World {
                     status = Status::COMPARE_FAILURE;
                 }
             }
-            Operation::CompareAndWrite { offset_bytes, compare, write, .. } => {
+            Operation::CompareAndWrite { offset_bytes, pair, .. } => {
+                let PairData { compare, write } = *pair;
                 if disk[span(offset_bytes, compare.len())] == *compare {
                     disk[span(offset_bytes, write.len())].copy_from_slice(&write);
                 } else {
@@ -588,7 +589,8 @@ fn describe(request: &Request<HeapBuffer>) -> String {
             format!("deallocate {nsid} {}", ranges.join(","))
         }
         Operation::Compare { offset_bytes, data } => format!("compare {nsid} {offset_bytes}+{}", data.len()),
-        Operation::CompareAndWrite { offset_bytes, compare, write, .. } => {
+        Operation::CompareAndWrite { offset_bytes, pair, .. } => {
+            let PairData { compare, write } = &**pair;
             assert_eq!(compare.len(), write.len());
             format!("compare-and-write {nsid} {offset_bytes}+{}", write.len())
         }
