@@ -3,7 +3,7 @@
 //! they do on a drive, and the same options give the same counts on every machine.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use benches::memory_drive::{Ended, HeapBuffer, HeapShared, MemoryDrive};
@@ -45,7 +45,7 @@ struct Drive {
     busy_until: u64,
     options: Options,
     under_way: BinaryHeap<Reverse<(u64, u64)>>,
-    slots: std::collections::BTreeMap<u64, Ended>,
+    slots: BTreeMap<u64, Ended>,
     number: u64,
     writes: u64,
     reads: u64,
@@ -64,6 +64,11 @@ struct World {
     stamp: u64,
     seed: u64,
     refused: u64,
+    /// When each command that is open was submitted, by its tag, and how long those took that have ended.
+    begun: BTreeMap<u64, u64>,
+    took: Vec<u32>,
+    /// Shares of the pool that were not in full segments, when they were looked at.
+    spare: Vec<f64>,
 }
 
 impl Drive {
@@ -154,7 +159,7 @@ impl World {
             busy_until: 0,
             options,
             under_way: BinaryHeap::new(),
-            slots: std::collections::BTreeMap::new(),
+            slots: BTreeMap::new(),
             number: 0,
             writes: 0,
             reads: 0,
@@ -176,6 +181,9 @@ impl World {
             stamp: 0,
             seed,
             refused: 0,
+            begun: BTreeMap::new(),
+            took: Vec::new(),
+            spare: Vec::new(),
         };
         while !world.ready.iter().all(|ready| *ready) {
             world.turn();
@@ -216,7 +224,9 @@ impl World {
     fn take(&mut self, number: usize, output: Output<HeapBuffer>) {
         let shard = ShardId(u16::try_from(number).expect("few shards"));
         match output {
-            Output::Done { outcome, .. } => {
+            Output::Done { tag, outcome, .. } => {
+                let begun = self.begun.remove(&tag).expect("an open command");
+                self.took.push(u32::try_from(self.drive.now - begun).unwrap_or(u32::MAX));
                 self.refused += u64::from(outcome != Outcome::Ok);
                 self.thinking.push_back(self.drive.now + THINK_NS);
             }
@@ -258,11 +268,13 @@ impl World {
         let (shard, stripe) = (stripe % shards, stripe / shards);
         let mut bytes = self.content.clone();
         self.stamp += 1;
+        self.begun.insert(self.stamp, self.drive.now);
         bytes[..8].copy_from_slice(&self.stamp.to_le_bytes());
         let data = Payload::new(Slice::<HeapShared>::whole(HeapBuffer::from(bytes).share()));
         let offset = (stripe * STRIPE_BLOCKS + within) * BLOCK as u64;
         let op = Op::Write { data, fua: false };
-        let request = Request { tag: block, volume: VOLUME, offset, len: BLOCK as u64, op, compress: false };
+        let request =
+            Request { tag: self.stamp, volume: VOLUME, offset, len: BLOCK as u64, op, compress: false };
         let shard = usize::try_from(shard).expect("few shards");
         assert!(self.shards[shard].submit(request).is_ok(), "a shard takes what fits its queue");
     }
@@ -284,6 +296,13 @@ impl World {
         sum
     }
 
+    /// Notes what share of the pool is in no full segment.
+    fn look_at_room(&mut self, options: Options) {
+        let full: u64 =
+            self.shards.iter().map(|shard| shard.garbage_bytes() + shard.stats().live_bytes).sum();
+        self.spare.push(1.0 - full as f64 * 64.0 / 63.0 / (options.pool_mib << 20) as f64);
+    }
+
     /// Fills the volume, then writes so many bytes at random.
     fn run(&mut self, bytes: u64, options: Options) {
         let until = self.stats().written_bytes + bytes;
@@ -294,6 +313,7 @@ impl World {
             for _ in 0..64 {
                 self.turn();
             }
+            self.look_at_room(options);
             if options.trace && self.stats().written_bytes > options.pool_mib << 20 {
                 let text = self.shards[0].describe();
                 println!("{} {}", self.drive.now / 1000, text.split(", segments").next().unwrap_or_default());
@@ -346,6 +366,8 @@ fn main() -> Result<(), String> {
     world.run(size * options.times, options);
     let (before, began) = (world.stats(), world.drive.now);
     let (writes, reads) = (world.drive.writes, world.drive.reads);
+    world.took.clear();
+    world.spare.clear();
     world.run(size, options);
     let after = world.stats();
     let host = (after.written_bytes - before.written_bytes) as f64;
@@ -374,6 +396,19 @@ fn main() -> Result<(), String> {
         host / BLOCK as f64 / ((world.drive.now - began) as f64 / 1e6),
         world.drive.writes - writes,
         world.drive.reads - reads,
+    );
+    let blocks = host / BLOCK as f64;
+    world.took.sort_unstable();
+    let at = |share: usize| f64::from(world.took[world.took.len() * share / 1000]) / 1e3;
+    println!(
+        "for each block of the host {:.3} writes and {:.3} reads of the drive; took {:.0} us, p99 {:.0}, p99.9 {:.0}; \
+         {:.4} of the pool not in full segments",
+        (world.drive.writes - writes) as f64 / blocks,
+        (world.drive.reads - reads) as f64 / blocks,
+        at(500),
+        at(990),
+        at(999),
+        world.spare.iter().sum::<f64>() / world.spare.len() as f64,
     );
     Ok(())
 }
