@@ -56,6 +56,8 @@ pub(super) struct Victim<B> {
     pub(super) offset: u32,
     /// Its last batch.
     last: u64,
+    /// Bytes that were live in it when it was chosen.
+    live_bytes: u64,
     /// Live blocks of the batches that were looked at, not read yet.
     pub(super) items: Vec<Item>,
     /// The last batch that holds blocks moved from it.
@@ -164,6 +166,11 @@ impl<B: Buffer> Cleaner<B> {
 
     pub(super) fn has_moves(&self) -> bool {
         self.chunk.is_some()
+    }
+
+    /// Bytes that were live in the victim when it was chosen.
+    pub(super) fn victim_live(&self) -> u64 {
+        self.victim.as_ref().map_or(0, |victim| victim.live_bytes)
     }
 
     /// Whether anything was cleaned for the last segments' worth of requests.
@@ -440,6 +447,7 @@ impl<B: Buffer> Shard<B> {
             sequence: found.generation,
             offset: 0,
             last: found.last,
+            live_bytes: found.live_bytes,
             items: Vec::new(),
             moved: 0,
             damaged: false,

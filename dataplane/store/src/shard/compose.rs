@@ -169,6 +169,7 @@ fn whole_blocks(bytes: usize) -> usize {
 impl<B: Buffer> Shard<B> {
     /// Begins as many batches as there is work and room for.
     pub(super) fn compose<D: Disk<Buffer = B>>(&mut self, disk: &mut D) {
+        self.step_gather();
         if self.order.queue.is_empty() {
             self.order.needed_bytes = 0;
             self.order.waiting = None;
@@ -194,19 +195,19 @@ impl<B: Buffer> Shard<B> {
     fn has_enough_for_a_batch(&self) -> bool {
         // Moves leave requests the last place among the batches under way.
         let may_move = self.log.in_flight() + 1 < self.options.batches_max.max(2);
-        may_move && self.cleaner.has_moves() || self.has_enough_requests()
+        may_move && self.cleaner.has_moves() && !self.moves_ride() || self.has_enough_requests()
     }
 
     /// Whether the requests that wait are worth a batch: any while none of requests is under way, else enough of them.
     fn has_enough_requests(&self) -> bool {
         if !self.log.has_requests_in_flight() {
-            return !self.order.queue.is_empty();
+            return !self.order.queue.is_empty() && !self.gathers();
         }
         // Every batch has a header. While there is room that is cheaper than to wait for more.
-        let cleans = self.cleaner.is_busy(self.log.requested_bytes, self.space.usable_bytes());
-        let share = if cleans { 1 } else { 4 };
+        let least = u64::from(self.options.batch_bytes_min);
+        let least = if self.cleans() { least * 2 } else { least / 4 };
         // A drive that has several gains by one more only if that is long.
-        let least = (u64::from(self.options.batch_bytes_min) / share) << (self.log.in_flight() / 4);
+        let least = least << (self.log.in_flight() / 4);
         let mut bytes = 0;
         self.order.queue.iter().filter_map(|&id| self.order.writes.get(id)).any(|write| {
             bytes += match write.source {
@@ -261,7 +262,7 @@ impl<B: Buffer> Shard<B> {
         self.order.needed_bytes = 0;
         self.order.waiting = None;
         if !self.log.is_group_open() {
-            self.plan_moves(plan, if moves_alone { plan.limit } else { plan.limit / 4 });
+            self.plan_moves(plan, if moves_alone { plan.limit } else { self.share_of_moves(plan.limit) });
         }
         if !plan.runs.is_empty() && !self.has_enough_requests() {
             // Moves do not take a few requests along that would make a fuller batch a moment later.

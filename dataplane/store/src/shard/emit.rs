@@ -108,6 +108,9 @@ impl<B: Buffer> Shard<B> {
         let records = draft.finish();
         self.log.requested_bytes += plan.requested_bytes();
         batch.requested = plan.requested_bytes() > 0;
+        if batch.requested {
+            self.gather.on_begun(self.now, self.order.queue.len());
+        }
         batch.open_group = plan.open;
         self.end_changes(plan, &mut batch);
         if let Some(moves_to) = plan.moves_to {

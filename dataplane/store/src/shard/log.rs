@@ -494,6 +494,7 @@ impl<B: Buffer> Shard<B> {
     }
 
     fn acknowledge(&mut self, batch: &Batch) {
+        self.gather.on_answered(batch.finished.len());
         for &ticket in &batch.finished {
             self.finish_part(ticket);
         }

@@ -21,6 +21,7 @@ mod clean;
 mod compose;
 mod emit;
 mod flush;
+mod gather;
 mod images;
 mod live;
 mod log;
@@ -52,6 +53,7 @@ use crate::{Layout, SegmentId, ShardId, VolumeId};
 use checkpoint::Checkpoint;
 use clean::Cleaner;
 use flush::Flush;
+use gather::Gather;
 use log::Log;
 use order::Order;
 use pages::Pages;
@@ -102,6 +104,7 @@ pub struct Shard<B: Buffer> {
     reads: Reads<B>,
     pages: Pages,
     flush: Flush,
+    gather: Gather,
     checkpoint: Checkpoint,
     cleaner: Cleaner<B>,
     reuse: Reuse,
@@ -174,6 +177,7 @@ impl<B: Buffer> Shard<B> {
             reads: Reads::new(),
             pages: Pages::new(),
             flush: Flush::new(),
+            gather: Gather::default(),
             checkpoint: Checkpoint::new(),
             cleaner: Cleaner::new(),
             reuse: Reuse::default(),
@@ -319,7 +323,7 @@ impl<B: Buffer> Shard<B> {
             _ => None,
         };
         let dropping = (self.map.is_dropping() && self.may_drop() && !self.drops_wait).then_some(self.now);
-        [self.memory_retry, refused, dropping].into_iter().flatten().min()
+        [self.memory_retry, refused, dropping, self.gather_timeout()].into_iter().flatten().min()
     }
 
     /// Ends what was submitted, makes a checkpoint and stops: [`Output::Stopped`] follows. Submit nothing after it.

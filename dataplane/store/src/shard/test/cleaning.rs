@@ -54,17 +54,18 @@ fn a_victim_is_read_in_stretches_and_not_batch_by_batch() {
     assert_holds_after_a_power_cut(world);
 }
 
-/// How many batches of a pool under random writes hold moves, and how many of them a single one, if reads of more than
-/// `most` bytes bring wrong bits.
+/// How many batches of a pool under random writes hold moves, and how many of them a single one and nothing else, if reads
+/// of more than `most` bytes bring wrong bits.
 fn batches_of_moves(most: Option<u32>) -> (usize, usize) {
     let mut seen = BTreeMap::new();
     let mut world = World::new(9, 24, small_options());
     world.disk.flip_reads_over = most;
     let mut world = overwrite_in(world, 4_000, 8, |world| {
         let batches = world.disk.being_written().filter_map(contents);
-        seen.extend(batches.filter(|batch| batch.2 > 0).map(|(sequence, _, moved)| (sequence, moved)));
+        let of_moves = batches.filter(|&(_, _, moved)| moved > 0);
+        seen.extend(of_moves.map(|(sequence, requested, moved)| (sequence, requested + moved)));
     });
-    let single = seen.values().filter(|&&moved| moved == 4096).count();
+    let single = seen.values().filter(|&&bytes| bytes == 4096).count();
     println!("{} batches of moves, {single} of a single one", seen.len());
     assert!(seen.len() > 100, "{}", seen.len());
     world.disk.flip_reads_over = None;
@@ -90,7 +91,7 @@ fn blocks_that_are_read_one_by_one_are_moved_together() {
 #[test]
 fn a_victim_of_an_emergency_is_emptied_before_the_checkpoint_that_frees_it() {
     let mut seen = 0;
-    for seed in 0..8 {
+    for seed in 0..16 {
         let mut world = World::new(seed, 6, small_options());
         let mut rng = Rng(seed + 1);
         for _ in 0..1_500 {
@@ -185,4 +186,120 @@ fn a_shard_that_was_refused_asks_again_as_soon_as_the_pool_has_some() {
         world.step();
     }
     assert!(world.shard.space.owned() > owned);
+}
+
+/// A pool that is being cleaned, with nothing under way; and one with room.
+fn cleaned_and_fresh() -> [World; 2] {
+    let mut cleaned = overwrite(small_options(), 4_000, 8, |_| ());
+    for _ in 0..1_000 {
+        cleaned.step();
+    }
+    assert!(cleaned.shard.cleans() && cleaned.shard.cleaner.is_idle());
+    let mut fresh = World::new(9, 24, small_options());
+    fresh.write(1, 0, 8, false);
+    assert!(fresh.drain());
+    [cleaned, fresh]
+}
+
+/// Sequences of the batches under way that hold something of requests, with the blocks of these.
+fn batches_of_requests(world: &World) -> BTreeMap<u64, u32> {
+    let batches = world.disk.being_written().filter_map(contents);
+    batches
+        .filter(|&(_, requested, _)| requested > 0)
+        .map(|(sequence, requested, _)| (sequence, requested / 4096))
+        .collect()
+}
+
+/// Submits single blocks, one after another, while the first is being written; gives the batches that all of them took.
+fn batches_of_single_blocks(world: &mut World, blocks: u64) -> BTreeMap<u64, u32> {
+    let mut seen = BTreeMap::new();
+    for block in 0..blocks {
+        world.write(1, block * 8, block * 8 + 8, false);
+        world.shard.run(&mut world.disk, world.now);
+        seen.append(&mut batches_of_requests(world));
+    }
+    while !world.issued.is_empty() {
+        world.step();
+        seen.append(&mut batches_of_requests(world));
+    }
+    assert_eq!(seen.values().map(|&count| u64::from(count)).sum::<u64>(), blocks);
+    seen
+}
+
+#[test]
+fn while_a_pool_is_cleaned_all_that_came_during_a_batch_shares_the_next() {
+    let [mut cleaned, mut fresh] = cleaned_and_fresh();
+    let sizes = |seen: BTreeMap<u64, u32>| seen.into_values().collect::<Vec<u32>>();
+    assert_eq!(sizes(batches_of_single_blocks(&mut cleaned, 4)), [1, 3]);
+    // Where nothing is cleaned a header is cheaper than to wait.
+    assert_eq!(sizes(batches_of_single_blocks(&mut fresh, 4)), [1, 1, 1, 1]);
+}
+
+#[test]
+fn while_a_pool_is_cleaned_a_batch_waits_for_those_who_were_just_answered() {
+    let [mut world, _] = cleaned_and_fresh();
+    // It may have been in vain before.
+    for block in 0..128 {
+        world.write(1, block * 8, block * 8 + 8, false);
+        assert!(world.drain(), "{:?}", world.errors);
+    }
+    let sizes = |world: &World| batches_of_requests(world).into_values().collect::<Vec<u32>>();
+    let submit = |world: &mut World, block: u64| {
+        world.write(1, block * 8, block * 8 + 8, false);
+        world.shard.run(&mut world.disk, world.now);
+    };
+    submit(&mut world, 0);
+    submit(&mut world, 1);
+    while world.issued.len() == 2 {
+        world.step();
+    }
+    assert_eq!(sizes(&world), []);
+    submit(&mut world, 2);
+    assert_eq!(sizes(&world), [2]);
+    submit(&mut world, 3);
+    while world.issued.len() == 3 {
+        world.step();
+    }
+    // Nobody comes this time.
+    world.now = world.shard.poll_timeout().expect("a batch that waits has a deadline");
+    world.shard.run(&mut world.disk, world.now);
+    assert_eq!(sizes(&world), [1]);
+    assert!(world.drain(), "{:?}", world.errors);
+}
+
+#[test]
+fn waiting_for_those_who_do_not_come_is_given_up() {
+    let [mut world, _] = cleaned_and_fresh();
+    let mut waits = 0;
+    for _ in 0..200 {
+        for block in 0..2 {
+            world.write(1, block * 8, block * 8 + 8, false);
+            world.shard.run(&mut world.disk, world.now);
+        }
+        while world.issued.len() == 2 {
+            world.step();
+        }
+        waits += u64::from(batches_of_requests(&world).is_empty() && !world.issued.is_empty());
+        assert!(world.drain(), "{:?}", world.errors);
+    }
+    println!("{waits} waits");
+    assert!((1..20).contains(&waits), "{waits}");
+}
+
+/// Goal: requests and moves share headers, unless moves alone make the room that requests are about to lack.
+#[test]
+fn moves_go_with_requests_while_there_is_room() {
+    let mut seen = BTreeSet::new();
+    let (mut alone, mut together) = (0, 0);
+    let world = overwrite(small_options(), 8_000, 8, |world| {
+        for (sequence, requested, moved) in world.disk.being_written().filter_map(contents) {
+            if moved > 0 && seen.insert(sequence) {
+                alone += u64::from(requested == 0 && world.shard.moves_ride());
+                together += u64::from(requested > 0);
+            }
+        }
+    });
+    println!("{together} batches of moves with requests, {alone} without while there was room");
+    assert!(together > 100 && alone * 10 < together, "{together} with requests, {alone} without");
+    assert_holds_after_a_power_cut(world);
 }
