@@ -7,10 +7,11 @@ use std::hint::black_box;
 use std::process::{Command, ExitCode};
 
 use benches::capsules::{codec, crc32c, framer, stream};
+use benches::whole_target::WholeTarget;
 use benches::written_shard::{WrittenShard, payload};
-use nvme::command::{LbaRange, NvmOpcode};
+use nvme::command::{LbaRange, NvmOpcode, PlainTransfer};
 use nvme::pdu::{C2hData, CapsuleResp, HEADER_LEN_MAX};
-use nvme::{Cqe, Sqe, Status};
+use nvme::{Cqe, Sgl, Status};
 use store::injected::InjectedMap;
 
 /// A part, ready to run.
@@ -53,6 +54,48 @@ const PARTS: &[Part] = &[
         operations: 16,
         times: 200,
         prepare: || frame(NvmOpcode::Write, false),
+    },
+    Part {
+        name: "a read through the target, 32 together",
+        operations: 32,
+        times: 300,
+        prepare: || whole(NvmOpcode::Read, 32, false, false),
+    },
+    Part {
+        name: "the same, data and response apart",
+        operations: 32,
+        times: 300,
+        prepare: || whole(NvmOpcode::Read, 32, false, true),
+    },
+    Part {
+        name: "the same, with digests",
+        operations: 32,
+        times: 300,
+        prepare: || whole(NvmOpcode::Read, 32, true, false),
+    },
+    Part {
+        name: "a read through the target, alone",
+        operations: 1,
+        times: 2_000,
+        prepare: || whole(NvmOpcode::Read, 1, false, false),
+    },
+    Part {
+        name: "a write through the target, 15 in one receive",
+        operations: 15,
+        times: 300,
+        prepare: || whole(NvmOpcode::Write, 15, false, false),
+    },
+    Part {
+        name: "a write through the target, 128 in receives of 64 KiB",
+        operations: 128,
+        times: 100,
+        prepare: || whole(NvmOpcode::Write, 128, false, false),
+    },
+    Part {
+        name: "a write through the target, alone",
+        operations: 1,
+        times: 2_000,
+        prepare: || whole(NvmOpcode::Write, 1, false, false),
     },
     Part { name: "CRC32C of 4 KiB", operations: 1, times: 2_000, prepare: checksum },
     Part { name: "look a block up in the map", operations: 1, times: 10_000, prepare: look_up },
@@ -143,38 +186,47 @@ fn encode_data(digests: bool) -> Step {
     let codec = codec(digests);
     let mut out = [0; HEADER_LEN_MAX];
     let data = C2hData { cid: 7, offset_bytes: 0, len_bytes: 4096, last: true, success: true };
+    if codec.is_plain() {
+        return Box::new(move || {
+            black_box(black_box(&data).encode_plain());
+        });
+    }
     Box::new(move || {
-        black_box(black_box(data).encode(&codec, &mut out));
+        black_box(black_box(&data).encode(&codec, &mut out));
     })
 }
 
 fn encode_response() -> Step {
-    let codec = codec(false);
-    let mut out = [0; HEADER_LEN_MAX];
     let response = CapsuleResp { cqe: Cqe::new(7, Status::SUCCESS) };
     Box::new(move || {
-        black_box(black_box(&response).encode(&codec, &mut out));
+        black_box(black_box(&response).encode_plain());
     })
 }
 
 fn parse() -> Step {
-    let entry = LbaRange::new(12_345, 8).encode(NvmOpcode::Read, 1).encode();
+    let sqe = LbaRange::new(12_345, 8).encode(NvmOpcode::Read, 1);
+    let entry = sqe.with_sgl(Sgl::Transport { len_bytes: 32_768 }).encode();
     Box::new(move || {
-        let sqe = Sqe::parse(black_box(&entry));
-        let _ = black_box((LbaRange::parse(&sqe), NvmOpcode::parse(sqe.opcode), sqe.sgl()));
+        black_box(PlainTransfer::parse(black_box(&entry)));
     })
 }
 
 fn frame(opcode: NvmOpcode, digests: bool) -> Step {
     let (count, data) = if opcode == NvmOpcode::Read { (64, 0) } else { (16, 4096) };
     let bytes = stream(&codec(digests), opcode, count, data);
-    let mut framer = framer(digests);
+    let framer = framer(digests);
     Box::new(move || {
         let mut input = &bytes[..];
-        while let Ok(Some(event)) = framer.poll(&mut input) {
-            black_box(event);
+        while let Some(capsule) = framer.take_capsule(&mut input) {
+            black_box(capsule);
         }
+        assert!(input.is_empty(), "every capsule is there whole");
     })
+}
+
+fn whole(opcode: NvmOpcode, together: u16, digests: bool, plain: bool) -> Step {
+    let mut target = WholeTarget::new(opcode, together, digests, plain);
+    Box::new(move || target.step())
 }
 
 fn checksum() -> Step {
