@@ -8,12 +8,12 @@
 //! HLEN, flags against the negotiated digests, PDO, PLEN, limits, header digest. After an error
 //! the framer answers the same error for ever.
 
-use crate::Sqe;
 use crate::layout::get;
 use crate::pdu::{
     COMMON_HEADER_LEN, Codec, CommonHeader, DIGEST_LEN, HEADER_LEN_MAX, Header, Pdu, PduError, PduFlags,
     PduType, Receiver, TERM_DATA_MAX,
 };
+use crate::{Cqe, Sqe};
 
 /// Bounds on what a peer may announce; a PDU beyond them is refused when its header is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub struct Framer {
     limits: Limits,
     /// Capsules come without digests, and their data without padding.
     plain: bool,
+    /// Response capsules come without digests.
+    plain_responses: bool,
     state: State,
     /// Header bytes with digest, `header_len` of them received.
     header: [u8; HEADER_LEN_MAX],
@@ -100,6 +102,7 @@ impl Framer {
             codec,
             limits,
             plain: has_plain_capsules(receiver, &codec),
+            plain_responses: has_plain_responses(receiver, &codec),
             state: State::header(),
             header: [0; HEADER_LEN_MAX],
             header_len: 0,
@@ -113,6 +116,7 @@ impl Framer {
         self.codec.data_digest = data_digest;
         self.codec.alignment_bytes = alignment_bytes;
         self.plain = has_plain_capsules(self.receiver, &self.codec);
+        self.plain_responses = has_plain_responses(self.receiver, &self.codec);
     }
 
     /// Changes the bounds for the PDUs after the current one.
@@ -169,6 +173,24 @@ impl Framer {
             }
             None => self.take_sealed_capsule(input),
         }
+    }
+
+    /// Takes a response capsule that lies whole in `input` and has no digest, and advances past it. `None` as with
+    /// [`Framer::take_capsule`].
+    #[inline]
+    pub fn take_response(&self, input: &mut &[u8]) -> Option<Cqe> {
+        const LEN: usize = PduType::CapsuleResp.hlen();
+        const HEAD: [u8; COMMON_HEADER_LEN] =
+            [PduType::CapsuleResp.code(), 0, LEN as u8, 0, LEN as u8, 0, 0, 0];
+        if !self.plain_responses || !self.is_idle() {
+            return None;
+        }
+        let (pdu, rest) = input.split_first_chunk::<LEN>()?;
+        if pdu.first_chunk() != Some(&HEAD) {
+            return None;
+        }
+        *input = rest;
+        Some(Cqe::parse(pdu.last_chunk()?))
     }
 
     /// The length of a capsule that has neither digests nor padding, as nearly all have none, by its first eight bytes;
@@ -447,6 +469,11 @@ const fn has_plain_capsules(receiver: Receiver, codec: &Codec) -> bool {
         && !codec.header_digest
         && !codec.data_digest
         && codec.data_offset(PduType::CapsuleCmd) == hlen
+}
+
+/// True where a response capsule is its header alone.
+const fn has_plain_responses(receiver: Receiver, codec: &Codec) -> bool {
+    matches!(receiver, Receiver::Host) && !codec.header_digest
 }
 
 /// Type, flags, HLEN and PDO of a capsule without digests, as a number whose first byte is the lowest.

@@ -49,7 +49,9 @@ impl<W: AsRef<[u8]>, R: AsMut<[u8]>> Queue<W, R> {
     }
 
     fn read(&mut self, bytes: &mut &[u8]) -> Result<(), Fault> {
-        while let Some(event) = self.framer.poll(bytes).map_err(Fault::Malformed)? {
+        loop {
+            self.read_responses(bytes)?;
+            let Some(event) = self.framer.poll(bytes).map_err(Fault::Malformed)? else { return Ok(()) };
             match event {
                 Event::Header(frame) => self.on_header(frame)?,
                 Event::Data(data) => self.on_data(data),
@@ -59,7 +61,23 @@ impl<W: AsRef<[u8]>, R: AsMut<[u8]>> Queue<W, R> {
                 }
             }
         }
-        Ok(())
+    }
+
+    /// Takes responses that lie whole in what was received, which answer nearly all writes.
+    fn read_responses(&mut self, bytes: &mut &[u8]) -> Result<(), Fault> {
+        if matches!(self.phase, Phase::Initialising) {
+            return Ok(());
+        }
+        loop {
+            let mut from = *bytes;
+            let Some(cqe) = self.framer.take_response(bytes) else { return Ok(()) };
+            if let Err(fault) = self.on_response(cqe) {
+                // Read step by step, its header can be quoted in a termination request.
+                let _ = self.framer.poll(&mut from);
+                return Err(fault);
+            }
+            self.stats.received_pdus += 1;
+        }
     }
 
     fn on_header(&mut self, frame: Frame) -> Result<(), Fault> {

@@ -84,6 +84,9 @@ fn read_into(
 
 /// The capsule that the framer takes whole, if it does.
 fn take_whole(framer: &mut Framer, input: &mut &[u8]) -> Option<Seen> {
+    if let Some(cqe) = framer.take_response(input) {
+        return Some(Seen { pdu: Pdu::CapsuleResp(CapsuleResp { cqe }), data: Vec::new(), digest: None });
+    }
     let capsule = framer.take_capsule(input)?;
     let pdu = Pdu::CapsuleCmd(CapsuleCmd { sqe: Sqe::parse(capsule.entry) });
     Some(Seen { pdu, data: capsule.data.to_vec(), digest: capsule.data_digest })
@@ -292,6 +295,46 @@ proptest! {
         let outcomes = [(chunks, true), (bytes, false)].map(|(chunks, takes_whole)| {
             let mut framer = framer(Receiver::Controller, &receiver);
             framer.set_limits(Limits { capsule_data_max_bytes: limit, ..LIMITS });
+            let mut seen = Vec::new();
+            let whole = |framer: &mut Framer, input: &mut &[u8]| {
+                if takes_whole { take_whole(framer, input) } else { None }
+            };
+            let end = read_into(&mut seen, &mut framer, &chunks, whole);
+            let quoted = end.is_err().then(|| framer.header().to_vec());
+            (seen, end, quoted, framer.wanted())
+        });
+        prop_assert_eq!(&outcomes[0], &outcomes[1]);
+    }
+
+    /// The same of responses, to a host or to a controller, which has none to expect.
+    #[test]
+    fn a_run_of_responses_taken_whole_is_that_read_byte_by_byte(
+        responses in proptest::collection::vec(any::<[u8; 16]>(), 1..20),
+        damage in proptest::option::of((0_usize..480, any::<u8>())), to_controller in 0_u8..8,
+        cuts in proptest::collection::vec(1_usize..100, 0..12), sent: bool, agreed in proptest::option::of(any::<bool>()),
+    ) {
+        let codec_of = |header_digest| Codec { header_digest, data_digest: false, alignment_bytes: 4, crc32c };
+        let mut stream = Vec::new();
+        for bytes in responses {
+            let pdu = Pdu::CapsuleResp(CapsuleResp { cqe: Cqe::parse(&bytes) });
+            encode(&Seen { pdu, data: Vec::new(), digest: None }, &codec_of(sent), &mut stream);
+        }
+        if let Some((at, bits)) = damage {
+            let at = at % stream.len();
+            stream[at] ^= bits;
+        }
+        let mut rest = &stream[..];
+        let mut chunks: Vec<&[u8]> = Vec::new();
+        for cut in cuts {
+            let (head, tail) = rest.split_at(cut.min(rest.len()));
+            chunks.push(head);
+            rest = tail;
+        }
+        chunks.push(rest);
+        let bytes: Vec<&[u8]> = stream.chunks(1).collect();
+        let receiver = if to_controller == 0 { Receiver::Controller } else { Receiver::Host };
+        let outcomes = [(chunks, true), (bytes, false)].map(|(chunks, takes_whole)| {
+            let mut framer = framer(receiver, &codec_of(agreed.unwrap_or(sent)));
             let mut seen = Vec::new();
             let whole = |framer: &mut Framer, input: &mut &[u8]| {
                 if takes_whole { take_whole(framer, input) } else { None }
