@@ -129,6 +129,7 @@ planted! {
     a_shared_leaf_read_in_twice_is_caught: LoadTwice,
     a_page_forgotten_as_it_leaves_memory_is_caught: ForgetAway,
     a_page_read_in_apart_from_its_leaves_is_caught: LoadApart,
+    a_replay_out_of_order_is_caught: ReplayOutOfOrder,
     a_rest_in_need_is_caught: RestInNeed,
 }
 

@@ -44,7 +44,7 @@
 //! | 3 move | for each block its birth (LSN, 8 bytes), old place (8 bytes), CRC32C (4 bytes), with a codec its units (1 byte), zeros |
 //! | 4 page | nothing; pages describe themselves |
 //! | 5 manifest | CRC32C of the payload, 4 bytes, 4 zero bytes |
-//! | 6 seal | nothing; the log goes on at the start of the segment that is named |
+//! | 6 seal | nothing; it is alone in its batch, and the log goes on at the start of the segment that is named |
 //! | 7 drop volume | nothing |
 //! | 8 fork | the new image, 8 bytes; flag bit 1: it is read-only |
 //!

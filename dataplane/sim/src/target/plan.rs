@@ -95,6 +95,7 @@ impl TargetPlan {
                 retry: Duration::from_millis(1),
                 // Of its own stream, so that seeds are otherwise what they were.
                 map_bytes_max: [u64::MAX, 0, 100_000][Random::new(seed ^ 0x3A90).index(3)],
+                replay_blocks_max: crate::trial::replay_blocks_max(seed),
                 ..ShardOptions::default()
             },
             memory: MemoryLimits::default(),

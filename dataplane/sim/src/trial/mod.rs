@@ -25,6 +25,7 @@ use store::{Layout, VolumeId};
 use crate::model::{Block, Survives};
 use crate::{Crash, CutStyle, MemoryLimits, Random, SimIo, World, WorldOptions};
 
+pub(crate) use plan::replay_blocks_max;
 pub use plan::{Mix, Plan};
 pub use standstill::Account;
 pub use violation::{Place, Violation};

@@ -121,6 +121,7 @@ impl Plan {
             drives,
             shard_options: ShardOptions {
                 map_bytes_max: map_bytes_max(&mut Random::new(seed ^ 0x3A90)),
+                replay_blocks_max: replay_blocks_max(seed),
                 ..shard_options(random, segment_bytes)
             },
             geometry,
@@ -184,6 +185,12 @@ impl Mix {
             fua: [0, 0, 10, 50][random.index(4)],
         }
     }
+}
+
+/// What recovery puts into the map together: each record alone, a few batches, all that there is.
+pub(crate) fn replay_blocks_max(seed: u64) -> u32 {
+    let random = &mut Random::new(seed ^ 0x5EA1);
+    [0, 1, 1 << random.between(1, 10), 64 << 10, 64 << 10][random.index(5)]
 }
 
 /// Memory for the map: all that it wants, or so little that a few leaves fit at most.

@@ -13,9 +13,9 @@ const _: () = assert!(1_u64 << (FANOUT_BITS * (COUNTED_LEVEL_MAX as u32 + 1)) < 
 pub(super) const COUNT_MASK: u64 = ((1 << 31) - 1) << 32;
 
 impl Map {
-    /// Counts a block that was not mapped before, in all pages above its leaf.
-    pub(super) fn count_block(&mut self, image: VolumeId, block: u64) {
-        self.mapped_blocks += 1;
+    /// Counts blocks of a leaf that were not mapped before, of which `block` is one, in all pages above it.
+    pub(super) fn count_blocks(&mut self, image: VolumeId, block: u64, count: u64) {
+        self.mapped_blocks += count;
         let Some(mut at) = self.trees.get(&image).map(|tree| tree.root) else { return };
         loop {
             let level = self.page(at).level;
@@ -25,7 +25,7 @@ impl Map {
             let slot = slot_of(block, level);
             let entry = self.page(at).entries[slot];
             if level - 1 <= COUNTED_LEVEL_MAX {
-                self.arena.page_mut(at).entries[slot] += 1 << 32;
+                self.arena.page_mut(at).entries[slot] += count << 32;
             }
             let Some(below) = child(entry) else { return };
             at = below;

@@ -115,18 +115,37 @@ impl Map {
         lsn: u64,
         freed: &mut impl FnMut(Freed),
     ) {
-        let leaf = self.leaf_mut(image, lineage, block, lsn);
+        self.set_all((image, lineage), std::iter::once((block, entry)), lsn, freed);
+    }
+
+    /// Maps blocks of one leaf, one after another, as records up to `lsn` say.
+    pub(crate) fn set_all(
+        &mut self,
+        (image, lineage): (VolumeId, VolumeId),
+        blocks: impl Iterator<Item = (u64, Entry)>,
+        lsn: u64,
+        freed: &mut impl FnMut(Freed),
+    ) {
+        let mut blocks = blocks.peekable();
+        let Some(&(first, _)) = blocks.peek() else { return };
+        let leaf = self.leaf_mut(image, lineage, first, lsn);
         self.arena.use_page(leaf, true);
-        let slot = slot_of(block, 0);
-        let page = self.arena.page_mut(leaf);
-        let may_be_shared = page.bits >> slot & 1 != 0;
-        page.bits &= !(1 << slot);
-        let old = Entry(std::mem::replace(&mut page.entries[slot], entry.0));
-        self.change_saved(image, block, (old, entry));
-        if !old.is_mapped() {
-            self.count_block(image, block);
-        } else if !(may_be_shared && self.is_held_beside(Holder::Image(image), block, old.location())) {
-            freed(Freed::Block(old));
+        let mut mapped = 0;
+        for (block, entry) in blocks {
+            let slot = slot_of(block, 0);
+            let page = self.arena.page_mut(leaf);
+            let may_be_shared = page.bits >> slot & 1 != 0;
+            page.bits &= !(1 << slot);
+            let old = Entry(std::mem::replace(&mut page.entries[slot], entry.0));
+            self.change_saved(image, block, (old, entry));
+            if !old.is_mapped() {
+                mapped += 1;
+            } else if !(may_be_shared && self.is_held_beside(Holder::Image(image), block, old.location())) {
+                freed(Freed::Block(old));
+            }
+        }
+        if mapped > 0 {
+            self.count_blocks(image, first, mapped);
         }
     }
 

@@ -26,14 +26,27 @@ impl Map {
         first: u64,
         moves: impl Iterator<Item = (Location, Entry)>,
         lsn: u64,
+        moved: impl FnMut(Location, Entry),
+    ) {
+        let moves = (first..).zip(moves).map(|(block, (from, entry))| (block, from, entry, lsn));
+        self.move_all(lineage, moves, moved);
+    }
+
+    /// The same for any blocks, one after another: each with its old place, its entry and the LSN of its record. Those of
+    /// a leaf together are looked for once.
+    pub(crate) fn move_all(
+        &mut self,
+        lineage: VolumeId,
+        moves: impl Iterator<Item = (u64, Location, Entry, u64)>,
         mut moved: impl FnMut(Location, Entry),
     ) {
         let mut ways: Option<Ways> = None;
         let mut changed: Vec<PageIndex> = Vec::new();
-        for (block, (from, entry)) in (first..).zip(moves) {
+        let mut last_lsn = 0;
+        for (block, from, entry, lsn) in moves {
             let leaf = block >> FANOUT_BITS;
             if let Some(done) = ways.take_if(|ways| ways.index != leaf) {
-                self.mark(&done, std::mem::take(&mut changed), lsn);
+                self.mark(&done, std::mem::take(&mut changed), std::mem::take(&mut last_lsn));
             }
             let ways = ways.get_or_insert_with(|| self.ways(lineage, 0, leaf));
             let slot = slot_of(block, 0);
@@ -55,11 +68,12 @@ impl Map {
                 }
             }
             if found {
+                last_lsn = last_lsn.max(lsn);
                 moved(from, entry);
             }
         }
         if let Some(done) = ways {
-            self.mark(&done, changed, lsn);
+            self.mark(&done, changed, last_lsn);
         }
     }
 

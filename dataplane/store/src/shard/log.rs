@@ -130,6 +130,11 @@ impl Log {
         self.deferred_done = 0;
     }
 
+    /// Whether the first part of a request waits for its last.
+    pub(super) fn has_deferred(&self) -> bool {
+        !self.deferred.effects.is_empty()
+    }
+
     /// An empty batch to fill.
     pub(super) fn take_batch(&mut self) -> Batch {
         self.spare.pop().unwrap_or_default()
@@ -403,7 +408,7 @@ impl<B: Buffer> Shard<B> {
 
     /// Whether the leaves are there that an effect needs. What cannot be read ends the shard: the change is made, and
     /// where is lost.
-    fn may_apply(&mut self, effect: Effect) -> bool {
+    pub(super) fn may_apply(&mut self, effect: Effect) -> bool {
         self.count_from(effect.lsn);
         let counting = self.uncounted.is_none();
         if !self.map.has_away() {

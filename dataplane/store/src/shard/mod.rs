@@ -22,6 +22,7 @@ mod compose;
 mod emit;
 mod flush;
 mod gather;
+mod headers;
 mod images;
 mod live;
 mod log;
@@ -41,6 +42,7 @@ mod space;
 mod submit;
 mod summary;
 mod ticket;
+mod window;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

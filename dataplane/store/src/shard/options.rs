@@ -30,6 +30,9 @@ pub struct ShardOptions {
     /// Memory that the map may take, in bytes. Beyond it leaves leave memory and are read again when they are needed. Pages
     /// above the leaves, 16 bytes for each leaf, and what a checkpoint has yet to write stay, whatever this says.
     pub map_bytes_max: u64,
+    /// Changes of blocks, of 24 bytes each, that recovery sorts and puts into the map together; with 0 it puts in each
+    /// record alone.
+    pub replay_blocks_max: u32,
     /// How long to wait before asking again for a segment, or for memory, that was refused.
     pub retry: Duration,
     /// Deliberately wrong behaviour, which the simulator must catch.
@@ -51,6 +54,7 @@ impl Default for ShardOptions {
             clean_blocks_max: 256,
             drop_pages_per_run: 16,
             map_bytes_max: u64::MAX,
+            replay_blocks_max: 64 << 10,
             retry: Duration::from_millis(20),
             #[cfg(feature = "planted")]
             planted: None,

@@ -67,6 +67,8 @@ pub enum Planted {
     ForgetAway,
     /// A page above the leaves that was read in does not look for its leaves among those that are in memory.
     LoadApart,
+    /// What replay puts into a leaf of the map together is in the wrong order.
+    ReplayOutOfOrder,
     /// Cleaning does not begin while a change waits for the room that it would make.
     RestInNeed,
 }
@@ -89,7 +91,7 @@ impl Planted {
     ];
 
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::AcknowledgeBeforeWritten,
         Self::AcknowledgeOutOfOrder,
         Self::FlushNothing,
@@ -122,6 +124,7 @@ impl Planted {
         Self::LoadTwice,
         Self::ForgetAway,
         Self::LoadApart,
+        Self::ReplayOutOfOrder,
         Self::RestInNeed,
     ];
 

@@ -141,7 +141,7 @@ impl<B: Buffer> Shard<B> {
     }
 
     fn step_recovery<D: Disk<Buffer = B>>(&mut self, disk: &mut D, recovery: &mut Recovery<B>) {
-        if !self.apply_ready(&mut recovery.replay) {
+        if recovery.replay.is_behind() && !self.apply_ready(&mut recovery.replay) {
             return;
         }
         match recovery.stage {
@@ -167,6 +167,7 @@ impl<B: Buffer> Shard<B> {
             },
             Stage::ReadTail => match recovery.replay.next_unchecked() {
                 Some(place) => self.read_for_recovery(disk, recovery, place, Stage::Tail),
+                None if !self.apply_all(&mut recovery.replay) => return,
                 None if self.read_beyond(disk, recovery) => {}
                 None => {
                     if let Err(failure) = self.end_replay(recovery) {
@@ -199,6 +200,10 @@ impl<B: Buffer> Shard<B> {
             | Stage::Beyond
             | Stage::Voiding
             | Stage::Flushing(_) => {}
+        }
+        // What was read last goes into the map while the drive reads the next.
+        if self.phase == Phase::Recovering && !self.apply_ready(&mut recovery.replay) {
+            return;
         }
         let goes_on = matches!(
             recovery.stage,

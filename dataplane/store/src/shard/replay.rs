@@ -8,8 +8,10 @@ use std::collections::VecDeque;
 
 use io::Buffer;
 
+use super::headers::{HeaderPlace, Headers};
 use super::log::{Batch, Change, Effect};
 use super::recover::{Recovery, Stage};
+use super::window::Window;
 use super::{BLOCK_BYTES, Failure, Shard};
 use crate::SegmentId;
 use crate::checksum::crc32c;
@@ -26,7 +28,7 @@ const TAIL_READ_BYTES: u32 = 1 << 20;
 pub(super) struct Replay {
     /// Where the next batch is looked for.
     next: Position,
-    /// The log's end as far as it is in the map.
+    /// The log's end as far as it is in the map, or in the window.
     applied: Position,
     /// Batches up to this one were safe from a power cut.
     safe: u64,
@@ -35,12 +37,17 @@ pub(super) struct Replay {
     durable: u64,
     /// Epoch of the last batch.
     last_epoch: u64,
-    /// Batches that are not known to be safe, in order.
-    unchecked: VecDeque<Unchecked>,
+    /// Batches that are not in the map or the window, in order: first those that count, then those that are not known to
+    /// be safe.
+    held: VecDeque<Held>,
+    /// How many of them count.
+    ready: usize,
+    /// Their headers and records.
+    headers: Headers,
     /// Bytes of the last summary: as much of the next is read at once.
     pub(super) summary_bytes: u32,
-    /// Batches that count, in order, and the first of them as far as it is in the map.
-    ready: VecDeque<Unchecked>,
+    /// What is on its way into the map together, and a batch that goes there alone.
+    window: Window,
     applying: Option<Applying>,
 }
 
@@ -55,12 +62,12 @@ struct Applying {
 
 /// A batch of which only the header was looked at.
 #[derive(Debug)]
-struct Unchecked {
+struct Held {
     segment: SegmentId,
     offset: u32,
     header: BatchHeader,
     /// Header and records.
-    bytes: Vec<u8>,
+    bytes: HeaderPlace,
     /// The log after it.
     after: Position,
 }
@@ -74,9 +81,11 @@ impl Replay {
             epoch: 0,
             durable: 0,
             last_epoch: 0,
-            unchecked: VecDeque::new(),
+            held: VecDeque::new(),
+            ready: 0,
+            headers: Headers::default(),
             summary_bytes: ALIGNMENT,
-            ready: VecDeque::new(),
+            window: Window::default(),
             applying: None,
         }
     }
@@ -98,9 +107,9 @@ impl Replay {
 
     /// Where the next batches lie whose payloads must be checked, as many as can be read at once, and their bytes.
     pub(super) fn next_unchecked(&self) -> Option<(SegmentId, u32, u32)> {
-        let first = self.unchecked.front()?;
+        let first = self.held.get(self.ready)?;
         let mut bytes = first.header.total_bytes;
-        for batch in self.unchecked.iter().skip(1) {
+        for batch in self.held.iter().skip(self.ready + 1) {
             let goes_on = batch.segment == first.segment && batch.offset == first.offset + bytes;
             if !goes_on || bytes + batch.header.total_bytes > TAIL_READ_BYTES {
                 break;
@@ -127,6 +136,11 @@ impl Replay {
         } else {
             Stage::ReadHeader(ALIGNMENT)
         }
+    }
+
+    /// Whether something waits for leaves on its way into the map.
+    pub(super) fn is_behind(&self) -> bool {
+        self.applying.is_some() || self.window.is_emptying()
     }
 
     /// The log's end.
@@ -204,30 +218,29 @@ impl<B: Buffer> Shard<B> {
             previous: hash,
             lsn,
         };
-        for record in header.records(bytes) {
-            // The checksum is right: this was written, but not by this format.
-            let record = record.map_err(|Malformed| damaged(replay))?;
-            if let Record::Seal { next } = record {
-                if !self.layout.has_segment(next) {
-                    return Err(damaged(replay));
-                }
-                after.segment = Some(next);
-                after.offset = 0;
-                after.generation = header.sequence + 1;
+        // A seal is alone in its batch; what else there is will be read when the batch counts.
+        if header.record_count == 1
+            && let Some(Ok(Record::Seal { next })) = header.records(bytes).next()
+        {
+            if !self.layout.has_segment(next) {
+                return Err(damaged(header));
             }
+            after.segment = Some(next);
+            after.offset = 0;
+            after.generation = header.sequence + 1;
         }
         replay.last_epoch = header.epoch;
         replay.safe = replay.safe.max(header.flushed);
-        let bytes = bytes[..HEADER_BYTES + header.record_bytes as usize].to_vec();
+        let bytes = replay.headers.push(&bytes[..HEADER_BYTES + header.record_bytes as usize]);
         let (segment, offset) = (header.segment, replay.next.offset);
-        replay.unchecked.push_back(Unchecked { segment, offset, header: *header, bytes, after });
+        replay.held.push_back(Held { segment, offset, header: *header, bytes, after });
         replay.next = after;
         #[cfg(feature = "planted")]
         if self.is_planted(super::Planted::IgnoreTornPayload) {
             replay.safe = u64::MAX;
         }
-        while replay.unchecked.front().is_some_and(|batch| batch.header.sequence <= replay.safe) {
-            replay.ready.extend(replay.unchecked.pop_front());
+        while replay.held.get(replay.ready).is_some_and(|batch| batch.header.sequence <= replay.safe) {
+            replay.ready += 1;
         }
         Ok(true)
     }
@@ -242,44 +255,82 @@ impl<B: Buffer> Shard<B> {
         #[cfg(not(feature = "planted"))]
         let skips_packed = false;
         let mut rest: &[u8] = bytes;
-        while let Some(batch) = replay.unchecked.front()
+        while let Some(batch) = replay.held.get(replay.ready)
             && let Some((bytes, after)) = rest.split_at_checked(batch.header.total_bytes as usize)
         {
             rest = after;
-            let is_whole =
-                bytes.starts_with(&batch.bytes) && payloads_are_whole(&batch.header, bytes, skips_packed);
+            let is_whole = bytes.starts_with(replay.headers.get(batch.bytes))
+                && payloads_are_whole(&batch.header, bytes, skips_packed);
             if !is_whole {
-                replay.unchecked.clear();
+                replay.held.truncate(replay.ready);
                 break;
             }
-            replay.ready.extend(replay.unchecked.pop_front());
+            replay.ready += 1;
         }
         Ok(())
     }
 
-    /// Puts the batches that count into the map; false as long as leaves are missing for that.
+    /// Puts the batches that count into the window, and from there into the map as often as it is full; what no window
+    /// takes in goes into the map alone. False as long as leaves are missing for that.
     pub(super) fn apply_ready(&mut self, replay: &mut Replay) -> bool {
         loop {
-            while let Some(applying) = &mut replay.applying {
-                let Some(&effect) = applying.batch.effects.get(applying.done) else {
-                    replay.applied = applying.after;
-                    self.log.recycle(replay.applying.take().map(|done| done.batch).unwrap_or_default());
-                    break;
-                };
-                if !self.apply(&applying.batch, effect) {
+            if !self.apply_alone(replay) {
+                return false;
+            }
+            if replay.window.is_emptying() && !self.empty_window(&mut replay.window) {
+                return false;
+            }
+            let Some(next) = replay.held.front().filter(|_| replay.ready > 0) else { return true };
+            let bytes = replay.headers.get(next.bytes);
+            let collected = self.collect(&mut replay.window, &next.header, (next.offset, bytes));
+            match collected {
+                Ok(true) => replay.applied = next.after,
+                Ok(false) if !replay.window.is_empty() => {
+                    if !self.empty_window(&mut replay.window) {
+                        return false;
+                    }
+                    continue;
+                }
+                Ok(false) if header_is_sound(&next.header, bytes) => {
+                    let batch = self.begin_batch(next, bytes);
+                    for &effect in &batch.effects {
+                        let counting = self.uncounted.is_none_or(|uncounted| effect.lsn >= uncounted.until);
+                        self.prefetch(|map, needs| effect.need(map, counting, needs));
+                    }
+                    replay.applying = Some(Applying { batch, done: 0, after: next.after });
+                }
+                // The checksum is right: this was written, but not by this format.
+                Ok(false) | Err(Malformed) => {
+                    self.fail(damaged(&next.header));
                     return false;
                 }
-                applying.done += 1;
-                self.count_replayed(effect);
             }
-            let Some(next) = replay.ready.pop_front() else { return true };
-            let batch = self.begin_batch(&next);
-            for &effect in &batch.effects {
-                let counting = self.uncounted.is_none_or(|uncounted| effect.lsn >= uncounted.until);
-                self.prefetch(|map, needs| effect.need(map, counting, needs));
-            }
-            replay.applying = Some(Applying { batch, done: 0, after: next.after });
+            replay.headers.pop(next.bytes);
+            replay.held.pop_front();
+            replay.ready -= 1;
         }
+    }
+
+    /// The same for all of them: nothing is left in the window.
+    pub(super) fn apply_all(&mut self, replay: &mut Replay) -> bool {
+        self.apply_ready(replay) && self.empty_window(&mut replay.window)
+    }
+
+    /// Puts the rest of a batch into the map that goes there alone.
+    fn apply_alone(&mut self, replay: &mut Replay) -> bool {
+        while let Some(applying) = &mut replay.applying {
+            let Some(&effect) = applying.batch.effects.get(applying.done) else {
+                replay.applied = applying.after;
+                self.log.recycle(replay.applying.take().map(|done| done.batch).unwrap_or_default());
+                break;
+            };
+            if !self.apply(&applying.batch, effect) {
+                return false;
+            }
+            applying.done += 1;
+            self.count_replayed(effect);
+        }
+        true
     }
 
     /// Counts what hosts wrote since the manifest was made, in whole blocks.
@@ -296,8 +347,8 @@ impl<B: Buffer> Shard<B> {
     }
 
     /// Makes a batch of the log what it was before it was written.
-    fn begin_batch(&mut self, unchecked: &Unchecked) -> Batch {
-        let header = &unchecked.header;
+    fn begin_batch(&mut self, held: &Held, bytes: &[u8]) -> Batch {
+        let header = &held.header;
         if header.epoch != self.log.epoch {
             // What the epoch before left unfinished stays unfinished.
             self.forget_deferred();
@@ -305,8 +356,8 @@ impl<B: Buffer> Shard<B> {
         }
         let mut batch = self.log.take_batch();
         self.space.logged(header.segment, header.sequence);
-        for (lsn, record) in (header.first_lsn..).zip(header.records(&unchecked.bytes).flatten()) {
-            let place = |payload: u32| self.space.location(header.segment, unchecked.offset + payload);
+        for (lsn, record) in (header.first_lsn..).zip(header.records(bytes).flatten()) {
+            let place = |payload: u32| self.space.location(header.segment, held.offset + payload);
             let words = u32::try_from(batch.words.len()).expect("a header is at most 32 KiB");
             let effect = match record {
                 Record::Write { volume, lineage, block, more, payload, forms } => {
@@ -332,9 +383,7 @@ impl<B: Buffer> Shard<B> {
                     Some(Effect { lsn, volume, first: 0, end: u64::MAX, change, more: false })
                 }
                 Record::Seal { next } => {
-                    self.space.seal(header.segment);
-                    let generation = header.sequence + 1;
-                    self.space.add_used(next, super::space::State::Open, generation, generation);
+                    self.on_replayed_seal(header, next);
                     None
                 }
                 Record::Page { .. } | Record::Manifest { .. } => None,
@@ -347,14 +396,23 @@ impl<B: Buffer> Shard<B> {
             });
             batch.effects.extend(effect);
         }
-        self.stats.replayed_batches += 1;
-        self.log.since_root_bytes += u64::from(header.total_bytes);
+        self.on_replayed_batch(header);
         batch
     }
 }
 
-fn damaged(replay: &Replay) -> Failure {
-    Failure::LogDamaged { found: replay.next.sequence - 1, expected: replay.next.sequence }
+/// A batch that was there cannot be read.
+fn damaged(header: &BatchHeader) -> Failure {
+    Failure::LogDamaged { found: header.sequence - 1, expected: header.sequence }
+}
+
+/// Whether all records of a batch can be read, and a seal is alone.
+fn header_is_sound(header: &BatchHeader, bytes: &[u8]) -> bool {
+    header.records(bytes).all(|record| match record {
+        Ok(Record::Seal { .. }) => header.record_count == 1,
+        Ok(_) => true,
+        Err(Malformed) => false,
+    })
 }
 
 /// Whether every payload of a batch is what its record says.

@@ -177,6 +177,11 @@ impl Space {
             .collect()
     }
 
+    /// Whether the log has used a segment since it was free.
+    pub(super) fn is_used(&self, id: SegmentId) -> bool {
+        self.segments.get(&id).is_some_and(|segment| segment.state != State::Free)
+    }
+
     /// The free segment in which the log shall go on.
     pub(super) fn open_next(&mut self, generation: u64) -> Option<SegmentId> {
         let id = self.free.pop_front()?;
@@ -206,7 +211,11 @@ impl Space {
 
     /// Bytes at a location are referred to from now on. False where the segment is none that holds anything.
     pub(super) fn lives(&mut self, location: Location, bytes: u64) -> bool {
-        let id = self.segment_of(location);
+        self.lives_in(self.segment_of(location), bytes)
+    }
+
+    /// The same in a segment.
+    pub(super) fn lives_in(&mut self, id: SegmentId, bytes: u64) -> bool {
         match self.segments.get_mut(&id) {
             Some(segment) if matches!(segment.state, State::Open | State::Sealed) => {
                 segment.live_bytes += bytes;
@@ -238,7 +247,14 @@ impl Space {
 
     /// Bytes at a location are not referred to any more.
     pub(super) fn dies(&mut self, location: Location, bytes: u64) {
-        let id = self.segment_of(location);
+        self.dies_in(self.segment_of(location), bytes);
+    }
+
+    /// The same in a segment.
+    pub(super) fn dies_in(&mut self, id: SegmentId, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
         let segment = self.segments.get_mut(&id).expect("what is live lies in a segment of the shard");
         assert!(segment.live_bytes >= bytes);
         segment.live_bytes -= bytes;

@@ -7,6 +7,7 @@ mod drops;
 mod images;
 mod packed;
 mod pages;
+mod replay;
 mod reuse;
 mod single;
 mod world;

@@ -152,6 +152,11 @@ impl TestDisk {
         }
     }
 
+    /// The same drives once more, with nothing under way.
+    pub(super) fn copy(&self) -> Self {
+        Self { drives: self.drives.clone(), block_bytes: self.block_bytes, ..Self::new(&[], 1) }
+    }
+
     /// Flips a bit of every block that begins with these bytes.
     pub(super) fn rot(&mut self, begins_with: &[u8]) -> usize {
         let mut found = 0;
