@@ -20,6 +20,8 @@ const VOLUME: VolumeId = VolumeId(1);
 pub struct ShardDriver {
     drive: MemoryDrive,
     shard: Shard<HeapBuffer>,
+    layout: Arc<Layout>,
+    options: ShardOptions,
     free: BTreeSet<SegmentId>,
     now: u64,
     ready: bool,
@@ -44,13 +46,25 @@ impl ShardDriver {
         let identity = Identity { pool: [7; 16], cluster: [8; 16], node: [9; 16] };
         let layout = Arc::new(Layout::new(identity, geometry).expect("the geometry is possible"));
         let free = (0..layout.segments()).map(SegmentId).collect();
-        let shard = Shard::recover(layout, ShardId(0), 0, options);
+        let shard = Shard::recover(Arc::clone(&layout), ShardId(0), 0, options.clone());
         let drive = MemoryDrive::new(drive_bytes);
-        let mut driver = Self { drive, shard, free, now: 0, ready: false, ended: 0 };
-        while !driver.ready {
-            driver.turn();
-        }
+        let mut driver = Self { drive, shard, layout, options, free, now: 0, ready: false, ended: 0 };
+        driver.recover();
         driver
+    }
+
+    /// The process dies, and another recovers what is on the drive.
+    pub fn restart(&mut self) {
+        while self.drive.poll().is_some() {}
+        self.ready = false;
+        self.shard = Shard::recover(Arc::clone(&self.layout), ShardId(0), 0, self.options.clone());
+        self.recover();
+    }
+
+    fn recover(&mut self) {
+        while !self.ready {
+            self.turn();
+        }
     }
 
     /// Submits one request of `len` bytes, beginning at `block`.

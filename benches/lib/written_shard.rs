@@ -20,6 +20,12 @@ impl WrittenShard {
     pub fn new(drive_bytes: usize, blocks: u64) -> Self {
         // Checkpoints are another cost; here they come seldom.
         let options = ShardOptions { checkpoint_bytes: 128 << 20, ..ShardOptions::default() };
+        Self::with_options(drive_bytes, blocks, options)
+    }
+
+    /// The same with other settings.
+    #[must_use]
+    pub fn with_options(drive_bytes: usize, blocks: u64, options: ShardOptions) -> Self {
         let mut shard = Self { driver: ShardDriver::new(drive_bytes, options), blocks, seed: 1 };
         for first in (0..blocks).step_by(32) {
             shard.write((first..first + 32).map(|block| (block, payload(block))).collect());
@@ -54,6 +60,12 @@ impl WrittenShard {
             self.driver.submit_read(block);
         }
         self.driver.finish(wanted);
+    }
+
+    /// The process dies, and another recovers what is on the drive; gives how many batches that has replayed.
+    pub fn restart(&mut self) -> u64 {
+        self.driver.restart();
+        self.driver.shard().stats().replayed_batches
     }
 
     /// Gives leaves of the map to as many blocks again behind the volume, most of which stay unwritten.

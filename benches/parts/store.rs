@@ -1,11 +1,12 @@
 //! Benches of a shard on a drive in memory: what a batch of the log, an update and a look-up of the map cost a block,
-//! with checksums and the copy of the data, without a device.
+//! with checksums and the copy of the data, without a device; and what a record costs at recovery.
 #![expect(missing_docs, reason = "criterion's macro makes functions without documentation")]
 
 use std::time::Duration;
 
 use benches::written_shard::{WrittenShard, payload};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use store::ShardOptions;
 
 /// Blocks of the volume.
 const BLOCKS: u64 = 32_768;
@@ -44,6 +45,26 @@ fn shard(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Records that are replayed, and how many are logged together.
+const RECORDS: u64 = 65_536;
+const TOGETHER: u64 = 16;
+
+fn replay(criterion: &mut Criterion) {
+    let options = ShardOptions { checkpoint_bytes: u64::MAX / 2, ..ShardOptions::default() };
+    let mut bench = WrittenShard::with_options(1 << 30, BLOCKS, options);
+    let data = payload(5);
+    for _ in 0..RECORDS / TOGETHER {
+        let blocks = (0..TOGETHER).map(|_| (bench.random(), data.clone())).collect();
+        bench.write(blocks);
+    }
+    let mut group = criterion.benchmark_group("recovery");
+    group.throughput(Throughput::Elements(RECORDS));
+    group.bench_function("replay 65,536 records of one block, at random", |bencher| {
+        bencher.iter(|| assert!(bench.restart() > RECORDS / 32));
+    });
+    group.finish();
+}
+
 fn config() -> Criterion {
     Criterion::default()
         .sample_size(30)
@@ -51,5 +72,5 @@ fn config() -> Criterion {
         .measurement_time(Duration::from_secs(1))
 }
 
-criterion_group! { name = benches; config = config(); targets = shard }
+criterion_group! { name = benches; config = config(); targets = shard, replay }
 criterion_main!(benches);
