@@ -332,6 +332,11 @@ where
             }
             Some(Some(backing)) => *backing,
         };
+        if backing == Backing::Ram
+            && let Some(completion) = self.read_memory(&request, io)
+        {
+            return self.ports.complete(request.id, completion);
+        }
         let mut routed = std::mem::take(&mut self.routed);
         if let Some(finished) = self.jobs.begin(request, backing, &mut routed) {
             self.finish(finished);

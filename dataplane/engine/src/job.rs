@@ -273,7 +273,8 @@ fn whole<S: io::Shared>(offset_bytes: u64, data: &Slice<S>) -> ByteRange {
     ByteRange { offset_bytes, len_bytes: data.len() as u64 }
 }
 
-fn owned<B: Buffer>(buffer: B) -> subsystem::Piece<B> {
+/// All of a buffer as a part of an answer.
+pub(crate) fn owned<B: Buffer>(buffer: B) -> subsystem::Piece<B> {
     let len = u32::try_from(buffer.len()).expect("a buffer is at most 1 MiB long");
     subsystem::Piece::Owned { buffer, start: 0, len }
 }

@@ -13,6 +13,7 @@ use crate::bench::RamParts;
 use crate::gate::{FlushGate, GatedDisk};
 use crate::message::{Origin, Piece, PieceDone, Target, Work};
 use crate::owner;
+use crate::stripe::Stretch;
 pub(crate) use questions::Answer;
 
 /// How long to wait before asking again for a buffer that a read needs.
@@ -324,6 +325,19 @@ impl<B: Buffer> Rack<B> {
             Ok(()) => Ok(None),
             Err(request) => Err(Starved::Request(place, request)),
         }
+    }
+
+    /// What this reactor's part of a RAM namespace has in a stretch, in a buffer; `None` where there is no buffer now.
+    pub(crate) fn read_memory(
+        &mut self,
+        nsid: u32,
+        stretch: Stretch,
+        memory: &mut impl Memory<Buffer = B>,
+    ) -> Option<B> {
+        let len = usize::try_from(stretch.len).expect("a transfer is at most 1 MiB long");
+        let mut buffer = memory.allocate(len, Purpose::Data)?;
+        self.ram.part(nsid).read(stretch.offset, &mut buffer);
+        Some(buffer)
     }
 
     fn on_ram(&mut self, nsid: u32, piece: Piece<B>, mut buffer: Option<B>) -> RackOutput<B> {
