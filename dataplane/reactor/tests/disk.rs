@@ -271,7 +271,7 @@ fn a_reactor_dropped_with_operations_under_way_waits_for_them() {
 fn a_flush_that_is_waited_for_takes_one_system_call() {
     let scratch = Scratch::new("disk-enters");
     let mut reactor = single(&config(Features::all(), scratch.drives(1, 8)));
-    let mut flush = |reactor: &mut reactor::Reactor<u64>| {
+    let flush = |reactor: &mut reactor::Reactor<u64>| {
         reactor.flush(Token(1), DriveId(0));
         until(reactor, |_, event| matches!(event, Event::Flushed { result: Ok(()), .. }).then_some(()));
     };
