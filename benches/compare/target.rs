@@ -140,9 +140,14 @@ impl Target {
         if running {
             self.server.terminate();
         }
+        let connects = |port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
+        // The kernel takes the ring of a killed server apart, and closes its listener, after the process has ended.
+        while connects(self.server.port) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let begin = Instant::now();
         self.server.launch();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.server.port)).is_err() {
+        while !connects(self.server.port) {
             assert!(begin.elapsed() < START_LIMIT, "the server does not come up");
             self.server.expect_running();
             std::thread::sleep(Duration::from_millis(1));
