@@ -219,6 +219,32 @@ fn check_stream(receiver: Receiver, sent: &[Seen], codec: &Codec, cuts: &[usize]
     }
 }
 
+/// What a reader of a stream comes to: the PDUs, how it ends, the header that it quotes then, and what it waits for.
+type Read = (Vec<Seen>, Result<(), PduError>, Option<Vec<u8>>, usize);
+
+/// What comes of a stream that is cut at these places and taken whole where it can be, and of its bytes one by one.
+fn whole_and_by_bytes(stream: &[u8], cuts: &[usize], framer: impl Fn() -> Framer) -> [Read; 2] {
+    let mut rest = stream;
+    let mut chunks: Vec<&[u8]> = Vec::new();
+    for cut in cuts {
+        let (head, tail) = rest.split_at((*cut).min(rest.len()));
+        chunks.push(head);
+        rest = tail;
+    }
+    chunks.push(rest);
+    let bytes: Vec<&[u8]> = stream.chunks(1).collect();
+    [(chunks, true), (bytes, false)].map(|(chunks, takes_whole)| {
+        let mut framer = framer();
+        let mut seen = Vec::new();
+        let whole = |framer: &mut Framer, input: &mut &[u8]| {
+            if takes_whole { take_whole(framer, input) } else { None }
+        };
+        let end = read_into(&mut seen, &mut framer, &chunks, whole);
+        let quoted = end.is_err().then(|| framer.header().to_vec());
+        (seen, end, quoted, framer.wanted())
+    })
+}
+
 proptest! {
     #[test]
     fn any_cut_of_a_host_stream_gives_the_same_pdus(
@@ -283,27 +309,13 @@ proptest! {
             }
         }
         let receiver = codec_of(agreed.unwrap_or(sent));
-        let mut rest = &stream[..];
-        let mut chunks: Vec<&[u8]> = Vec::new();
-        for cut in cuts {
-            let (head, tail) = rest.split_at(cut.min(rest.len()));
-            chunks.push(head);
-            rest = tail;
-        }
-        chunks.push(rest);
-        let bytes: Vec<&[u8]> = stream.chunks(1).collect();
-        let outcomes = [(chunks, true), (bytes, false)].map(|(chunks, takes_whole)| {
+        let limits = Limits { capsule_data_max_bytes: limit, ..LIMITS };
+        let [whole, by_bytes] = whole_and_by_bytes(&stream, &cuts, || {
             let mut framer = framer(Receiver::Controller, &receiver);
-            framer.set_limits(Limits { capsule_data_max_bytes: limit, ..LIMITS });
-            let mut seen = Vec::new();
-            let whole = |framer: &mut Framer, input: &mut &[u8]| {
-                if takes_whole { take_whole(framer, input) } else { None }
-            };
-            let end = read_into(&mut seen, &mut framer, &chunks, whole);
-            let quoted = end.is_err().then(|| framer.header().to_vec());
-            (seen, end, quoted, framer.wanted())
+            framer.set_limits(limits);
+            framer
         });
-        prop_assert_eq!(&outcomes[0], &outcomes[1]);
+        prop_assert_eq!(whole, by_bytes);
     }
 
     /// The same of responses, to a host or to a controller, which has none to expect.
@@ -323,27 +335,10 @@ proptest! {
             let at = at % stream.len();
             stream[at] ^= bits;
         }
-        let mut rest = &stream[..];
-        let mut chunks: Vec<&[u8]> = Vec::new();
-        for cut in cuts {
-            let (head, tail) = rest.split_at(cut.min(rest.len()));
-            chunks.push(head);
-            rest = tail;
-        }
-        chunks.push(rest);
-        let bytes: Vec<&[u8]> = stream.chunks(1).collect();
         let receiver = if to_controller == 0 { Receiver::Controller } else { Receiver::Host };
-        let outcomes = [(chunks, true), (bytes, false)].map(|(chunks, takes_whole)| {
-            let mut framer = framer(receiver, &codec_of(agreed.unwrap_or(sent)));
-            let mut seen = Vec::new();
-            let whole = |framer: &mut Framer, input: &mut &[u8]| {
-                if takes_whole { take_whole(framer, input) } else { None }
-            };
-            let end = read_into(&mut seen, &mut framer, &chunks, whole);
-            let quoted = end.is_err().then(|| framer.header().to_vec());
-            (seen, end, quoted, framer.wanted())
-        });
-        prop_assert_eq!(&outcomes[0], &outcomes[1]);
+        let agreed = codec_of(agreed.unwrap_or(sent));
+        let [whole, by_bytes] = whole_and_by_bytes(&stream, &cuts, || framer(receiver, &agreed));
+        prop_assert_eq!(whole, by_bytes);
     }
 
     #[test]
