@@ -10,7 +10,8 @@ pub struct Config {
     /// bench namespaces are served.
     pub pool: Vec<PoolDrive>,
     /// Shards of a pool that is made now; no more reactors than these can share its work. `None` chooses two for each
-    /// CPU, 4 to 16: writes of one shard go to the drive together, so that fewer shards mean fewer, longer writes.
+    /// CPU but one, rounded up to a power of two, 2 to 16: writes of one shard go to the drive together, so that fewer
+    /// shards mean fewer, longer writes.
     pub shards: Option<u16>,
     /// Which cores run reactors.
     pub reactors: Reactors,

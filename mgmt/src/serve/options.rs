@@ -36,8 +36,8 @@ pub(crate) struct ServeArgs {
     /// How many reactors, or which CPUs: 2, or 0,2,4-7 [default: as the machine suggests]
     #[arg(long, value_name = "N|LIST", value_parser = values::reactors)]
     reactors: Option<Reactors>,
-    /// Shards of a pool that is made now; no more reactors than these can share its work [default: two for each CPU,
-    /// 4 to 16]
+    /// Shards of a pool that is made now; no more reactors than these can share its work [default: two for each CPU
+    /// but one, rounded up to a power of two, 2 to 16]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=128), verbatim_doc_comment)]
     shards: Option<u16>,
     /// Memory for the map that tells where each block is; what does not fit is read from the drives when it is needed, at
