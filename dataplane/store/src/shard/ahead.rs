@@ -73,8 +73,10 @@ impl<B: Buffer> Shard<B> {
         offset: u32,
     ) -> bool {
         self.cleaner.stretch = None;
-        let len = (self.layout.log_bytes() - offset).min(STRETCH_BYTES);
-        let Some(buffer) = disk.allocate(len as usize, Purpose::Log) else { return false };
+        let len = self.layout.log_bytes().saturating_sub(offset).min(STRETCH_BYTES);
+        let Some(buffer) = (len > 0).then(|| disk.allocate(len as usize, Purpose::Log)).flatten() else {
+            return false;
+        };
         let (drive, start) = self.layout.segment_place(segment);
         let extent = Extent { drive, offset: start + u64::from(offset), start: 0, len };
         self.start_raw_read(disk, &[extent], buffer, ReadFor::CleanAhead { segment, offset });

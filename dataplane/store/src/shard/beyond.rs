@@ -19,6 +19,8 @@ use crate::root::Position;
 pub(super) struct Beyond {
     /// Sequence of the missing batch.
     missing: u64,
+    /// Batches that were found have lower sequences than the next: seals that name each other lead nowhere.
+    found: u64,
     /// The segment that is looked at, and its generation.
     segment: SegmentId,
     generation: u64,
@@ -37,7 +39,7 @@ impl Beyond {
     fn new(end: Position, segment: SegmentId) -> Self {
         let next = end.offset.saturating_add(ALIGNMENT);
         let until = next.saturating_add(REACH_BYTES);
-        Self { missing: end.sequence, segment, generation: end.generation, next, until }
+        Self { missing: end.sequence, found: end.sequence, segment, generation: end.generation, next, until }
     }
 
     /// Looks for batches in what was read from `next` on. The batch that was safe when one of them was written, if that
@@ -49,7 +51,8 @@ impl Beyond {
                 is_ours(header)
                     && header.segment == self.segment
                     && header.generation == self.generation
-                    && header.sequence > self.missing
+                    && header.sequence > self.found
+                    && header.sequence < u64::MAX
             });
             let Some(header) = header else {
                 self.next += ALIGNMENT;
@@ -66,6 +69,7 @@ impl Beyond {
             if header.flushed >= self.missing {
                 return Some(header.flushed);
             }
+            self.found = header.sequence;
             self.next = self.next.saturating_add(header.total_bytes);
             self.until = self.next.saturating_add(REACH_BYTES);
             let seal = header.records(bytes).flatten().find_map(|record| match record {

@@ -195,11 +195,19 @@ impl<B: Buffer> Shard<B> {
         }
     }
 
-    /// Whether the root in force covers all that was logged, and all that was given back.
+    /// Whether nothing was logged since the root in force was made, all that was given back is told, and replay from it
+    /// meets no change, if there is room for that.
     pub(super) fn is_checkpointed(&self) -> bool {
         let nothing_new =
             self.log.head.segment.is_none() || self.log.head.sequence == self.checkpoint.last + 1;
-        self.checkpoint.is_idle() && nothing_new && !self.has_given_back()
+        self.checkpoint.is_idle() && nothing_new && !self.has_given_back() && !self.has_to_replay()
+    }
+
+    /// Whether replay from the root in force would meet changes, logged while its checkpoint was under way, and there is
+    /// room for another: it saves nothing but time.
+    fn has_to_replay(&self) -> bool {
+        self.checkpoint.replay_sequence().is_some_and(|replay| self.log.changed >= replay)
+            && self.checkpoint_bytes_needed() <= self.room_bytes()
     }
 
     /// Whether a checkpoint would tell of room although nothing was logged since the last: what a drop gives back step by
@@ -309,7 +317,7 @@ impl<B: Buffer> Shard<B> {
         }
         let something_new = self.log.head.sequence > self.checkpoint.last + 1;
         let stopping = matches!(self.phase, Phase::Stopping) && self.is_idle();
-        if stopping && (something_new || self.has_given_back()) {
+        if stopping && (something_new || self.has_given_back() || self.has_to_replay()) {
             return true;
         }
         if something_new && self.log.since_root_bytes >= self.options.checkpoint_bytes {

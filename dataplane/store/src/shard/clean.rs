@@ -222,6 +222,15 @@ impl<B: Buffer> Cleaner<B> {
         }
     }
 
+    /// Leaves blocks where they are that wait to be logged.
+    pub(super) fn give_up_chunk(&mut self) {
+        self.lacks_room = false;
+        if let Some(victim) = self.victim.as_mut().filter(|_| self.chunk.take().is_some()) {
+            victim.damaged = true;
+            victim.state = VictimState::Blocks;
+        }
+    }
+
     /// A stretch was read: the next header is looked for in it, or without it. Says whether it is of use.
     pub(super) fn on_stretch(&mut self, good: bool) -> bool {
         let Some(victim) = &mut self.victim else { return false };

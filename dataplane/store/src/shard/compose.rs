@@ -491,8 +491,13 @@ impl<B: Buffer> Shard<B> {
 
     /// Plans moves of the cleaner that fill at most `share` bytes.
     fn plan_moves(&mut self, plan: &mut Plan, share: usize) {
-        if !self.has_leaves_of_moves() {
+        let Some(end) = self.movable() else {
             self.cleaner.lacks_room = false;
+            return;
+        };
+        if self.pages.needs.unreadable.is_some() {
+            // What is moved without that leaf, replay could not move if it cannot read it either.
+            self.cleaner.give_up_chunk();
             return;
         }
         let Some((items, from)) = self.cleaner.moves() else {
@@ -502,6 +507,7 @@ impl<B: Buffer> Shard<B> {
         // However much more they take than they seemed to: an emergency must have something to begin with.
         let kept = if self.cleaner.is_in_emergency() { 0 } else { self.space.usable_bytes() / 2 };
         let floor_bytes = self.floor_bytes(Class::Clean) + kept;
+        let items = &items[..end];
         let mut place = from;
         while let Some(item) = items.get(place) {
             let is_live = |place: usize| {

@@ -38,8 +38,12 @@ impl<B: Buffer> Shard<B> {
             if !self.has_leaves_of(victim, &record) {
                 return Ok(false);
             }
-            victim.damaged |= self.pages.needs.unreadable.is_some();
-            self.note_record(victim, lsn, record);
+            if self.pages.needs.unreadable.is_some() {
+                // What is moved without it, replay could not move if it cannot read it either.
+                victim.damaged = true;
+            } else {
+                self.note_record(victim, lsn, record);
+            }
             *noted += 1;
         }
         victim.offset += header.total_bytes;
@@ -59,17 +63,20 @@ impl<B: Buffer> Shard<B> {
         match record {
             Record::Write { lineage, block, forms, .. } => self.has_leaves(|map, needs| {
                 leaves(*block, forms.count())
-                    .for_each(|leaf| map.need_everywhere(*lineage, leaf, false, needs));
+                    .for_each(|leaf| map.need_everywhere(*lineage, leaf, true, needs));
             }),
             Record::Move { lineage, block, moved, .. } => self.has_leaves(|map, needs| {
                 leaves(*block, moved.iter().count() as u64)
-                    .for_each(|leaf| map.need_everywhere(*lineage, leaf, false, needs));
+                    .for_each(|leaf| map.need_everywhere(*lineage, leaf, true, needs));
             }),
             Record::Page { lineage, level, index, payload, .. } => {
                 let place = page_place(&self.space, *payload);
                 self.has_leaves(|map, needs| map.need_mark(*lineage, *level, *index, place, needs))
             }
-            _ => true,
+            _ => {
+                self.pages.needs.clear();
+                true
+            }
         }
     }
 

@@ -32,6 +32,8 @@ pub(super) struct Log {
     deferred_done: usize,
     /// All of `deferred` is written.
     deferred_whole: bool,
+    /// The last batch that changes the map, of those written since recovery.
+    pub(super) changed: u64,
     /// Bytes logged since the root was written, and since the last flush.
     pub(super) since_root_bytes: u64,
     pub(super) since_flush_bytes: u64,
@@ -107,6 +109,7 @@ impl Log {
             effects_done: 0,
             deferred_done: 0,
             deferred_whole: false,
+            changed: 0,
             since_root_bytes: 0,
             since_flush_bytes: 0,
             requested_bytes: 0,
@@ -292,6 +295,9 @@ impl<B: Buffer> Shard<B> {
             ..head
         };
         self.space.logged(segment, batch.sequence);
+        if !batch.effects.is_empty() {
+            self.log.changed = batch.sequence;
+        }
         if let Some(next) = next {
             let generation = self.log.head.sequence;
             let opened = self.space.open_next(generation);

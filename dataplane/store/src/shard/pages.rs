@@ -88,26 +88,26 @@ impl<B: Buffer> Shard<B> {
         false
     }
 
-    /// Whether the leaves are there that tell which of the cleaner's moves are of live blocks.
-    pub(super) fn has_leaves_of_moves(&mut self) -> bool {
+    /// The place behind those of the cleaner's moves of which the leaves are there that tell what is live, and that
+    /// replay will need; `None` if some of them must come first. [`Needs::unreadable`] tells of what cannot be had.
+    pub(super) fn movable(&mut self) -> Option<usize> {
         let needs = &mut self.pages.needs;
         needs.clear();
-        if !self.map.has_away() {
-            return true;
-        }
         let (items, from) = self.cleaner.moves().unwrap_or_default();
-        for item in &items[from..] {
-            if needs.leaves.len() >= MOVE_LEAVES_MAX {
-                break;
-            }
-            self.map.need_everywhere(item.lineage, item.block / FANOUT as u64, false, needs);
+        if !self.map.has_away() {
+            return Some(items.len());
+        }
+        let mut place = from;
+        while let Some(item) = items.get(place).filter(|_| needs.leaves.len() < MOVE_LEAVES_MAX) {
+            self.map.need_everywhere(item.lineage, item.block / FANOUT as u64, true, needs);
+            place += 1;
         }
         if needs.is_met() {
-            return true;
+            return Some(place);
         }
         self.pages.held.extend_from_slice(&self.pages.needs.leaves);
         self.want_missing();
-        false
+        None
     }
 
     /// Asks for what will be needed soon.

@@ -336,7 +336,7 @@ impl<B: Buffer> Shard<B> {
     /// Counts what hosts wrote since the manifest was made, in whole blocks.
     fn count_replayed(&mut self, effect: Effect) {
         match effect.change {
-            _ if self.uncounted.is_some() => {}
+            _ if self.uncounted.is_some_and(|uncounted| effect.lsn < uncounted.until) => {}
             Change::Write { .. } => {
                 let bytes = (effect.end - effect.first) * u64::from(BLOCK_BYTES);
                 *self.written.entry(effect.volume).or_default() += bytes;

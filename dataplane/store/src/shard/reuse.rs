@@ -110,7 +110,11 @@ impl<B: Buffer> Shard<B> {
 
     /// Emptied segments of which will be known soon whether they can be used again.
     pub(super) fn reused_soon(&self) -> u32 {
-        let will_be_used = self.is_root_settled() && self.is_replay_exact() && self.wants_reuse();
+        // Whoever stops uses none again, and must have them from a checkpoint.
+        let will_be_used = self.phase == Phase::Running
+            && self.is_root_settled()
+            && self.is_replay_exact()
+            && self.wants_reuse();
         if will_be_used { u32::try_from(self.reuse.found.len()).unwrap_or(u32::MAX) } else { 0 }
     }
 

@@ -166,7 +166,8 @@ impl Space {
     pub(super) fn load_used(&mut self, id: SegmentId, generation: u64, last: u64, live_bytes: u64) {
         let segment = Segment { live_bytes, ..Segment::new(State::Sealed, generation, last) };
         let before = self.segments.insert(id, segment);
-        self.live_bytes += live_bytes - before.map_or(0, |segment| segment.live_bytes);
+        self.live_bytes += live_bytes;
+        self.live_bytes -= before.map_or(0, |segment| segment.live_bytes);
     }
 
     /// What is live in each segment, for tests.

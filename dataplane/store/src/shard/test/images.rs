@@ -5,7 +5,7 @@ use crate::shard::{DiffLimits, Op, Outcome, Output, ShardOptions};
 use crate::{ChangedLeaf, VolumeId};
 
 /// Runs until the request with this tag is answered; gives the answer, and whether its fork was told of before.
-fn answer_of(world: &mut World, tag: u64) -> (Outcome, bool) {
+pub(super) fn answer_of(world: &mut World, tag: u64) -> (Outcome, bool) {
     let mut forked = false;
     for _ in 0..10_000 {
         world.step_quietly();
@@ -20,7 +20,7 @@ fn answer_of(world: &mut World, tag: u64) -> (Outcome, bool) {
     panic!("request {tag} is never answered");
 }
 
-fn fork(world: &mut World, source: u64, image: u64, read_only: bool) -> Outcome {
+pub(super) fn fork(world: &mut World, source: u64, image: u64, read_only: bool) -> Outcome {
     let tag = 1 << 40 | image;
     world.submit(tag, source, 0, 0, Op::Fork { image: VolumeId(image), read_only });
     let (outcome, forked) = answer_of(world, tag);

@@ -6,11 +6,12 @@ use super::cleaning::{BLOCKS, assert_holds_after_a_power_cut, overwrite, overwri
 use super::disk::Rng;
 use super::world::{World, small_options};
 use crate::SegmentId;
+use crate::shard::admit::Class;
 use crate::shard::space::{Segment, State};
 use crate::shard::{Op, ShardOptions};
 
 /// Options with which nothing but want of room asks for a checkpoint soon.
-fn rare_checkpoints() -> ShardOptions {
+pub(super) fn rare_checkpoints() -> ShardOptions {
     ShardOptions { checkpoint_bytes: 1 << 20, ..small_options() }
 }
 
@@ -233,4 +234,30 @@ fn nothing_is_used_again_until_replay_cannot_meet_a_record_that_did_less() {
         println!("waited for {waited} steps, used {after} segments again then");
         assert!(waited > 0 && after > 0);
     }
+}
+
+/// Goal: who stops ends what was submitted, also where writes wait for the room that segments to be used again would give.
+#[test]
+fn a_stop_with_writes_that_wait_for_room_ends() {
+    let mut stopped = 0;
+    for seed in 0..24 {
+        let mut world = World::new(seed, 24, rare_checkpoints());
+        world.tells_space = true;
+        let mut rng = Rng(seed + 5);
+        for number in 0.. {
+            let block = rng.below(BLOCKS * 5 / 4);
+            world.write(1, block * 8, block * 8 + 8, false);
+            while world.issued.len() > 16 {
+                world.step();
+            }
+            let waits = world.shard.order.waiting == Some(Class::Host);
+            stopped += u64::from(waits);
+            if number > 1_500 && waits || number > 4_000 {
+                break;
+            }
+        }
+        assert!(world.stop(), "seed {seed}: {:?}", world.errors);
+        assert!(world.issued.is_empty(), "seed {seed}: {:?}", world.issued);
+    }
+    assert!(stopped > 0, "nothing ever waited");
 }
