@@ -262,12 +262,6 @@ impl Controller {
         &self.queue
     }
 
-    /// The admin queue, for tests that break rules. Commands submitted and completions taken
-    /// past the machine are the caller's.
-    pub fn queue_mut(&mut self) -> &mut Queue<Vec<u8>> {
-        &mut self.queue
-    }
-
     /// Follows the queue: its phase, then what completed.
     fn drive(&mut self, now: Time) {
         if self.step == Step::Connect {

@@ -177,27 +177,6 @@ impl<W: AsRef<[u8]>, R: AsMut<[u8]>> Queue<W, R> {
         self.enqueue(sqe.with_sgl(sgl), command, in_capsule)
     }
 
-    /// Submits `sqe` as it is but for its CID, with the data in the capsule or not as told. For
-    /// tests that break rules; answers are checked against the payload's true length.
-    pub fn submit_unchecked(
-        &mut self,
-        sqe: Sqe,
-        payload: Payload<W, R>,
-        in_capsule: bool,
-    ) -> Result<Cid, Rejected<W, R>> {
-        let mut command = Command::new(payload);
-        if command.len().is_none() {
-            return Err(command.reject(Refusal::TooLong));
-        }
-        let in_capsule = in_capsule && command.is_write();
-        self.enqueue(sqe, command, in_capsule)
-    }
-
-    /// Sends `bytes` as they are, between PDUs. For tests that break rules.
-    pub fn send_raw(&mut self, bytes: Vec<u8>) {
-        self.transmit.push(Job::Raw(bytes));
-    }
-
     /// The next command that ended.
     pub fn poll_completion(&mut self) -> Option<Completion<W, R>> {
         self.completions.pop_front()
