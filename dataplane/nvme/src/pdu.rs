@@ -31,10 +31,6 @@ pub const TERM_DATA_MAX: usize = 128;
 /// In-capsule bytes that Admin and Fabrics commands may carry whatever IOCCSZ says. TCP spec,
 /// section 3.3.2.1 (the transport allows 8192).
 pub const ADMIN_CAPSULE_DATA_MAX: u32 = 8192;
-/// Registered port for NVMe/TCP I/O controllers.
-pub const PORT_IO: u16 = 4420;
-/// Registered port for NVMe/TCP discovery controllers.
-pub const PORT_DISCOVERY: u16 = 8009;
 
 /// PDU type (PDU-Type), byte 0 of the common header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

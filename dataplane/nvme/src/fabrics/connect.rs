@@ -33,16 +33,10 @@ pub struct Connect {
 }
 
 impl Connect {
-    /// Byte offset of RECFMT in the entry, for [`InvalidParameter`].
-    pub const RECFMT_AT: u16 = 40;
-    /// Byte offset of QID in the entry.
+    /// Byte offset of QID in the entry, for [`InvalidParameter`].
     pub const QID_AT: u16 = 42;
     /// Byte offset of SQSIZE in the entry.
     pub const SQSIZE_AT: u16 = 44;
-    /// Byte offset of CATTR in the entry.
-    pub const CATTR_AT: u16 = 46;
-    /// Byte offset of KATO in the entry.
-    pub const KATO_AT: u16 = 48;
 
     /// Reads the command.
     pub const fn parse(sqe: &Sqe) -> Self {

@@ -127,7 +127,4 @@ impl Planted {
         Self::ReplayOutOfOrder,
         Self::RestInNeed,
     ];
-
-    /// Those that show only where blocks are compressed.
-    pub const OF_PACKED: [Self; 3] = [Self::MovePackedAsRaw, Self::IgnoreTornPacked, Self::TrustPacked];
 }
