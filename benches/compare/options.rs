@@ -72,8 +72,6 @@ impl Options {
                 "--out" => options.out = Some(value()?.into()),
                 "--plot" => options.plot = Some(value()?.into()),
                 "--help" | "-h" => return Err(USAGE.to_owned()),
-                // cargo bench passes it on.
-                "--bench" => {}
                 _ => return Err(format!("unknown argument {word}\n\n{USAGE}")),
             }
         }
