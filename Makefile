@@ -75,7 +75,7 @@ guest: test-packages
 	tests/guest/fetch.sh 6.12 6.1
 
 fuzz: packages cargo
-	@if [ -x fuzz/run ]; then fuzz/run $(FUZZ_SECONDS); fi
+	fuzz/run $(FUZZ_SECONDS)
 
 clean:
 	rm -rf .run
