@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tests::association::{Association, Identity, Payload, Queue, command, io};
+use tests::seeds;
 use tests::server::{Server, Setup};
 use tests::wire::crc32c;
 
@@ -111,16 +112,9 @@ fn block(lba: u64, version: u32) -> Vec<u8> {
     data
 }
 
-fn seed() -> u64 {
-    let given = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(|| u64::from(std::process::id()).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    println!("SEED={seed}");
-    seed
-}
-
 #[test]
 fn acknowledged_writes_survive_every_kill() {
-    let seed = seed();
+    let seed = seeds::one(u64::from(std::process::id()).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     let mut server = Server::start(&Setup { pool_mib: 1024, ..Setup::default() });
     let volume = server.create_volume("v1", u64::from(WRITERS) * BLOCKS_EACH * BLOCK as u64);
     let nsid = u32::try_from(volume["nsid"].as_u64().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Runs a randomised trial from many seeds on all cores.
+//! Runs a randomised trial from many seeds on all cores, or gives the seed of one.
 //!
 //! `FERRULE_SEED` moves the first seed; how many there are is the test's to say, and [`number`] reads such a setting.
 
@@ -18,6 +18,14 @@ pub struct Outcomes<R, E> {
 #[must_use]
 pub fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// The seed of a test that takes one: `FERRULE_SEED` where that is set, else `default`. It is printed.
+#[must_use]
+pub fn one(default: u64) -> u64 {
+    let seed = number("FERRULE_SEED", default);
+    println!("seed {seed}: replay with FERRULE_SEED={seed}");
+    seed
 }
 
 /// Runs `count` seeds until `enough` of them have failed.
