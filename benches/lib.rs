@@ -1,5 +1,6 @@
-//! What the benches share: a drive in memory that costs next to nothing, so that what is measured is what uses it, a shard
-//! that is driven on it, streams of capsules, and a target that is driven by them without sockets.
+//! What the benches share: a drive in memory that costs next to nothing, so that what is measured is what uses it, a
+//! shard that is driven on it, streams of capsules, a target that is driven by them without sockets, and a
+//! pseudo-random sequence.
 
 #[path = "lib/capsules.rs"]
 pub mod capsules;
@@ -7,6 +8,8 @@ pub mod capsules;
 pub mod memory_drive;
 #[path = "lib/memory_net.rs"]
 pub mod memory_net;
+#[path = "lib/random.rs"]
+pub mod random;
 #[path = "lib/shard_driver.rs"]
 pub mod shard_driver;
 #[path = "lib/whole_target.rs"]

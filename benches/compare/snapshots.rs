@@ -7,6 +7,7 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use benches::random::Random;
 use dataplane::load::{LoadOptions, LoadReport, Pattern};
 use store::VolumeId;
 use store::injected::InjectedMap;
@@ -90,7 +91,7 @@ pub(crate) static ROWS: &[Row] = &[
 /// that it would be told how much memory the writes before it have gone through.
 fn fork_micros(blocks: u64) -> f64 {
     let mut map = InjectedMap::filled(blocks);
-    let mut random = Random(blocks);
+    let mut random = Random::new(blocks);
     let mut took = Vec::new();
     let mut elsewhere = vec![0_u8; ELSEWHERE_BYTES];
     for _ in 0..FORKS {
@@ -109,7 +110,7 @@ fn diffs() -> [f64; 3] {
     static TIMES: OnceLock<[f64; 3]> = OnceLock::new();
     *TIMES.get_or_init(|| {
         let mut map = InjectedMap::filled(TIB_BLOCKS);
-        let mut random = Random(1);
+        let mut random = Random::new(1);
         [1_000, 10_000, 100_000].map(|count| {
             let base = map.snapshot();
             (0..count).for_each(|_| map.overwrite(random.below(TIB_BLOCKS)));
@@ -275,17 +276,6 @@ fn scatter(target: &Target, volume: u32, blocks: u64) -> Result<(), String> {
         Target::run(&LoadOptions { ramp: Duration::ZERO, seed: blocks ^ from as u64, ..load })?;
     }
     Ok(())
-}
-
-/// A pseudo-random sequence; speed matters, secrecy does not.
-struct Random(u64);
-
-impl Random {
-    /// A number in `0..bound`.
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((u128::from(self.0 ^ self.0 >> 29) * u128::from(bound)) >> 64) as u64
-    }
 }
 
 /// Bytes of a volume that a leaf of the map covers, and what it takes in memory.

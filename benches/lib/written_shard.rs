@@ -4,6 +4,7 @@ use io::{Buffer as _, Slice};
 use store::{Op, Payload, ShardOptions};
 
 use crate::memory_drive::{HeapBuffer, HeapShared};
+use crate::random::Random;
 use crate::shard_driver::{BLOCK, ShardDriver};
 
 /// A shard and its volume.
@@ -11,7 +12,7 @@ use crate::shard_driver::{BLOCK, ShardDriver};
 pub struct WrittenShard {
     driver: ShardDriver,
     blocks: u64,
-    seed: u64,
+    random: Random,
 }
 
 impl WrittenShard {
@@ -26,7 +27,8 @@ impl WrittenShard {
     /// The same with other settings.
     #[must_use]
     pub fn with_options(drive_bytes: usize, blocks: u64, options: ShardOptions) -> Self {
-        let mut shard = Self { driver: ShardDriver::new(drive_bytes, options), blocks, seed: 1 };
+        let mut shard =
+            Self { driver: ShardDriver::new(drive_bytes, options), blocks, random: Random::new(1) };
         for first in (0..blocks).step_by(32) {
             shard.write((first..first + 32).map(|block| (block, payload(block))).collect());
         }
@@ -77,8 +79,7 @@ impl WrittenShard {
 
     /// A random block of those that were written.
     pub fn random(&mut self) -> u64 {
-        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.seed >> 33) % self.blocks
+        self.random.below(self.blocks)
     }
 }
 

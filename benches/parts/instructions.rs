@@ -7,6 +7,7 @@ use std::hint::black_box;
 use std::process::{Command, ExitCode};
 
 use benches::capsules::{codec, crc32c, framer, stream};
+use benches::random::Random;
 use benches::whole_target::WholeTarget;
 use benches::written_shard::{WrittenShard, payload};
 use nvme::command::{LbaRange, NvmOpcode, PlainTransfer};
@@ -238,7 +239,7 @@ fn checksum() -> Step {
 
 fn look_up() -> Step {
     let mut map = InjectedMap::filled(MAP_BLOCKS);
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     Box::new(move || {
         map.look_up(random.below(MAP_BLOCKS));
     })
@@ -246,7 +247,7 @@ fn look_up() -> Step {
 
 fn update() -> Step {
     let mut map = InjectedMap::filled(MAP_BLOCKS);
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     Box::new(move || map.overwrite(random.below(MAP_BLOCKS)))
 }
 
@@ -270,15 +271,4 @@ fn read(unwritten: bool) -> Step {
         shard.map_unwritten();
     }
     Box::new(move || shard.read(32, |block| if unwritten { BLOCKS + (block | 1) } else { block }))
-}
-
-/// A pseudo-random sequence; speed matters, secrecy does not.
-struct Random(u64);
-
-impl Random {
-    /// A number in `0..bound`.
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
 }

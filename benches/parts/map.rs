@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::process;
 use std::time::Instant;
 
+use benches::random::Random;
 use store::injected::{InjectedMap, PageFile};
 
 /// Blocks of 1 GiB.
@@ -40,7 +41,7 @@ fn beside_snapshots() {
     let blocks = SHARED_GIB * GIB_BLOCKS;
     let cap = (BAR_GIB * f64::from(1 << 30) / 1024.0 * SHARED_GIB as f64) as u64;
     let mut map = InjectedMap::filled_in(cap, Box::new(Scratch::new()), blocks);
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     let before = look_ups(&mut map, blocks, &mut random);
     let mut most = map.bytes();
     for _ in 0..SNAPSHOTS {
@@ -105,16 +106,5 @@ impl PageFile for Scratch {
 
     fn read(&mut self, offset: u64, bytes: &mut [u8]) {
         self.0.read_exact_at(bytes, offset).expect("what was written can be read");
-    }
-}
-
-/// A pseudo-random sequence; speed matters, secrecy does not.
-struct Random(u64);
-
-impl Random {
-    /// A number in `0..bound`.
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((u128::from(self.0 ^ self.0 >> 29) * u128::from(bound)) >> 64) as u64
     }
 }
