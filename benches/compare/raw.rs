@@ -82,7 +82,7 @@ impl Raw {
         let mut command = Command::new("fio");
         command
             .args(["--name=raw", "--ioengine=io_uring", "--fixedbufs", "--registerfiles", "--direct=1"])
-            .args(["--group_reporting", "--output-format=json", "--norandommap", "--refill_buffers"])
+            .args(["--group_reporting", "--output-format=json", "--norandommap"])
             .arg(format!("--filename={}", self.file.display()))
             .arg(format!("--size={}M", self.size_mib))
             .arg(format!("--cpus_allowed={}", self.cpu))
