@@ -403,7 +403,8 @@ pub(crate) static ROWS: &[Row] = &[
         },
     },
     Row {
-        what: "memory per connection, of 256 that each do reads and writes, fresh server",
+        what: "memory per connection, of 128 admin queues and 128 I/O queues that each write and read, \
+               fresh server",
         unit: Unit::Kibibytes,
         bar: Bar::AtMost(256.0),
         once: true,
