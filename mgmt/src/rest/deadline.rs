@@ -91,7 +91,7 @@ mod test {
 
     use super::*;
 
-    const SHORT: Duration = Duration::from_millis(20);
+    const SHORT: Duration = Duration::from_secs(5);
     const LONG: Duration = Duration::from_secs(60);
 
     fn timed_out<T>(outcome: io::Result<T>) -> bool {
@@ -101,6 +101,8 @@ mod test {
     #[test]
     fn a_silent_peer_ends_a_read() {
         tokio_uring::start(async {
+            // Time goes on when nothing else does.
+            tokio::time::pause();
             let (mut peer, stream) = duplex(16);
             let mut stream = Deadline::new(stream, SHORT, LONG);
             peer.write_all(b"x").await.unwrap();
@@ -112,6 +114,8 @@ mod test {
     #[test]
     fn a_peer_that_takes_nothing_ends_a_write() {
         tokio_uring::start(async {
+            // Time goes on when nothing else does.
+            tokio::time::pause();
             let (peer, stream) = duplex(16);
             let mut stream = Deadline::new(stream, LONG, SHORT);
             assert!(timed_out(stream.write_all(&[0; 64]).await));
@@ -122,11 +126,13 @@ mod test {
     #[test]
     fn a_peer_that_is_slow_but_alive_ends_nothing() {
         tokio_uring::start(async {
+            // Time goes on when nothing else does.
+            tokio::time::pause();
             let (mut peer, stream) = duplex(16);
-            let mut stream = Deadline::new(stream, Duration::from_millis(500), LONG);
+            let mut stream = Deadline::new(stream, SHORT, LONG);
             let feed = tokio_uring::spawn(async move {
                 for byte in 0..8 {
-                    sleep(Duration::from_millis(100)).await;
+                    sleep(SHORT * 4 / 5).await;
                     peer.write_u8(byte).await.unwrap();
                 }
             });

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
@@ -112,6 +113,13 @@ pub(crate) fn bench<F: Future<Output = ()>>(test: impl FnOnce(Rc<Bench>) -> F) {
         test(bench.clone()).await;
         Rc::into_inner(bench).expect("the test is over").server.stop().await;
     });
+}
+
+/// Lets so much time pass at once, for all that waits for time.
+pub(crate) async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
 }
 
 impl Bench {

@@ -1,8 +1,11 @@
 //! Version, cluster, nodes, hosts, metrics, health.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::bench;
+use super::bench::pass;
 
 #[test]
 fn the_version_needs_no_token() {
@@ -55,7 +58,7 @@ fn cluster_has_statistics_and_health() {
         assert_eq!(cluster["health"]["numHealthyVolumes"], 1);
         assert!(cluster.get("nvmeEndpoints").is_none());
         bench.fake.break_volumes();
-        tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+        pass(Duration::from_secs(1)).await;
         let cluster = bench.get("/api/v2/cluster").await;
         assert_eq!(cluster["health"]["state"], "Error");
         assert_eq!(cluster["health"]["numNotAvailableVolumes"], 1);

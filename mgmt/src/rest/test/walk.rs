@@ -7,6 +7,7 @@ mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::time::Duration;
 
 use dataplane::ActionError;
 use serde_json::Value;
@@ -15,7 +16,7 @@ use super::super::router::{Handler, Route};
 use super::super::routes;
 use super::super::schema;
 use super::bench;
-use super::bench::{Answer, Bench, Fault, token};
+use super::bench::{Answer, Bench, Fault, pass, token};
 use steps::{CONFIGURATION, NOBODY, SITE, SNAPSHOTS, Step, TENANTS, UNREACHABLE, VOLUMES};
 
 /// A request that is ready to be sent.
@@ -369,7 +370,7 @@ fn schedules_take_snapshots_at_their_time() {
         }
         bench.send(&bench.admin, "DELETE", "/api/v2/projects/default/volumes/?name=v", None).await;
         bench.api.view.freshen().await.unwrap();
-        tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+        pass(Duration::from_secs(1)).await;
         bench.api.view.freshen().await.unwrap();
         bench.api.take_due(now + 10 * hour).await;
         let left = bench.get(path).await;
