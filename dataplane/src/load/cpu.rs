@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// The process that listens on `address`, where it is of this network namespace and we may see its files.
 pub(super) fn listener(address: SocketAddr) -> Option<u32> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
@@ -20,6 +22,10 @@ pub(super) fn listener(address: SocketAddr) -> Option<u32> {
 
 /// Time on cores of all threads of a process, user and system, so far.
 pub(super) fn used(pid: u32) -> Option<Duration> {
+    if pid == std::process::id() {
+        // The load's threads end together with the measurement: only the process's clock has their time then.
+        return Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).ok();
+    }
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
     // To the nanosecond where the kernel keeps it; threads that have ended are missing, so that the coarser count of
     // the process decides where it is clearly more.
@@ -89,6 +95,17 @@ mod tests {
         while here() < before + Duration::from_millis(5) {
             word = std::hint::black_box(word.rotate_left(7).wrapping_mul(3));
         }
+    }
+
+    #[test]
+    fn threads_that_have_ended_count() {
+        let here = || used(std::process::id()).unwrap();
+        let before = here();
+        let burn = Duration::from_millis(30);
+        std::thread::scope(|scope| {
+            scope.spawn(|| while here() < before + burn {});
+        });
+        assert!(here() >= before + burn);
     }
 
     #[test]
