@@ -70,6 +70,8 @@ pub(super) struct Tally {
     pub(super) errors: BTreeMap<u16, u64>,
     /// Units read and checked.
     pub(super) checked: u64,
+    /// Units read of which nothing was known.
+    pub(super) unknown: u64,
     /// Units that were wrong.
     pub(super) mismatches: u64,
     /// The first that was.
@@ -316,10 +318,14 @@ impl Lane {
     fn check(&mut self, block: &Block, unit: u64) {
         let expected = self.plan.expected(unit);
         let lba = unit * u64::from(self.shape.unit_blocks);
-        self.tally.checked += 1;
-        if let Err(mismatch) = self.payloads.check(&block.bytes, lba, expected) {
-            self.tally.mismatches += 1;
-            self.tally.first_mismatch.get_or_insert(mismatch);
+        match self.payloads.check(&block.bytes, lba, expected) {
+            Ok(true) => self.tally.checked += 1,
+            Ok(false) => self.tally.unknown += 1,
+            Err(mismatch) => {
+                self.tally.checked += 1;
+                self.tally.mismatches += 1;
+                self.tally.first_mismatch.get_or_insert(mismatch);
+            }
         }
     }
 
@@ -389,6 +395,7 @@ impl Tally {
             completed: 0,
             errors: BTreeMap::new(),
             checked: 0,
+            unknown: 0,
             mismatches: 0,
             first_mismatch: None,
             sends: 0,
@@ -410,6 +417,7 @@ impl Tally {
             *self.errors.entry(*status).or_default() += count;
         }
         self.checked += other.checked;
+        self.unknown += other.unknown;
         self.mismatches += other.mismatches;
         self.first_mismatch = self.first_mismatch.or(other.first_mismatch);
         self.sends += other.sends;

@@ -127,20 +127,21 @@ impl Payloads {
         }
     }
 
-    /// Checks what was read at `lba`, block by block, to the first that is wrong.
-    pub(super) fn check(&self, bytes: &[u8], lba: u64, expected: Expected) -> Result<(), Mismatch> {
+    /// Checks what was read at `lba`, block by block, to the first that is wrong. True if any block told what
+    /// it is to hold: of one that no load has written, nothing can be said.
+    pub(super) fn check(&self, bytes: &[u8], lba: u64, expected: Expected) -> Result<bool, Mismatch> {
         let mut blocks = (lba..).zip(bytes.chunks_exact(self.lba_bytes));
-        blocks.try_for_each(|(lba, block)| self.check_block(block, lba, expected))
+        blocks.try_fold(false, |any, (lba, block)| Ok(self.check_block(block, lba, expected)? || any))
     }
 
-    fn check_block(&self, block: &[u8], lba: u64, expected: Expected) -> Result<(), Mismatch> {
+    fn check_block(&self, block: &[u8], lba: u64, expected: Expected) -> Result<bool, Mismatch> {
         let (stamp, body) = block.split_at(STAMP_LEN);
         let field = |at: usize| stamp[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
         let (found_kind, found, version, seed) = (field(0), field(8), field(16), field(24));
         let words_percent = words_percent(found_kind);
         if words_percent.is_none() && found_kind != KIND_STAMPED {
             return match expected {
-                Expected::Unknown => Ok(()),
+                Expected::Unknown => Ok(false),
                 Expected::Version(expected) => Err(Mismatch::Foreign { lba, expected }),
             };
         }
@@ -152,14 +153,14 @@ impl Payloads {
         {
             return Err(Mismatch::Version { lba, found: version, found_seed: seed, expected });
         }
-        let Some(percent) = words_percent else { return Ok(()) };
+        let Some(percent) = words_percent else { return Ok(true) };
         let [words, noise] = self.body(body.len(), percent, place(lba, version, seed));
         if body[..words.len()] != *words || body[words.len()..] != *noise {
             let whole = words.iter().chain(noise);
             let same = body.iter().zip(whole).take_while(|(a, b)| a == b).count();
             return Err(Mismatch::Body { lba, version, at: STAMP_LEN + same });
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The bytes after a stamp: words, then noise, from a place of their pools.
@@ -226,10 +227,10 @@ mod tests {
         for lba_bytes in [512, 4096] {
             let mut payloads = Payloads::new(lba_bytes, 7, true, 0);
             let bytes = written(&mut payloads, 80, 3);
-            assert_eq!(payloads.check(&bytes, 80, Expected::Version(3)), Ok(()));
-            assert_eq!(payloads.check(&bytes, 80, Expected::Unknown), Ok(()));
+            assert_eq!(payloads.check(&bytes, 80, Expected::Version(3)), Ok(true));
+            assert_eq!(payloads.check(&bytes, 80, Expected::Unknown), Ok(true));
             let another_run = Payloads::new(lba_bytes, 8, true, 50);
-            assert_eq!(another_run.check(&bytes, 80, Expected::Unknown), Ok(()), "any run can verify");
+            assert_eq!(another_run.check(&bytes, 80, Expected::Unknown), Ok(true), "any run can verify");
         }
     }
 
@@ -252,7 +253,7 @@ mod tests {
             Err(Mismatch::Foreign { lba: 80, expected: 3 }),
             "lost"
         );
-        assert_eq!(payloads.check(&[0; 4096], 80, Expected::Unknown), Ok(()), "never written");
+        assert_eq!(payloads.check(&[0; 4096], 80, Expected::Unknown), Ok(false), "never written");
         bytes[512 + 100] ^= 1;
         assert_eq!(
             payloads.check(&bytes, 80, Expected::Version(3)),
@@ -292,7 +293,7 @@ mod tests {
                 let distinct: std::collections::BTreeSet<_> = words.iter().collect();
                 assert!(words.len() >= 2 * distinct.len() || percent == 0, "words come again and again");
                 let found = payloads.check(&bytes, 5, Expected::Unknown);
-                assert_eq!(found, Ok(()));
+                assert_eq!(found, Ok(true));
             }
         }
     }

@@ -113,7 +113,9 @@ pub struct LatencyNanos {
 pub struct Verified {
     /// Commands whose data was checked.
     pub checked: u64,
-    /// Those whose data was wrong.
+    /// Reads of what no load had written, so that there was nothing to check.
+    pub unknown: u64,
+    /// Those checked whose data was wrong.
     pub mismatches: u64,
     /// What was wrong with the first.
     pub first: Option<String>,
@@ -183,6 +185,7 @@ impl LoadReport {
                 .collect(),
             verified: options.verify.then(|| Verified {
                 checked: tally.checked,
+                unknown: tally.unknown,
                 mismatches: tally.mismatches,
                 first: tally.first_mismatch.map(|mismatch| mismatch.to_string()),
             }),

@@ -124,6 +124,14 @@ fn loads_that_run_together_are_counted_apart() {
 }
 
 #[test]
+fn what_no_load_has_written_is_not_counted_as_checked() {
+    let target = Target::start();
+    let reads = LoadOptions { verify: true, ..target.load(Pattern::RandRead) };
+    let verified = run_whole(&reads).verified.unwrap();
+    assert!(verified.checked == 0 && verified.unknown > 0, "{verified:?}");
+}
+
+#[test]
 fn what_one_load_wrote_another_verifies() {
     let target = Target::start();
     let range =

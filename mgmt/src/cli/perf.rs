@@ -213,6 +213,9 @@ fn human(report: &LoadReport) -> String {
         let _ = write!(text, "verified  {} commands, {} wrong", verified.checked, verified.mismatches);
         text += &verified.first.as_ref().map_or_else(String::new, |first| format!(": {first}"));
         text.push('\n');
+        if verified.unknown > 0 {
+            let _ = writeln!(text, "unknown   {} commands read what no load has written", verified.unknown);
+        }
     }
     for (status, count) in &report.errors {
         let _ = writeln!(text, "failed    {count} with {status}");
