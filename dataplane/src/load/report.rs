@@ -40,6 +40,9 @@ pub struct LoadReport {
     pub block_bytes: u32,
     /// Commands that each queue kept outstanding.
     pub queue_depth: u16,
+    /// Commands a second over all queues that were to begin, where that was limited; latencies are then from
+    /// when a command was due.
+    pub rate: Option<u32>,
     /// I/O queues.
     pub queues: u16,
     /// SQ flow control was on.
@@ -168,6 +171,7 @@ impl LoadReport {
             pattern: options.pattern.name(),
             block_bytes: options.block_bytes,
             queue_depth: options.queue_depth,
+            rate: options.rate,
             queues: options.queues,
             sq_flow_control: options.sq_flow_control,
             header_digest: options.header_digest,

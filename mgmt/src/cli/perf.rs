@@ -189,16 +189,24 @@ fn line(progress: &Progress) -> String {
 }
 
 fn human(report: &LoadReport) -> String {
+    let queues = if report.queues == 1 { "1 queue".to_owned() } else { format!("{} queues", report.queues) };
     let mut text = format!(
-        "{} {} bytes, queue depth {} on {} queue(s), {:.1} s, namespace {} of {}\n",
-        report.pattern,
-        report.block_bytes,
-        report.queue_depth,
-        report.queues,
-        report.seconds,
-        report.nsid,
-        report.target
+        "{} of {} bytes, {queues} of depth {}, {:.1} s, namespace {} of {}\n",
+        report.pattern, report.block_bytes, report.queue_depth, report.seconds, report.nsid, report.target
     );
+    let with = [
+        (report.header_digest, "header digests"),
+        (report.data_digest, "data digests"),
+        (report.sq_flow_control, "SQ flow control"),
+        (report.flush, "a Flush after each write"),
+    ];
+    let mut with: Vec<_> = with.iter().filter(|(on, _)| *on).map(|(_, name)| (*name).to_owned()).collect();
+    with.extend(
+        report.rate.map(|rate| format!("at most {rate} commands a second, timed from when they were due")),
+    );
+    if !with.is_empty() {
+        let _ = writeln!(text, "with      {}", with.join(", "));
+    }
     for (name, direction) in [("reads", &report.reads), ("writes", &report.writes)] {
         if direction.ios > 0 {
             describe(&mut text, name, direction);
@@ -229,22 +237,22 @@ fn describe(text: &mut String, name: &str, direction: &Direction) {
     let LatencyNanos { min, mean, p50, p90, p99, p99_9, p99_99, max } = direction.latency;
     let us = |nanos: u64| format!("{:.1}", nanos as f64 / 1e3);
     let columns = [
-        ("mean", mean),
         ("min", min),
-        ("50%", p50),
-        ("90%", p90),
-        ("99%", p99),
-        ("99.9%", p99_9),
-        ("99.99%", p99_99),
+        ("mean", mean),
+        ("p50", p50),
+        ("p90", p90),
+        ("p99", p99),
+        ("p99.9", p99_9),
+        ("p99.99", p99_99),
         ("max", max),
     ];
     let columns: Vec<String> = columns.iter().map(|(name, value)| format!("{name} {}", us(*value))).collect();
-    let _ = writeln!(text, "  us      {}", columns.join("  "));
+    let _ = writeln!(text, "  latency in us  {}", columns.join("  "));
 }
 
 fn cpu(text: &mut String, name: &str, cpu: Option<Cpu>) {
     if let Some(Cpu { cores, micros_per_io, .. }) = cpu {
-        let _ = writeln!(text, "{name:8}  {cores:.2} cores, {micros_per_io:.2} us a command");
+        let _ = writeln!(text, "{name:8}  {cores:.2} cores, {micros_per_io:.2} us of CPU a command");
     }
 }
 
