@@ -2,11 +2,14 @@
 //!
 //! When this fails, no other guest test says anything about Ferrule.
 
+use std::process::Output;
 use std::time::Duration;
 
+use serde_json::Value;
 use tests::association::{Association, Identity, Payload, command};
 use tests::guest::{Guest, Options};
 use tests::linux::one_guest_at_a_time;
+use tests::person::Person;
 use tests::scratch::{Scratch, free_port};
 
 #[test]
@@ -42,7 +45,7 @@ fn guest_connects_to_its_own_kernel_target() {
 }
 
 #[test]
-fn blocking_host_speaks_to_the_kernel_target() {
+fn hosts_of_ours_speak_to_the_kernel_target() {
     let _turn = one_guest_at_a_time();
     let port = free_port();
     let mut guest = Guest::boot_with(&Options {
@@ -51,7 +54,14 @@ fn blocking_host_speaks_to_the_kernel_target() {
         ..Options::default()
     });
     guest.ok(&KERNEL_TARGET.replace("127.0.0.1", "0.0.0.0"));
-    let identity = Identity::new(port, "nqn.2014-08.org.example:kernel", 1);
+    blocking_host(port);
+    perf_verifies_what_the_target_keeps(port);
+    guest.ok(FORGETFUL_NAMESPACE);
+    perf_sees_what_the_target_forgets(port);
+}
+
+fn blocking_host(port: u16) {
+    let identity = Identity::new(port, NQN, 1);
     for (header_digest, data_digest) in [(false, false), (true, false), (false, true), (true, true)] {
         let mut association = Association::connect_with(&identity, 5000, header_digest, data_digest);
         assert_eq!(association.namespaces(), [1]);
@@ -66,6 +76,67 @@ fn blocking_host_speaks_to_the_kernel_target() {
     }
 }
 
+fn perf_verifies_what_the_target_keeps(port: u16) {
+    for words in [&[][..], &["--hdr-digest", "--data-digest"], &["--block", "--flush", "--sq-flow-control"]] {
+        let said = run_perf(port, &[words, &["-o", "json"]].concat());
+        let report: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
+        let digests = words.contains(&"--hdr-digest");
+        assert!(report["header_digest"] == digests && report["data_digest"] == digests, "{said}");
+        assert_eq!(report["errors"], Value::Object(serde_json::Map::new()), "{said}");
+        for direction in ["all", "reads", "writes"] {
+            let Value::Object(direction) = &report[direction] else { panic!("no {direction}: {said}") };
+            assert!(direction["ios"].as_u64() > Some(0) && direction["iops"].as_f64() > Some(0.0), "{said}");
+            let quantile = |name: &str| direction["latency"][name].as_u64();
+            assert!(Some(0) < quantile("min") && quantile("min") <= quantile("p50"), "{said}");
+            assert!(quantile("p50") <= quantile("p99") && quantile("p99") <= quantile("max"), "{said}");
+        }
+        assert!(report["verified"]["checked"].as_u64() > Some(0), "{said}");
+        assert_eq!(report["verified"]["mismatches"], 0, "{said}");
+    }
+    let said = run_perf(port, &["--hdr-digest", "--rate", "100000"]);
+    let line =
+        |label: &str| said.lines().find(|line| line.starts_with(label)).unwrap_or_else(|| panic!("{said}"));
+    assert!(line("randrw").contains("4096 bytes, 1 queue of depth 32"), "{said}");
+    assert!(line("with").contains(" header digests, at most 100000 commands a second"), "{said}");
+    assert!(line("reads").contains(" IOPS  ") && line("writes").ends_with(" MB/s"), "{said}");
+    for name in ["min ", "mean ", "p50 ", "p90 ", "p99 ", "p99.9 ", "p99.99 ", "max "] {
+        assert!(line("  latency in us").contains(&format!("  {name}")), "{name}: {said}");
+    }
+    assert!(line("target").contains(" us of CPU a command"), "QEMU holds the port: {said}");
+    assert!(line("load").contains(" us of CPU a command"), "{said}");
+    assert!(line("verified").ends_with(" commands, 0 wrong"), "{said}");
+}
+
+fn perf_sees_what_the_target_forgets(port: u16) {
+    let output = perf(port, "2", &[]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(" wrong: LBA "), "{said}");
+    let absent = perf(port, "3", &[]);
+    let said = String::from_utf8_lossy(&absent.stderr);
+    assert_eq!(said, "error: namespace 3 does not exist, or this host may not see it\n");
+    assert_eq!(absent.status.code(), Some(1));
+}
+
+/// What `ferrule perf` prints of a load on namespace 1, which must succeed.
+fn run_perf(port: u16, words: &[&str]) -> String {
+    let output = perf(port, "1", words);
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {}\n{said}{errors}", output.status);
+    println!("{said}");
+    said
+}
+
+/// A verified load of a second on 64 MiB of a namespace of the kernel's target.
+fn perf(port: u16, nsid: &str, words: &[&str]) -> Output {
+    let target = format!("127.0.0.1:{port}");
+    let load = ["perf", "--target", &target, "--subnqn", NQN, "--nsid", nsid, "--rw", "randrw", "--verify"];
+    Person::alone().try_ferrule(&[&load[..], &["--time", "1", "--size", "64MiB"], words].concat())
+}
+
+const NQN: &str = "nqn.2014-08.org.example:kernel";
+
 /// A subsystem of the kernel's own target with one namespace on a RAM-backed null block device.
 const KERNEL_TARGET: &str = "set -e
 modprobe nvmet; modprobe nvmet-tcp; modprobe null_blk nr_devices=1 memory_backed=1 gb=1 discard=1
@@ -78,3 +149,10 @@ mkdir ports/1
 echo tcp >ports/1/addr_trtype; echo ipv4 >ports/1/addr_adrfam
 echo 127.0.0.1 >ports/1/addr_traddr; echo 4420 >ports/1/addr_trsvcid
 ln -s $PWD/$subsystem ports/1/subsystems/";
+
+/// A second namespace of that subsystem, which keeps nothing of what is written.
+const FORGETFUL_NAMESPACE: &str = "set -e
+device=/sys/kernel/config/nullb/nullb1
+mkdir $device; echo 0 >$device/memory_backed; echo 64 >$device/size; echo 1 >$device/power
+namespace=/sys/kernel/config/nvmet/subsystems/nqn.2014-08.org.example:kernel/namespaces/2
+mkdir $namespace; echo -n /dev/nullb1 >$namespace/device_path; echo 1 >$namespace/enable";
