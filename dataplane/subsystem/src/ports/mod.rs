@@ -230,9 +230,7 @@ impl<B: Buffer> Ports<B> {
             self.throttle.forget_queue(key);
             self.sockets.note(key);
         }
-        if let Some(view) = self.views.find(association).and_then(|key| self.views.get_mut(key)) {
-            view.dropping = true;
-        }
+        self.views.set_dropping(association, true);
         if !self.runs(association) {
             self.tell_dropped(association);
         }
@@ -388,9 +386,7 @@ impl<B: Buffer> Ports<B> {
     }
 
     fn tell_dropped(&mut self, association: AssociationId) {
-        if let Some(view) = self.views.find(association).and_then(|key| self.views.get_mut(key)) {
-            view.dropping = false;
-        }
+        self.views.set_dropping(association, false);
         self.outputs.push_back(PortsOutput::QueuesDropped { association });
     }
 }

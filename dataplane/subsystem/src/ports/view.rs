@@ -1,4 +1,4 @@
-//! The namespaces as one reactor knows them, and which of them each association sees.
+//! The namespaces as one reactor knows them, and which of them each association sees from each of its addresses.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use nvme::{Nqn, Status};
 use crate::slab::{Key, Slab};
 use crate::{AssociationId, NamespaceShape};
 
-/// Namespaces by NSID, and the associations that have queues here.
+/// Namespaces by NSID, and what the queues here see of them.
 #[derive(Debug)]
 pub(crate) struct Views {
     /// Index is the NSID.
@@ -18,17 +18,19 @@ pub(crate) struct Views {
     version: u64,
 }
 
+/// What the queues of an association see that come from one address. Nothing keeps a host's connections to one address:
+/// one with several interfaces may leave by any of them.
 #[derive(Debug)]
 pub(crate) struct View {
-    pub(crate) association: AssociationId,
+    association: AssociationId,
     host: Nqn,
     address: IpAddr,
     /// One bit per NSID.
     visible: Vec<u64>,
     /// Queues that use it.
-    pub(crate) queues: u32,
-    /// Its queues are being dropped.
-    pub(crate) dropping: bool,
+    queues: u32,
+    /// The association's queues are being dropped.
+    dropping: bool,
 }
 
 impl Views {
@@ -36,9 +38,11 @@ impl Views {
         Self { namespaces: Vec::new(), views: Slab::new(), version: 0 }
     }
 
-    /// The view of an association, made where it is the first queue here.
+    /// The view of an association from `address`, made where this is its first queue here.
     pub(crate) fn enter(&mut self, association: AssociationId, host: Nqn, address: IpAddr) -> Key {
-        let key = self.find(association).unwrap_or_else(|| {
+        let known = |view: &View| view.association == association && view.address == address;
+        let found = self.views.iter().find(|(_, view)| known(view)).map(|(key, _)| key);
+        let key = found.unwrap_or_else(|| {
             let mut view =
                 View { association, host, address, visible: Vec::new(), queues: 0, dropping: false };
             for shape in self.namespaces.iter().flatten() {
@@ -62,12 +66,12 @@ impl Views {
         }
     }
 
-    pub(crate) fn find(&self, association: AssociationId) -> Option<Key> {
-        self.views.iter().find(|(_, view)| view.association == association).map(|(key, _)| key)
-    }
-
-    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut View> {
-        self.views.get_mut(key)
+    /// Notes whether the queues of the association are being dropped.
+    pub(crate) fn set_dropping(&mut self, association: AssociationId, dropping: bool) {
+        // All of its views: each goes with its last queue, and whichever is left must know.
+        for (_, view) in self.views.iter_mut().filter(|(_, view)| view.association == association) {
+            view.dropping = dropping;
+        }
     }
 
     /// True while queues of the association are being dropped.

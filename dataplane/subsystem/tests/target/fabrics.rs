@@ -7,10 +7,13 @@ use nvme::fabrics::{
     Shutdown, ShutdownStatus, Version, disconnect,
 };
 use nvme::{Sgl, Sqe, Status};
-use subsystem::ListenerKind;
+use subsystem::{IpAcl, ListenerKind, NamespaceShape, SectorSize};
 
 use crate::host::{HOST, Host, Identity, PEER};
-use crate::world::{SUBSYSTEM, World, address, nqn};
+use crate::world::{SUBSYSTEM, World, address, nqn, shape};
+
+/// Where a host's connection comes from that has left it by another interface.
+const ELSEWHERE: &str = "203.0.113.9:50000";
 
 fn refused(world: &mut World, identity: &Identity) -> (Status, Option<InvalidParameter>) {
     let mut host = Host::initialized(world, false, false);
@@ -32,6 +35,15 @@ fn set_cc(cc: Cc) -> Sqe {
 
 fn write(nsid: u32) -> Sqe {
     nvme::command::NvmCommand::Write(nvme::command::LbaRange::new(0, 8)).encode(nsid)
+}
+
+/// An I/O queue from `peer`, on the first reactor.
+fn io_from(world: &mut World, peer: &str, cntlid: u16, qid: u16) -> Host {
+    world.next_port = 0;
+    let mut host = Host::open(world, ListenerKind::Io, peer);
+    host.initialize(world, false, false);
+    assert_eq!(host.connect(world, &Identity::io(cntlid, qid)).status, Status::SUCCESS);
+    host
 }
 
 #[test]
@@ -306,6 +318,48 @@ fn a_lost_io_connection_frees_its_qid_when_its_commands_have_ended() {
     assert_eq!(refused(&mut world, &Identity::io(1, 1)).0, Status::COMMAND_SEQUENCE_ERROR);
     world.release();
     Host::io(&mut world, 1, 1);
+}
+
+#[test]
+fn an_io_queue_sees_what_its_own_address_may_see_whoever_came_first() {
+    for peers in [[PEER, ELSEWHERE], [ELSEWHERE, PEER]] {
+        let mut world = World::with_namespaces();
+        let addresses = IpAcl::Addresses(vec![address(PEER).ip()]);
+        let listed = NamespaceShape { addresses, ..shape(3, SectorSize::B512, 8192) };
+        world.add(listed.clone());
+        let (_admin, cntlid) = Host::admin(&mut world, &Identity::admin());
+        // Both stay: the second finds the first there.
+        let mut queues = Vec::new();
+        for (qid, peer) in (1..).zip(peers) {
+            queues.push((peer, io_from(&mut world, peer, cntlid, qid)));
+        }
+        for (peer, io) in &mut queues {
+            for addresses in [listed.addresses.clone(), IpAcl::Any, listed.addresses.clone()] {
+                let open = addresses == IpAcl::Any;
+                world.add(NamespaceShape { addresses, ..listed.clone() });
+                let seen = open || *peer == PEER;
+                let expected = if seen { Status::SUCCESS } else { Status::INVALID_NAMESPACE.dnr() };
+                assert_eq!(io.command(&mut world, Sqe::new(0, 3)).status, expected, "{peer}, {peers:?}");
+                assert_eq!(io.command_with(&mut world, write(3), &[1; 4096]).status, expected, "{peer}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reset_waits_for_the_queues_of_every_address() {
+    let mut world = World::with_namespaces();
+    let (mut admin, cntlid) = Host::admin(&mut world, &Identity::admin());
+    world.hold = true;
+    for (qid, peer) in [(1, PEER), (2, ELSEWHERE)] {
+        io_from(&mut world, peer, cntlid, qid).submit(&mut world, Sqe::new(0, 1), 0);
+    }
+    let cid = admin.submit(&mut world, set_cc(Cc::default()), 0);
+    world.serve_oldest();
+    assert!(admin.take(&mut world).is_empty(), "a command of the other queue runs");
+    world.serve_oldest();
+    assert_eq!(admin.completion(&mut world, cid).0.status, Status::SUCCESS);
+    assert_eq!(world.ports[0].queues(), 0);
 }
 
 #[test]
