@@ -96,7 +96,7 @@ pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// A host that takes none of a send for so long has gone.
 pub const SEND_DEADLINE: Duration = Duration::from_secs(30);
 
-/// A host that does not deliver what an R2T asked for within this time has gone.
+/// A host that does not deliver all that an R2T asked for within this time has gone.
 pub const TRANSFER_DEADLINE: Duration = Duration::from_secs(30);
 
 /// After a termination request the host has this long to close.

@@ -59,14 +59,9 @@ impl<B: Buffer, T> Sockets<B, T> {
         Some(socket)
     }
 
-    pub(crate) fn handle_received(
-        &mut self,
-        id: ConnectionId,
-        result: Result<Option<B>, NetError>,
-        now: Time,
-    ) {
+    pub(crate) fn handle_received(&mut self, id: ConnectionId, result: Result<Option<B>, NetError>) {
         if let Some((key, socket)) = self.find(id) {
-            socket.connection.on_received(result, now);
+            socket.connection.on_received(result);
             self.note(key);
         }
     }
@@ -76,10 +71,9 @@ impl<B: Buffer, T> Sockets<B, T> {
         id: ConnectionId,
         buffer: B,
         result: Result<usize, NetError>,
-        now: Time,
     ) {
         if let Some((key, socket)) = self.find(id) {
-            socket.connection.on_received_into(buffer, result, now);
+            socket.connection.on_received_into(buffer, result);
             self.note(key);
         }
     }

@@ -3,7 +3,9 @@
 //! A slot is free, open (the owner has the command), or discarding: answered while its R2T is outstanding, so that its
 //! transfer tag must stay valid until the host has sent what it was asked for.
 
-use io::Buffer;
+use std::collections::VecDeque;
+
+use io::{Buffer, Time};
 use nvme::PduError;
 use nvme::pdu::H2cData;
 
@@ -19,6 +21,8 @@ pub(crate) struct Exchanges<B> {
     slots: Vec<Exchange>,
     /// By slot, as far as one was needed.
     transfers: Vec<Option<Transfer<B>>>,
+    /// The slots whose R2Ts are outstanding, and when they were granted, in that order.
+    granted: VecDeque<(Slot, Time)>,
     free: Vec<u16>,
     /// CIDs of the open slots.
     cids: CidSet,
@@ -71,6 +75,7 @@ impl<B: Buffer> Exchanges<B> {
         Self {
             slots: Vec::new(),
             transfers: Vec::new(),
+            granted: VecDeque::new(),
             free: Vec::new(),
             cids: CidSet::new(),
             reserved_bytes: 0,
@@ -134,14 +139,20 @@ impl<B: Buffer> Exchanges<B> {
         self.reserved_bytes
     }
 
+    /// When the oldest of the outstanding R2Ts was granted.
+    pub(crate) fn oldest_grant(&self) -> Option<Time> {
+        self.granted.front().map(|(_, granted_at)| *granted_at)
+    }
+
     /// Notes that an R2T for `buffer` goes out.
-    pub(crate) fn start_transfer(&mut self, slot: Slot, buffer: B, len: u32) {
+    pub(crate) fn start_transfer(&mut self, slot: Slot, buffer: B, len: u32, now: Time) {
         let index = usize::from(slot.0);
         if self.transfers.len() <= index {
             self.transfers.resize_with(index + 1, || None);
         }
         assert!(self.transfers[index].is_none(), "one R2T per command is outstanding");
         self.transfers[index] = Some(Transfer { buffer: Some(buffer), len, received: 0, intact: true });
+        self.granted.push_back((slot, now));
         self.reserved_bytes += len;
     }
 
@@ -204,6 +215,9 @@ impl<B: Buffer> Exchanges<B> {
         }
         let transfer = self.transfers[usize::from(slot.0)].take()?;
         self.reserved_bytes -= transfer.len;
+        // Most end in the order of their grants.
+        let at = self.granted.iter().position(|(granted, _)| *granted == slot);
+        self.granted.remove(at.expect("what is transferred was granted"));
         if self.slots[usize::from(slot.0)].state == State::Discarding {
             self.release(slot);
         }

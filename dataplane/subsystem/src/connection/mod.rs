@@ -132,8 +132,6 @@ pub(crate) struct Connection<B: Buffer> {
     paused: bool,
     /// From when the host counts as connected in time; `None` once it is.
     connect_deadline: Option<Time>,
-    /// When the host last delivered data or was asked for it.
-    transfer_progress: Time,
     stats: TransportStats,
 }
 
@@ -165,17 +163,13 @@ impl<B: Buffer> Connection<B> {
             charged_bytes: 0,
             paused: false,
             connect_deadline: Some(now + limits::CONNECT_DEADLINE),
-            transfer_progress: now,
             stats: TransportStats { connections_opened: 1, ..TransportStats::default() },
         }
     }
 
     /// [`io::Event::Received`].
-    pub(crate) fn on_received(&mut self, result: Result<Option<B>, NetError>, now: Time) {
+    pub(crate) fn on_received(&mut self, result: Result<Option<B>, NetError>) {
         self.receiving = Receiving::Nothing;
-        if matches!(self.body, Body::Transfer { .. }) {
-            self.transfer_progress = now;
-        }
         match (result, self.phase) {
             (_, Phase::Closing | Phase::Closed | Phase::Finishing { .. }) => {}
             (Ok(Some(_)), Phase::Terminating { .. }) => {}
@@ -188,7 +182,7 @@ impl<B: Buffer> Connection<B> {
     }
 
     /// [`io::Event::ReceivedInto`].
-    pub(crate) fn on_received_into(&mut self, buffer: B, result: Result<usize, NetError>, now: Time) {
+    pub(crate) fn on_received_into(&mut self, buffer: B, result: Result<usize, NetError>) {
         let target = std::mem::replace(&mut self.receiving, Receiving::Nothing);
         if !matches!(self.phase, Phase::Open) {
             return;
@@ -203,7 +197,6 @@ impl<B: Buffer> Connection<B> {
             Receiving::IntoTransfer(slot) => {
                 self.exchanges.give_back(slot, buffer);
                 self.body.note_transferred(count);
-                self.transfer_progress = now;
             }
             Receiving::Nothing | Receiving::Plain => unreachable!("a receive into a buffer was under way"),
         }
@@ -275,8 +268,7 @@ impl<B: Buffer> Connection<B> {
             return Grant::NoMemory;
         };
         self.ungranted.pop_front();
-        self.exchanges.start_transfer(slot, buffer, len);
-        self.transfer_progress = now;
+        self.exchanges.start_transfer(slot, buffer, len, now);
         let cid = self.exchanges.cid(slot);
         self.transmit.push_r2t(R2t { cid, ttag: slot.0, offset_bytes: 0, len_bytes: len });
         Grant::Granted(len)
@@ -411,8 +403,8 @@ impl<B: Buffer> Connection<B> {
             Phase::Closing | Phase::Closed => return None,
         };
         let send = self.transmit.under_way_since().map(|since| since + limits::SEND_DEADLINE);
-        let transfer =
-            (self.reserved_bytes() > 0).then(|| self.transfer_progress + limits::TRANSFER_DEADLINE);
+        // The oldest one's: neither a trickle nor other transfers keep a buffer reserved for longer.
+        let transfer = self.exchanges.oldest_grant().map(|granted| granted + limits::TRANSFER_DEADLINE);
         [phase, send, transfer].into_iter().flatten().min()
     }
 

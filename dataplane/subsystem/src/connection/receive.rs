@@ -79,7 +79,7 @@ impl<B: Buffer> Connection<B> {
                 }
             };
             let outcome = match step {
-                Step::Header(frame) => self.on_header(&frame, now).map(|()| None),
+                Step::Header(frame) => self.on_header(&frame).map(|()| None),
                 Step::Data { start, len } => {
                     self.on_data(start, len);
                     Ok(None)
@@ -239,7 +239,7 @@ impl<B: Buffer> Connection<B> {
         Ok(step)
     }
 
-    fn on_header(&mut self, frame: &Frame, now: Time) -> Result<(), PduError> {
+    fn on_header(&mut self, frame: &Frame) -> Result<(), PduError> {
         self.stats.pdus_received += 1;
         match (&frame.pdu, self.phase) {
             (Pdu::H2cTermReq(_), _) => self.close_now(),
@@ -251,15 +251,14 @@ impl<B: Buffer> Connection<B> {
                 }
                 self.body = Body::Capsule { sqe: capsule.sqe, len: frame.data_len, data: Gather::Empty };
             }
-            (Pdu::H2cData(data), Phase::Open) => self.on_transfer_header(data, now)?,
+            (Pdu::H2cData(data), Phase::Open) => self.on_transfer_header(data)?,
             _ => return Err(PduError::Sequence),
         }
         Ok(())
     }
 
-    fn on_transfer_header(&mut self, pdu: &H2cData, now: Time) -> Result<(), PduError> {
+    fn on_transfer_header(&mut self, pdu: &H2cData) -> Result<(), PduError> {
         let (slot, start) = self.exchanges.check(pdu)?;
-        self.transfer_progress = now;
         self.body = Body::Transfer { slot, start, len: pdu.len_bytes, have: 0, whole: None };
         Ok(())
     }

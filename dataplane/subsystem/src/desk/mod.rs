@@ -206,9 +206,9 @@ impl<B: Buffer> Desk<B> {
         &mut self,
         connection: ConnectionId,
         result: Result<Option<B>, NetError>,
-        now: Time,
+        _now: Time,
     ) {
-        self.sockets.handle_received(connection, result, now);
+        self.sockets.handle_received(connection, result);
     }
 
     /// [`io::Event::ReceivedInto`].
@@ -217,9 +217,9 @@ impl<B: Buffer> Desk<B> {
         connection: ConnectionId,
         buffer: B,
         result: Result<usize, NetError>,
-        now: Time,
+        _now: Time,
     ) {
-        self.sockets.handle_received_into(connection, buffer, result, now);
+        self.sockets.handle_received_into(connection, buffer, result);
     }
 
     /// [`io::Event::Sent`].

@@ -126,9 +126,9 @@ impl<B: Buffer> Ports<B> {
         &mut self,
         connection: ConnectionId,
         result: Result<Option<B>, NetError>,
-        now: Time,
+        _now: Time,
     ) {
-        self.sockets.handle_received(connection, result, now);
+        self.sockets.handle_received(connection, result);
     }
 
     /// [`io::Event::ReceivedInto`].
@@ -137,9 +137,9 @@ impl<B: Buffer> Ports<B> {
         connection: ConnectionId,
         buffer: B,
         result: Result<usize, NetError>,
-        now: Time,
+        _now: Time,
     ) {
-        self.sockets.handle_received_into(connection, buffer, result, now);
+        self.sockets.handle_received_into(connection, buffer, result);
     }
 
     /// [`io::Event::Sent`].

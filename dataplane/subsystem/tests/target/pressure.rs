@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nvme::command::{LbaRange, NvmCommand};
 use nvme::identify::{Cns, Identify};
-use nvme::pdu::H2cData;
+use nvme::pdu::{H2cData, R2t};
 use nvme::{Sgl, Sqe, Status};
 use subsystem::{ListenerKind, SectorSize, limits};
 
@@ -108,6 +108,80 @@ fn undelivered_data_holds_memory_only_until_its_deadline() {
     world.advance(Duration::from_secs(31));
     assert!(world.is_closed(io.line));
     assert_eq!(world.heap.used(), 0);
+}
+
+/// The R2Ts that have come, and nothing else.
+fn granted(io: &mut Host, world: &mut World) -> Vec<R2t> {
+    let r2t = |got| if let Got::R2t(r2t) = got { r2t } else { panic!("an R2T, got {got:?}") };
+    io.take(world).into_iter().map(r2t).collect()
+}
+
+/// Answers an R2T with one PDU.
+fn whole(io: &Host, r2t: &R2t) -> Vec<u8> {
+    let R2t { cid, ttag, len_bytes, .. } = *r2t;
+    io.h2c_data(H2cData { cid, ttag, offset_bytes: 0, len_bytes, last: true }, &vec![3; len_bytes as usize])
+}
+
+#[test]
+fn data_that_trickles_holds_memory_only_until_its_deadline() {
+    // Large data is received into the transfer's buffer, small data is copied there.
+    for blocks in [2048, 8] {
+        let mut world = World::with_namespaces();
+        let (_, mut io) = Host::pair(&mut world);
+        for _ in 0..4 {
+            io.submit(&mut world, write(1, 0, blocks), blocks * 512);
+        }
+        let granted = granted(&mut io, &mut world);
+        assert_eq!(granted.len(), 4);
+        let bytes = whole(&io, &granted[0]);
+        world.send(io.line, &bytes[..25]);
+        world.advance(Duration::from_secs(29));
+        assert!(!world.is_closed(io.line));
+        world.send(io.line, &bytes[25..26]);
+        world.advance(Duration::from_secs(2));
+        assert!(world.is_closed(io.line), "{blocks} blocks");
+        assert_eq!(world.heap.used(), 0);
+    }
+}
+
+#[test]
+fn what_other_transfers_deliver_keeps_none_from_its_deadline() {
+    let mut world = World::with_namespaces();
+    let (_, mut io) = Host::pair(&mut world);
+    for _ in 0..3 {
+        io.submit(&mut world, write(1, 0, 2048), MIB);
+    }
+    assert_eq!(granted(&mut io, &mut world).len(), 3);
+    for _ in 0..5 {
+        world.advance(Duration::from_secs(5));
+        assert_eq!(io.write(&mut world, write(1, 0, 8), &[2; 4096]).status, Status::SUCCESS);
+    }
+    world.advance(Duration::from_secs(6));
+    assert!(world.is_closed(io.line));
+    assert_eq!(world.heap.used(), 0);
+}
+
+#[test]
+fn transfers_that_each_end_in_time_may_follow_each_other_for_ever() {
+    let mut world = World::with_namespaces();
+    let (_, mut io) = Host::pair(&mut world);
+    let mut outstanding = Vec::new();
+    for round in 0..20 {
+        io.submit(&mut world, write(1, 0, 8), 4096);
+        outstanding.extend(granted(&mut io, &mut world));
+        // Now the older, now the newer of two.
+        if let [_, _] = outstanding[..] {
+            let r2t = outstanding.remove(round % 2);
+            let bytes = whole(&io, &r2t);
+            world.send(io.line, &bytes);
+            assert_eq!(io.completion(&mut world, r2t.cid).0.status, Status::SUCCESS);
+        }
+        world.advance(Duration::from_secs(14));
+        assert!(!world.is_closed(io.line), "round {round}");
+    }
+    // The one that is left is as old as its R2T.
+    world.advance(Duration::from_secs(17));
+    assert!(world.is_closed(io.line));
 }
 
 #[test]
