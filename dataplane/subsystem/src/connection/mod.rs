@@ -124,8 +124,8 @@ pub(crate) struct Connection<B: Buffer> {
     ungranted: VecDeque<(Slot, u32)>,
     transmit: Transmit<B>,
     rules: QueueRules,
-    /// Capsules received: the submission queue's head before wrapping.
-    fetched: u32,
+    /// The submission queue's head, 0 <= head < entries.
+    head: u32,
     /// Bytes charged to the quota by commands and by data that is not sent yet.
     charged_bytes: u32,
     /// Nothing is read while the owner says so.
@@ -159,7 +159,7 @@ impl<B: Buffer> Connection<B> {
                 purpose: Purpose::Admin,
                 bytes_max: limits::ADMIN_BYTES_MAX,
             },
-            fetched: 0,
+            head: 0,
             charged_bytes: 0,
             paused: false,
             connect_deadline: Some(now + limits::CONNECT_DEADLINE),
@@ -214,6 +214,8 @@ impl<B: Buffer> Connection<B> {
     /// Applies what Connect agreed on.
     pub(crate) fn set_rules(&mut self, rules: QueueRules, capsule_bytes_max: u32) {
         self.rules = rules;
+        // The Connect is the first capsule of the queue that it makes.
+        self.head = 1;
         self.connect_deadline = None;
         self.framer.set_limits(Limits {
             capsule_data_max_bytes: capsule_bytes_max,
@@ -322,8 +324,14 @@ impl<B: Buffer> Connection<B> {
         if !self.rules.flow_control {
             return 0;
         }
-        let sqhd = self.fetched % self.rules.entries;
-        u16::try_from(sqhd).expect("below the entries of a queue, at most 65536")
+        u16::try_from(self.head).expect("below the entries of a queue, at most 65536")
+    }
+
+    /// A capsule was taken off the submission queue.
+    #[inline]
+    const fn advance_head(&mut self) {
+        let next = self.head + 1;
+        self.head = if next == self.rules.entries { 0 } else { next };
     }
 
     /// Forgets a command without an answer, as a controller reset does.

@@ -195,7 +195,7 @@ impl<B: Buffer> Connection<B> {
         let data = transfer.is_write.then(|| input.slice(data_start..data_start + bytes as usize));
         *used = end;
         self.charged_bytes += bytes;
-        self.fetched = self.fetched.wrapping_add(1);
+        self.advance_head();
         self.stats.pdus_received += 1;
         self.stats.payload_received_bytes +=
             if transfer.is_write { u64::from(transfer.len_bytes) } else { 0 };
@@ -205,7 +205,7 @@ impl<B: Buffer> Connection<B> {
     /// A command capsule is complete.
     fn arrive(&mut self, sqe: Sqe, data: Option<Slice<B::Shared>>, digest: Option<u32>) -> Arrival<B> {
         let intact = data.as_ref().zip(digest).is_none_or(|(data, digest)| crc32c(data) == digest);
-        self.fetched = self.fetched.wrapping_add(1);
+        self.advance_head();
         let (slot, in_use) = self.exchanges.open(sqe.cid);
         let data = if in_use {
             Err(Status::COMMAND_ID_CONFLICT.dnr())

@@ -322,10 +322,18 @@ fn sqhd_follows_the_commands_and_wraps_at_the_queues_entries() {
     let mut world = World::with_namespaces();
     let (_, cntlid) = Host::admin(&mut world, &Identity::admin());
     let mut io = Host::initialized(&mut world, false, false);
-    let identity = Identity { entries: 4, ..Identity::io(cntlid, 1) };
+    // No Connect yet: what is refused is no part of the queue.
+    for _ in 0..4 {
+        let cqe = io.command(&mut world, Sqe::new(0, 1));
+        assert_eq!(cqe.status, Status::COMMAND_SEQUENCE_ERROR.dnr());
+    }
+    let identity = Identity { entries: 65, ..Identity::io(cntlid, 1) };
     assert_eq!(io.connect(&mut world, &identity).sqhd, 1);
-    let heads: Vec<u16> = (0..6).map(|_| io.command(&mut world, Sqe::new(0, 1)).sqhd).collect();
-    assert_eq!(heads, [2, 3, 0, 1, 2, 3]);
+    // By both ways that commands take.
+    for head in (0..65).cycle().skip(2).take(200) {
+        let sqe = if head % 3 == 0 { Sqe::new(0, 1) } else { read_sqe(1, 0, 1) };
+        assert_eq!(io.read(&mut world, sqe, 512).0.sqhd, head);
+    }
 
     let mut io = Host::initialized(&mut world, false, false);
     let attributes = ConnectAttributes::DISABLE_SQ_FLOW_CONTROL;
