@@ -129,11 +129,14 @@ impl<B: Buffer> Ports<B> {
             Ok(partner) => partner,
             Err(status) => return self.answer(key, slot, sqe.opcode, status, Pieces::none()),
         };
+        let data = match data {
+            Ok(data) => data,
+            Err(status) => return self.refuse(key, slot, &sqe, partner, status),
+        };
         if sqe.opcode == FABRICS {
             return self.on_fabrics(key, slot, &sqe, partner, now);
         }
-        let checked = data.and_then(|data| {
-            let plan = self.plan(key, &sqe)?;
+        let checked = self.plan(key, &sqe).and_then(|plan| {
             let supply = match plan.flow() {
                 Flow::Nothing => None,
                 Flow::FromHost(len) => Some((len, pointer::host_data(&sqe, data, len)?)),

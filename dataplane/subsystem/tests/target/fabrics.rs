@@ -6,10 +6,11 @@ use nvme::fabrics::{
     Cap, Cc, Connect, ConnectData, Csts, FabricsType, InvalidParameter, Property, PropertyGet, PropertySet,
     Shutdown, ShutdownStatus, Version, disconnect,
 };
+use nvme::pdu::H2cData;
 use nvme::{Sgl, Sqe, Status};
 use subsystem::{IpAcl, ListenerKind, NamespaceShape, SectorSize};
 
-use crate::host::{HOST, Host, Identity, PEER};
+use crate::host::{Got, HOST, Host, Identity, PEER};
 use crate::world::{SUBSYSTEM, World, address, nqn, shape};
 
 /// Where a host's connection comes from that has left it by another interface.
@@ -221,6 +222,29 @@ fn disconnect_ends_an_io_queue_and_only_that() {
     assert!(world.is_closed(io.line));
     // Its QID is free again.
     Host::io(&mut world, 1, 1);
+}
+
+#[test]
+fn a_disconnect_that_did_not_come_well_ends_nothing() {
+    let mut world = World::with_namespaces();
+    let (_admin, cntlid) = Host::admin(&mut world, &Identity::admin());
+    let mut io = Host::io_as(&mut world, &Identity::io(cntlid, 1), true, true);
+    let used = io.submit(&mut world, write(1), 4096);
+    let [Got::R2t(r2t)] = io.take(&mut world)[..] else { panic!("one R2T") };
+    let bytes = io.capsule(Sqe { cid: used, ..disconnect() }, &[]);
+    world.send(io.line, &bytes);
+    assert_eq!(io.completion(&mut world, used).0.status, Status::COMMAND_ID_CONFLICT.dnr());
+    let mut bytes = io.in_capsule(Sqe { cid: 1, ..disconnect() }, &[7; 64]);
+    *bytes.last_mut().unwrap() ^= 1;
+    world.send(io.line, &bytes);
+    assert_eq!(io.completion(&mut world, 1).0.status, Status::TRANSIENT_TRANSPORT_ERROR);
+    // The write goes on, and so does the queue.
+    let pdu = H2cData { cid: used, ttag: r2t.ttag, offset_bytes: 0, len_bytes: 4096, last: true };
+    let bytes = io.h2c_data(pdu, &[9; 4096]);
+    world.send(io.line, &bytes);
+    assert_eq!(io.completion(&mut world, used).0.status, Status::SUCCESS);
+    assert_eq!(io.command(&mut world, Sqe::new(0, 1)).status, Status::SUCCESS);
+    assert!(!world.is_closed(io.line));
 }
 
 #[test]
