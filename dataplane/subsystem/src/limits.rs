@@ -78,7 +78,8 @@ pub const ADMIN_BYTES_MAX: u32 = 128 << 10;
 /// Bytes of buffers that one connection may hold for data that it was asked for by R2T.
 pub const CONNECTION_R2T_BYTES_MAX: u32 = 4 << 20;
 
-/// Responses that may wait to be sent, as a multiple of the queue's entries; beyond them nothing is received.
+/// Responses that may wait to be sent, as a multiple of the queue's entries; beyond them nothing is read. A receive
+/// that is under way ends, and what it has brought waits.
 pub const UNSENT_PER_ENTRY: u32 = 2;
 
 /// Segments of one gathered send.
@@ -93,7 +94,8 @@ pub const SEND_SEGMENTS_PER_COMMAND: usize = 8;
 /// From the connection's arrival to the end of its Connect command.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A host that takes none of a send for so long has gone.
+/// A host that does not take the whole of a send within this time has gone: [`SEND_BYTES_MAX`] and one command's
+/// data at most.
 pub const SEND_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A host that does not deliver all that an R2T asked for within this time has gone.

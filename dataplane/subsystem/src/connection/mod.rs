@@ -2,8 +2,10 @@
 //!
 //! The owner feeds [`Connection::on_received`], takes [`Connection::poll_arrival`] until `None`, answers each command
 //! with [`Connection::respond`] (asking for data in between with [`Connection::request_data`]), and carries out what
-//! [`Connection::poll_io`] says. Nothing received is copied unless it came in parts; nothing is held beyond the
-//! limits; after a fault of the host nothing is read on but the end of the stream.
+//! [`Connection::poll_io`] says. Before each arrival it may take plain commands that came whole, by
+//! [`Connection::peek_plain`] and [`Connection::take_plain`]. Nothing received is copied unless it came in
+//! parts; nothing is held beyond the limits; after a fault of the host nothing is read on but the end of the
+//! stream.
 
 mod cid_set;
 mod digest;

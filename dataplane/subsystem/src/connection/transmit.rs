@@ -90,8 +90,8 @@ impl<B: Buffer> Transmit<B> {
         self.note_response(charge);
     }
 
-    /// Appends all data of a command in one C2HData PDU; with `success` it is the response too. The payload follows the
-    /// header at once: Linux ignores PDO and DATAO.
+    /// Appends all data of a command in one C2HData PDU; with `success` it is the response too. Unless the host asked
+    /// for digests or for alignment, the payload follows the header at once: Linux ignores PDO and DATAO.
     #[inline]
     pub(crate) fn push_data(&mut self, cid: u16, len_bytes: u32, data: &mut Pieces<B>, success: Option<u32>) {
         let pdu = C2hData { cid, offset_bytes: 0, len_bytes, last: true, success: success.is_some() };

@@ -1,9 +1,10 @@
 //! One reactor's I/O queues: they check commands, ask for their data, hand out requests and answer them.
 //!
-//! A command is arriving (its data is awaited), held (ready, but the quota of its connection is used up), or running
-//! (handed out). Until it runs it can be dropped without a trace; from then on it is waited for, whatever becomes of
-//! its connection. Namespace and range are checked when the capsule arrives and, where the table has changed since,
-//! again when it begins to run.
+//! A command is limited (its namespace is, and its share has not come), arriving (its data is awaited), held
+//! (ready, but the quota of its connection is used up), or running (handed out). Until it runs it can be dropped
+//! without a trace; from then on it is waited for, whatever becomes of its connection. Namespace and range are
+//! checked when the capsule arrives and, where the table has changed since, again when it begins to run. A plain
+//! command that need not wait is checked when it is taken from what was received, and runs at once.
 
 mod command;
 mod dispatch;
@@ -40,8 +41,8 @@ use view::Views;
 #[derive(Clone, Copy, Debug)]
 pub struct PortsConfig {
     /// Bytes of buffers that may wait for hosts to fill them (R2T), all connections together. At most half of what the
-    /// arena has for [`io::Purpose::Data`], so that hosts which do not deliver cannot stop the others; at least
-    /// [`limits::TRANSFER_BYTES_MAX`].
+    /// arena has for [`io::Purpose::Data`], so that hosts which do not deliver cannot stop what needs no R2T; other
+    /// R2Ts wait for them for [`limits::TRANSFER_DEADLINE`] at most. At least [`limits::TRANSFER_BYTES_MAX`].
     pub r2t_bytes_max: usize,
 }
 

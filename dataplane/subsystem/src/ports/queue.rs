@@ -32,7 +32,7 @@ pub(crate) struct Queue<B: Buffer> {
     pub(crate) association: AssociationId,
     pub(crate) view: Key,
     pub(crate) qid: u16,
-    /// By slot of the connection: what has not been given out.
+    /// By slot of the connection: what has not been given out, and first halves of pairs that were.
     commands: Vec<Option<Command<B>>>,
     /// By slot of the connection: what was.
     requests: Vec<Option<Running>>,
@@ -62,7 +62,8 @@ pub(crate) enum FirstHalf {
     Failed,
 }
 
-/// A command that has not been given out.
+/// A command that has not been given out. The first half of a fused pair stays one until the pair is answered: the
+/// second runs for both.
 #[derive(Debug)]
 pub(crate) struct Command<B: Buffer> {
     pub(crate) opcode: u8,

@@ -1,4 +1,5 @@
-//! The namespaces as one reactor knows them, and which of them each association sees from each of its addresses.
+//! The namespaces as one reactor knows them, and which of them each association sees from each of its
+//! addresses.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,8 +19,8 @@ pub(crate) struct Views {
     version: u64,
 }
 
-/// What the queues of an association see that come from one address. Nothing keeps a host's connections to one address:
-/// one with several interfaces may leave by any of them.
+/// What the queues of an association see that come from one address. Nothing keeps a host's connections to one
+/// address: one with several interfaces may leave by any of them.
 #[derive(Debug)]
 pub(crate) struct View {
     association: AssociationId,
