@@ -118,7 +118,11 @@ impl<B: Buffer> Rack<B> {
     ) -> Option<RackOutput<B>> {
         // Everything of the volume waits for a fork; a fork waits for nothing but its shard.
         let urgent = matches!(piece.work, Work::Fork { .. });
-        let begun = self.try_begin(piece, memory);
+        let begun = if matches!(piece.work, Work::Read) && self.awaits_memory() {
+            Err(Starved::Piece(piece))
+        } else {
+            self.try_begin(piece, memory)
+        };
         begun.unwrap_or_else(|starved| {
             if urgent {
                 self.starved.push_front(starved);
@@ -284,6 +288,12 @@ impl<B: Buffer> Rack<B> {
         &self.shards
     }
 
+    /// True while a read is next that waits for memory. A large one needs a stretch that is free as a whole: reads that
+    /// come later must not take the parts of it that become free. What needs no memory goes on, for it may hold some.
+    fn awaits_memory(&self) -> bool {
+        matches!(self.starved.front(), Some(Starved::Piece(_)))
+    }
+
     fn try_begin(
         &mut self,
         piece: Piece<B>,
@@ -334,6 +344,9 @@ impl<B: Buffer> Rack<B> {
         stretch: Stretch,
         memory: &mut impl Memory<Buffer = B>,
     ) -> Option<B> {
+        if self.awaits_memory() {
+            return None;
+        }
         let len = usize::try_from(stretch.len).expect("a transfer is at most 1 MiB long");
         let mut buffer = memory.allocate(len, Purpose::Data)?;
         self.ram.part(nsid).read(stretch.offset, &mut buffer);
@@ -428,7 +441,110 @@ fn untag(tag: u64) -> (ReactorId, Origin) {
 
 #[cfg(test)]
 mod test {
+    use std::ops::{Deref, DerefMut};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use io::Shared;
+
     use super::*;
+
+    /// So many bytes are left of it.
+    struct Room(Arc<AtomicUsize>);
+
+    #[derive(Debug)]
+    struct Roomy {
+        bytes: Vec<u8>,
+        left: Arc<AtomicUsize>,
+    }
+
+    #[derive(Clone, Debug)]
+    struct SharedRoomy(Arc<Roomy>);
+
+    impl Memory for Room {
+        type Buffer = Roomy;
+
+        fn allocate(&mut self, len: usize, _: Purpose) -> Option<Roomy> {
+            let left = self.0.load(Ordering::Relaxed).checked_sub(len)?;
+            self.0.store(left, Ordering::Relaxed);
+            Some(Roomy { bytes: vec![0; len], left: Arc::clone(&self.0) })
+        }
+    }
+
+    impl Drop for Roomy {
+        fn drop(&mut self) {
+            self.left.fetch_add(self.bytes.len(), Ordering::Relaxed);
+        }
+    }
+
+    impl Deref for Roomy {
+        type Target = [u8];
+
+        fn deref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+
+    impl DerefMut for Roomy {
+        fn deref_mut(&mut self) -> &mut [u8] {
+            &mut self.bytes
+        }
+    }
+
+    impl Buffer for Roomy {
+        type Shared = SharedRoomy;
+
+        fn share(self) -> SharedRoomy {
+            SharedRoomy(Arc::new(self))
+        }
+    }
+
+    impl Deref for SharedRoomy {
+        type Target = [u8];
+
+        fn deref(&self) -> &[u8] {
+            &self.0.bytes
+        }
+    }
+
+    impl Shared for SharedRoomy {}
+
+    fn piece(len: u64, work: Work<Roomy>) -> Piece<Roomy> {
+        let origin = Origin::Command { job: 0, part: 0 };
+        Piece { target: Target::Ram(1), offset: 0, len, work, from: ReactorId(0), origin }
+    }
+
+    /// The buffer that a read has filled.
+    fn filled(output: RackOutput<Roomy>) -> Roomy {
+        let RackOutput::Done(_, PieceDone { buffer: Some(buffer), .. }) = output else { panic!("a read") };
+        buffer
+    }
+
+    #[test]
+    fn small_reads_do_not_pass_a_large_one_that_waits_for_memory_but_writes_do() {
+        const LARGE: usize = 1 << 20;
+        let mut memory = Room(Arc::new(AtomicUsize::new(LARGE)));
+        let mut rack = Rack::new(1);
+        let mut sending = VecDeque::new();
+        sending.extend(rack.begin(piece(4096, Work::Read), &mut memory).map(filled));
+        assert_eq!(sending.len(), 1);
+        assert!(rack.begin(piece(LARGE as u64, Work::Read), &mut memory).is_none());
+        let zeroes = rack.begin(piece(4096, Work::WriteZeroes { fua: false }), &mut memory);
+        assert!(zeroes.is_some(), "it needs no memory, and ends what may hold some");
+        assert!(rack.read_memory(1, Stretch { shard: 0, offset: 0, len: 4096 }, &mut memory).is_none());
+        for _ in 0..100 {
+            // Another read has come whenever the data of one has been sent.
+            let mut done: Vec<_> = rack.begin(piece(4096, Work::Read), &mut memory).into_iter().collect();
+            sending.pop_front();
+            rack.retry(&mut memory, &mut done);
+            for buffer in done.into_iter().map(filled) {
+                if buffer.len() == LARGE {
+                    return;
+                }
+                sending.push_back(buffer);
+            }
+        }
+        panic!("it waits for ever");
+    }
 
     #[test]
     fn a_tag_gives_back_who_asked() {
