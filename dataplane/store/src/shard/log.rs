@@ -474,9 +474,10 @@ impl<B: Buffer> Shard<B> {
                 #[cfg(feature = "planted")]
                 let moves = {
                     let overwrites = self.options.planted == Some(super::Planted::MoveOverwrites);
-                    let now = |block: u64, from: Location| match map.entry(volume, block) {
-                        entry if overwrites && entry.is_mapped() => entry.location(),
-                        _ => from,
+                    // Only where it is planted: the leaf may not be in memory.
+                    let now = |block: u64, from: Location| {
+                        let entry = overwrites.then(|| map.entry(volume, block));
+                        entry.filter(|entry| entry.is_mapped()).map_or(from, Entry::location)
                     };
                     let moves = (first..).zip(moves).map(|(block, (from, to))| (now(block, from), to));
                     moves.collect::<Vec<_>>().into_iter()
