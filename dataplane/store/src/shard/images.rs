@@ -205,11 +205,15 @@ impl<B: Buffer> Shard<B> {
             add(extent_of(what));
         });
         let counted = self.space.lives_by_segment();
-        for &segment in counted.keys().chain(found.keys()) {
-            let of = |lives: &BTreeMap<SegmentId, u64>| lives.get(&segment).copied().unwrap_or(0);
-            if of(&counted) != of(&found) {
-                return Err(Miscount::Segment { segment, counted: of(&counted), found: of(&found) });
-            }
+        let of = |lives: &BTreeMap<SegmentId, u64>, segment| lives.get(&segment).copied().unwrap_or(0);
+        let miscounts = counted.keys().chain(found.keys()).map(|&segment| {
+            let (counted, found) = (of(&counted, segment), of(&found, segment));
+            (counted, found, Miscount::Segment { segment, counted, found })
+        });
+        // What is counted as dead and lives loses data, what is counted as live and is dead only room: that comes last.
+        let worst = miscounts.filter(|(counted, found, _)| counted != found);
+        if let Some((.., miscount)) = worst.min_by_key(|(counted, found, _)| counted > found) {
+            return Err(miscount);
         }
         let counted = (self.space.blocks.count, self.space.blocks.bytes);
         if counted != blocks || self.space.live_bytes() != found.values().sum() {
