@@ -5,12 +5,15 @@
 //! fails is printed with the command that replays it. `FERRULE_SEED` moves the range of seeds, `FERRULE_SEEDS` sets how
 //! many there are.
 
-use sim::trial::{Account, Plan, Report, Violation, run_seed};
+use sim::trial::{Account, Leave, Plan, Report, Violation, run_seed};
 use store::shard::Planted;
 use tests::seeds::{self, Outcomes, number};
 
 /// Seeds of one run.
 const SEEDS: u64 = 1000;
+
+/// Seeds of one run in which a drive stops answering.
+const AWAY_SEEDS: u64 = 500;
 
 /// Seeds within which a planted fault must show.
 const PLANTED_SEEDS: u64 = 1500;
@@ -62,6 +65,30 @@ fn decay_is_answered_with_errors_and_never_with_wrong_data() {
         eprintln!("seed {seed}: {violation}\n  replay: cargo run -p sim -- decay {seed}");
     }
     assert!(failed.is_empty(), "{} seeds broke a promise", failed.len());
+}
+
+#[test]
+fn a_drive_that_stops_answering_costs_nothing_that_was_durable_and_nobody_waits_for_ever() {
+    let count = number("FERRULE_SEEDS", AWAY_SEEDS);
+    let Outcomes { failed, reports } = run_seeds(count, 50, |plan| plan.leave = Some(Leave::of(plan.seed)));
+    for (seed, violation) in &failed {
+        eprintln!("seed {seed}: {violation}\n  replay: cargo run -p sim -- away {seed}");
+    }
+    assert!(failed.is_empty(), "{} seeds broke a promise", failed.len());
+    let sum = |part: fn(&Report) -> u64| reports.iter().map(part).sum::<u64>();
+    let went_through = [
+        ("drives that left", sum(|report| report.drives_away)),
+        ("drives that were back in the same life", sum(|report| report.drives_back)),
+        ("requests that went on beside them", sum(|report| report.answered_beside)),
+        ("failed shards", sum(|report| report.failed_shards)),
+    ];
+    for (what, times) in went_through {
+        println!("{what}: {times}");
+        assert!(
+            times > 0 || count < AWAY_SEEDS,
+            "{AWAY_SEEDS} seeds without {what} prove less than they should"
+        );
+    }
 }
 
 /// A fault must be found by some seed.

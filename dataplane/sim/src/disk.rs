@@ -136,7 +136,12 @@ impl<M: Send + 'static> Core<M> {
         let Work::Write { drive, offset, buffer, landing, .. } = &mut operation.work else { return };
         landing.open.retain(|open| *open != run);
         let drive = &mut self.drives[usize::from(drive.0)];
-        if landing.lost || drive.gone {
+        if drive.gone {
+            // It may be back before the write ends.
+            operation.result = Err(error(DiskErrorKind::Gone, drive.shape, *offset, run));
+            return;
+        }
+        if landing.lost {
             return;
         }
         let place = landing.beside.unwrap_or(*offset) + u64::from(run.0);

@@ -14,7 +14,8 @@
 //!   the flush was asked for. A drive without a volatile cache loses nothing that landed.
 //! - *Failures:* reads, writes and flushes fail at given rates. A write that failed has written any of its blocks.
 //!   After a flush that failed, blocks that it covered may never become durable, whatever later flushes say. Blocks
-//!   can be damaged (unreadable until written), drives can be gone. A read that failed leaves any contents.
+//!   can be damaged (unreadable until written). A drive that is gone answers nothing but errors; when it is back it has
+//!   what it had, its cache included. A read that failed leaves any contents.
 //! - *Decay:* bits turn over, once in what is read, or for good on the medium.
 //! - *Lies* (no store survives them; they test the tests): a write acknowledged that was not done or went beside its
 //!   place, a flush acknowledged that made nothing durable.

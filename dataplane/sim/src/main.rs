@@ -1,8 +1,8 @@
 //! Replays seeds. `sim SEED` runs the store's trial of one seed again and prints everything that happens; `sim FIRST COUNT`
 //! runs many and prints those that fail. With `target` before the numbers it is the whole target instead of the store, with
-//! `tight` the target on a small pool, with `decay` the store on drives of which 40 bits turn over, with
-//! `chain` or `thousand` long chains of snapshots in one shard, with `rollback` the target while hosts watch volumes being rolled
-//! back, with `crash` a short script that ends after one of its writes.
+//! `tight` the target on a small pool, with `decay` the store on drives of which 40 bits turn over, with `away` the
+//! store while a drive stops answering, with `chain` or `thousand` long chains of snapshots in one shard, with `rollback`
+//! the target while hosts watch volumes being rolled back, with `crash` a short script that ends after one of its writes.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use sim::target::{
     CrashPoint, TargetPlan, TargetTrial, attack_of, run_attack, run_crash, run_rollbacks, run_target_seed,
 };
 use sim::trial::chain::{ChainPlan, run_chain};
-use sim::trial::{Plan, Trial, Violation, run_seed};
+use sim::trial::{Leave, Plan, Trial, Violation, run_seed};
 
 /// What a seed is run on.
 #[derive(Clone, Copy)]
@@ -39,13 +39,14 @@ fn main() -> ExitCode {
         _ => What::Store,
     };
     let decay_bits = if arguments.iter().any(|text| text == "decay") { 40 } else { 0 };
-    let plan = |seed| Plan { decay_bits, ..Plan::new(seed) };
+    let leaves = arguments.iter().any(|text| text == "away");
+    let plan = |seed| Plan { decay_bits, leave: leaves.then(|| Leave::of(seed)), ..Plan::new(seed) };
     let numbers: Vec<u64> = arguments.iter().filter_map(|text| text.parse().ok()).collect();
     match numbers[..] {
         [seed] => replay(seed, what, plan),
         [first, count] => sweep(first, count, what, plan),
         _ => {
-            let what = "[target | tight | attack | crash | rollback | decay | chain | thousand]";
+            let what = "[target | tight | attack | crash | rollback | decay | away | chain | thousand]";
             eprintln!("usage: sim {what} SEED | sim {what} FIRST COUNT");
             ExitCode::from(2)
         }

@@ -18,7 +18,7 @@ use crate::{Endpoint, EndpointId, Faults, MemoryLimits, Random, SimBuffer};
 const POLL_TIME: Duration = Duration::from_nanos(200);
 
 /// Longest time by which a reactor that has something to do is late.
-const LATENESS_MAX: Duration = Duration::from_millis(1);
+pub(crate) const LATENESS_MAX: Duration = Duration::from_millis(1);
 
 /// Where the wall clock stands when a world begins: 2025-01-01, in nanoseconds since 1970.
 const WALL_CLOCK_START_NS: u64 = 1_735_689_600_000_000_000;

@@ -25,6 +25,7 @@ impl Trial {
             return Err(Violation::StrayAnswer(number));
         }
         self.report.answered += 1;
+        self.note_beside(&open, outcome);
         self.check_fairness(number, &open, outcome)?;
         match open.kind {
             Kind::Read { first, count } => match buffer {
@@ -81,11 +82,12 @@ impl Trial {
             }
             Outcome::Unrecovered => {
                 let reads = !matches!(open.kind, Kind::Flush | Kind::Drop | Kind::Fork { .. });
-                reads && self.may_fail()
+                reads && (self.may_fail() || self.is_unreadable(open.asked_at))
             }
             // The shard may say only after its last answers that it has failed.
             Outcome::Failed => {
                 self.decayed
+                    || self.has_drive_left()
                     || self.plan.faults.write_error_one_in > 0
                     || self.plan.faults.flush_error_one_in > 0
             }

@@ -5,6 +5,7 @@
 //! life everything is dropped, the pool must become free again, the shards stop cleanly and every buffer is home.
 
 mod answers;
+mod away;
 pub mod chain;
 pub(crate) mod payload;
 mod plan;
@@ -26,10 +27,11 @@ use crate::model::{Block, Survives};
 use crate::{Crash, CutStyle, MemoryLimits, Random, SimIo, World, WorldOptions};
 
 pub(crate) use plan::replay_blocks_max;
-pub use plan::{Mix, Plan};
+pub use plan::{Leave, Mix, Plan};
 pub use standstill::Account;
 pub use violation::{Place, Violation};
 
+use away::Away;
 use requests::Open;
 pub(crate) use standstill::{RETRIES_MAX, Standstill};
 
@@ -76,6 +78,7 @@ pub struct Trial {
     flushed_before: Vec<u64>,
     // Bits of the drives have turned over: shards may refuse to start, reads may fail.
     decayed: bool,
+    away: Away,
     life_began: Time,
     turns: u64,
     still: Standstill,
@@ -141,6 +144,12 @@ pub struct Report {
     pub forks: u64,
     /// Drives that joined.
     pub joined: u64,
+    /// Times that a drive stopped answering, and was back in the same life.
+    pub drives_away: u64,
+    /// As above.
+    pub drives_back: u64,
+    /// Reads and changes that had success while a drive was away.
+    pub answered_beside: u64,
     /// Leaves of the map that left memory, and reads that brought some back.
     pub map_evictions: u64,
     /// As above.
@@ -183,6 +192,7 @@ impl Trial {
             peeked: None,
             flushed_before: vec![0; shards],
             decayed: false,
+            away: Away::new(plan.seed),
             life_began: Time(0),
             turns: 0,
             still: Standstill::default(),
@@ -222,6 +232,10 @@ impl Trial {
                 self.report.crashes_in_recovery += 1;
             }
             self.crash();
+            if self.is_drive_lost() {
+                self.begin_life();
+                return self.read_without_drive().map(|()| self.report);
+            }
             crashes = crashes.saturating_sub(1);
         }
         self.finish()?;
@@ -236,6 +250,7 @@ impl Trial {
         self.life_began = self.world.now();
         self.still.end(self.life_began);
         self.turns = 0;
+        self.return_drive();
         self.seats = self.layout_shards().map(|shard| Seat::new(&self.layout, shard, &self.plan)).collect();
     }
 
@@ -258,7 +273,8 @@ impl Trial {
         self.drop_again();
         let most = self.random.between(1, self.plan.requests_per_life);
         let until = self.numbers + most;
-        while self.numbers < until && !self.has_failed() {
+        while self.numbers < until && self.goes_on() {
+            self.step_away();
             let room = self.plan.depth.saturating_sub(self.open.len());
             if self.random.one_in(self.plan.join_one_in) {
                 self.join_drive();
@@ -269,11 +285,11 @@ impl Trial {
         // Some way into the silence after the load.
         let more = self.random.below(40);
         for _ in 0..more {
-            if !self.has_failed() {
+            if self.goes_on() {
                 self.turn(0)?;
             }
         }
-        Ok(())
+        if self.must_answer() { self.settle_requests() } else { Ok(()) }
     }
 
     /// Ends the process.
@@ -297,6 +313,8 @@ impl Trial {
         // After a failed flush nothing but the cut tells what is durable: a kill would leave a cache that lies.
         let cut = self.random.one_in(self.plan.power_cut_one_in)
             || failed && self.plan.faults.flush_error_one_in > 0;
+        // What cannot be read cannot be settled.
+        let cut = cut && !self.is_drive_lost();
         let style = CutStyle::choose(&mut self.random);
         self.world.crash(if cut { Crash::PowerCut(style) } else { Crash::Kill });
         if cut {
@@ -310,6 +328,7 @@ impl Trial {
 
     /// The last life: space comes back, everything stops, nothing is left; not even a power cut finds anything more.
     fn finish(&mut self) -> Result<(), Violation> {
+        self.plan.leave = None;
         self.settle_requests()?;
         if self.plan.decay_bits > 0 {
             return self.decay();

@@ -52,6 +52,18 @@ pub struct Plan {
     pub join_one_in: u32,
     /// Bits of the drives that turn over before the end; 0 in plans of seeds.
     pub decay_bits: u32,
+    /// Whether a drive stops answering in each life, and whether it is back in the same or in the next; none in plans of
+    /// seeds.
+    pub leave: Option<Leave>,
+}
+
+/// What becomes of a drive that stops answering.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// It comes back, at the next start at the latest.
+    ForATime,
+    /// It does not.
+    ForGood,
 }
 
 /// Weights of the kinds of request.
@@ -144,6 +156,7 @@ impl Plan {
             switch_one_in: [None, Some(10), Some(100)][of_compression.index(3)],
             join_one_in: [0, 0, 0, 300][Random::new(seed ^ 0x6209).index(4)],
             decay_bits: 0,
+            leave: None,
         }
     }
 
@@ -160,6 +173,14 @@ impl Plan {
         };
         let identity = Identity { pool: uuid(), cluster: uuid(), node: uuid() };
         Layout::new(identity, self.geometry.clone()).expect("plans have room for their pools")
+    }
+}
+
+impl Leave {
+    /// Of a seed: half of them each.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        if Random::new(seed ^ 0x60E5).one_in(2) { Self::ForATime } else { Self::ForGood }
     }
 }
 

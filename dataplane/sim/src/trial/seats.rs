@@ -61,7 +61,7 @@ impl Trial {
         }
         let granted = self.answer_wants(nothing_happens);
         let mut asked = 0;
-        if self.seats.iter().all(|seat| seat.phase == Phase::Ready) {
+        if self.may_ask() {
             for _ in 0..requests {
                 asked += usize::from(self.ask());
             }
@@ -247,6 +247,7 @@ impl Trial {
         let faults = &self.plan.faults;
         match failure {
             _ if self.decayed => true,
+            _ if self.is_from_away(failure) => true,
             Failure::Disk { doing: Doing::WriteLog | Doing::WriteRoot, .. } => faults.write_error_one_in > 0,
             Failure::Disk { doing: Doing::Flush, .. } => faults.flush_error_one_in > 0,
             _ => false,
