@@ -307,6 +307,12 @@ where
                 }
                 PortsOutput::Fenced { token } => self.post.reply(io, LEAD, Message::Fenced(token)),
                 PortsOutput::QueuesDropped { association } => {
+                    // This may overtake what a full box has refused. Told after it, the end of one of these queues would
+                    // be taken for that of a later one with its QID.
+                    self.post.take_back(
+                        LEAD,
+                        |message| matches!(message, Message::QueueClosed { association: of, .. } if *of == association),
+                    );
                     self.post.reply(io, LEAD, Message::QueuesDropped(association));
                 }
                 PortsOutput::QueueClosed { association, qid } => {

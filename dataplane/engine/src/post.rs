@@ -34,6 +34,11 @@ impl<M: Send + 'static> Post<M> {
         }
     }
 
+    /// Takes back requests to one receiver that a full box has refused so far.
+    pub(crate) fn take_back(&mut self, to: ReactorId, is_moot: impl Fn(&M) -> bool) {
+        self.refused[usize::from(to.0)].retain(|message| !is_moot(message));
+    }
+
     /// Sends the answer to a request.
     pub(crate) fn reply(&mut self, mail: &mut impl Mail<Message = M>, to: ReactorId, message: M) {
         if to == self.reactor {
@@ -71,5 +76,50 @@ impl<M: Send + 'static> Post<M> {
     /// True while a full box has refused something.
     pub(crate) fn has_refused(&self) -> bool {
         self.refused.iter().any(|queue| !queue.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    /// Takes requests only while it is open, and remembers what it took.
+    struct Mailbox {
+        is_open: bool,
+        taken: Vec<u32>,
+    }
+
+    impl Mail for Mailbox {
+        type Message = u32;
+
+        fn reactor(&self) -> ReactorId {
+            ReactorId(0)
+        }
+
+        fn reactors(&self) -> u16 {
+            2
+        }
+
+        fn post(&mut self, _: ReactorId, lane: Lane, message: u32) -> Result<(), u32> {
+            if lane == Lane::Request && !self.is_open {
+                return Err(message);
+            }
+            self.taken.push(message);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn requests_that_a_full_box_refused_can_be_taken_back_and_the_rest_keeps_its_order() {
+        let mut mail = Mailbox { is_open: false, taken: Vec::new() };
+        let mut post = Post::new(ReactorId(0), 2);
+        for message in 1..6 {
+            post.request(&mut mail, ReactorId(1), message);
+        }
+        post.take_back(ReactorId(1), |message| message % 2 == 0);
+        mail.is_open = true;
+        post.retry(&mut mail);
+        assert_eq!(mail.taken, [1, 3, 5]);
+        assert!(!post.has_refused());
     }
 }
