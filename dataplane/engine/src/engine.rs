@@ -149,23 +149,23 @@ where
         match event {
             Event::Received { connection, result } => {
                 if self.ports.owns(connection) {
-                    self.ports.handle_received(connection, result, now);
+                    self.ports.handle_received(connection, result);
                 } else if let Some(lead) = &mut self.lead {
-                    lead.desk().handle_received(connection, result, now);
+                    lead.desk().handle_received(connection, result);
                 }
             }
             Event::ReceivedInto { connection, buffer, result } => {
                 if self.ports.owns(connection) {
-                    self.ports.handle_received_into(connection, buffer, result, now);
+                    self.ports.handle_received_into(connection, buffer, result);
                 } else if let Some(lead) = &mut self.lead {
-                    lead.desk().handle_received_into(connection, buffer, result, now);
+                    lead.desk().handle_received_into(connection, buffer, result);
                 }
             }
             Event::Sent { connection, list, result } => {
                 if self.ports.owns(connection) {
-                    self.ports.handle_sent(connection, list, result, now);
+                    self.ports.handle_sent(connection, list, result);
                 } else if let Some(lead) = &mut self.lead {
-                    lead.desk().handle_sent(connection, list, result, now);
+                    lead.desk().handle_sent(connection, list, result);
                 }
             }
             Event::Closed { connection } => {

@@ -123,12 +123,7 @@ impl<B: Buffer> Ports<B> {
     }
 
     /// [`io::Event::Received`].
-    pub fn handle_received(
-        &mut self,
-        connection: ConnectionId,
-        result: Result<Option<B>, NetError>,
-        _now: Time,
-    ) {
+    pub fn handle_received(&mut self, connection: ConnectionId, result: Result<Option<B>, NetError>) {
         self.sockets.handle_received(connection, result);
     }
 
@@ -138,19 +133,12 @@ impl<B: Buffer> Ports<B> {
         connection: ConnectionId,
         buffer: B,
         result: Result<usize, NetError>,
-        _now: Time,
     ) {
         self.sockets.handle_received_into(connection, buffer, result);
     }
 
     /// [`io::Event::Sent`].
-    pub fn handle_sent(
-        &mut self,
-        connection: ConnectionId,
-        list: SendList<B>,
-        result: Result<(), NetError>,
-        _now: Time,
-    ) {
+    pub fn handle_sent(&mut self, connection: ConnectionId, list: SendList<B>, result: Result<(), NetError>) {
         self.sockets.handle_sent(connection, list, result);
     }
 

@@ -269,15 +269,15 @@ impl World {
             if socket.closed {
                 continue;
             }
-            let (id, owner, now) = (socket.id, socket.owner, self.now);
+            let (id, owner) = (socket.id, socket.owner);
             if socket.host_reads
                 && let Some(list) = socket.sending.take()
             {
                 socket.sends.push(list.segments.len());
                 flatten(&list, &mut socket.to_host);
                 match owner {
-                    Owner::Desk => self.desk.handle_sent(id, list, Ok(()), now),
-                    Owner::Ports(port) => self.ports[port].handle_sent(id, list, Ok(()), now),
+                    Owner::Desk => self.desk.handle_sent(id, list, Ok(())),
+                    Owner::Ports(port) => self.ports[port].handle_sent(id, list, Ok(())),
                 }
                 busy = true;
             }
@@ -292,8 +292,8 @@ impl World {
                     let bytes: Vec<u8> = socket.to_target.drain(..count).collect();
                     let result = Ok((count > 0).then(|| self.heap.buffer(bytes)));
                     match owner {
-                        Owner::Desk => self.desk.handle_received(id, result, now),
-                        Owner::Ports(port) => self.ports[port].handle_received(id, result, now),
+                        Owner::Desk => self.desk.handle_received(id, result),
+                        Owner::Ports(port) => self.ports[port].handle_received(id, result),
                     }
                 }
                 Some(Receive::Into { mut buffer, start, end }) => {
@@ -304,9 +304,9 @@ impl World {
                     socket.to_target.drain(..count);
                     socket.received_into += 1;
                     match owner {
-                        Owner::Desk => self.desk.handle_received_into(id, buffer, Ok(count), now),
+                        Owner::Desk => self.desk.handle_received_into(id, buffer, Ok(count)),
                         Owner::Ports(port) => {
-                            self.ports[port].handle_received_into(id, buffer, Ok(count), now);
+                            self.ports[port].handle_received_into(id, buffer, Ok(count));
                         }
                     }
                 }
@@ -440,27 +440,27 @@ impl World {
         let socket = &mut self.sockets[index];
         assert!(!socket.closed, "closed once");
         socket.closed = true;
-        let (id, owner, now) = (socket.id, socket.owner, self.now);
+        let (id, owner) = (socket.id, socket.owner);
         let error = NetError { kind: NetErrorKind::Cancelled, errno: 0 };
         let (receive, sending) = (socket.receive.take(), socket.sending.take());
         self.by_id.remove(&id);
         match (receive, owner) {
             (None, _) => {}
-            (Some(Receive::Plain), Owner::Desk) => self.desk.handle_received(id, Err(error), now),
+            (Some(Receive::Plain), Owner::Desk) => self.desk.handle_received(id, Err(error)),
             (Some(Receive::Plain), Owner::Ports(port)) => {
-                self.ports[port].handle_received(id, Err(error), now);
+                self.ports[port].handle_received(id, Err(error));
             }
             (Some(Receive::Into { buffer, .. }), Owner::Desk) => {
-                self.desk.handle_received_into(id, buffer, Err(error), now);
+                self.desk.handle_received_into(id, buffer, Err(error));
             }
             (Some(Receive::Into { buffer, .. }), Owner::Ports(port)) => {
-                self.ports[port].handle_received_into(id, buffer, Err(error), now);
+                self.ports[port].handle_received_into(id, buffer, Err(error));
             }
         }
         match (sending, owner) {
             (None, _) => {}
-            (Some(list), Owner::Desk) => self.desk.handle_sent(id, list, Err(error), now),
-            (Some(list), Owner::Ports(port)) => self.ports[port].handle_sent(id, list, Err(error), now),
+            (Some(list), Owner::Desk) => self.desk.handle_sent(id, list, Err(error)),
+            (Some(list), Owner::Ports(port)) => self.ports[port].handle_sent(id, list, Err(error)),
         }
         match owner {
             Owner::Desk => self.desk.handle_closed(id),
