@@ -10,7 +10,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum LoadError {
     /// The target does not take connections.
-    #[error("cannot connect to {address}: {source}")]
+    #[error("cannot connect to {address}: {source}; is a target running, and is that its address and port?")]
     Connect {
         /// The target.
         address: SocketAddr,
