@@ -20,6 +20,8 @@ const KEPT_CHUNKS: usize = 16;
 /// Disk operations that end in one round. A drive that tells of many at once would have nothing to do while all of them are
 /// answered; with a few in turn, their hosts' next commands come and begin in between.
 const DISK_EVENTS_PER_ROUND: usize = 8;
+/// The same while the drives have nothing to do but what the first of these hosts send next.
+const DISK_EVENTS_PER_ROUND_AT_REST: usize = 4;
 /// Looks at the queues between two looks at the clock: about two microseconds of them.
 const LOOKS: usize = 32;
 
@@ -90,13 +92,15 @@ impl<M: Send + 'static> Reactor<M> {
         });
     }
 
-    /// Takes the completions that are there, those of disk operations as far as [`DISK_EVENTS_PER_ROUND`].
+    /// Takes the completions that are there, those of disk operations as far as [`DISK_EVENTS_PER_ROUND`] or less.
     fn harvest(&mut self, events: &mut Vec<EventOf<Self>>) {
         while let Some(completion) = self.ring.next() {
             self.complete(completion);
         }
         let mut disk_events = 0;
-        while disk_events < DISK_EVENTS_PER_ROUND
+        let most =
+            if self.transfers.is_at_rest() { DISK_EVENTS_PER_ROUND_AT_REST } else { DISK_EVENTS_PER_ROUND };
+        while disk_events < most
             && let Some(completion) = self.transferred.pop_front()
         {
             let ready = self.ready.len();
@@ -124,7 +128,10 @@ impl<M: Send + 'static> Reactor<M> {
             Kind::Readiness | Kind::Receive | Kind::ReceiveInto | Kind::Send => {
                 self.sockets.complete(&mut self.ring, &mut self.arena, completion, &mut self.ready);
             }
-            Kind::Transfer => self.transferred.push_back(completion),
+            Kind::Transfer => {
+                self.transfers.on_found();
+                self.transferred.push_back(completion);
+            }
         }
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct Transfers {
     pub(crate) retries: u64,
     /// Flushes under way.
     flushes: u32,
+    /// Parts that the kernel has and whose completion was not found yet.
+    under_way: u32,
 }
 
 /// Which way bytes go.
@@ -87,11 +89,22 @@ impl Transfers {
         for part in 0..extents.len() {
             transfer.push(ring, drives, slot, part, squeue::Flags::empty());
         }
+        self.under_way += u32::try_from(extents.len()).expect("at most 256");
     }
 
     /// True while a flush is under way: a thread of the kernel does it, and needs a core.
     pub(crate) fn is_flushing(&self) -> bool {
         self.flushes > 0
+    }
+
+    /// A completion was found that [`Self::complete`] is to take.
+    pub(crate) fn on_found(&mut self) {
+        self.under_way -= 1;
+    }
+
+    /// True while no drive has anything to do.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.under_way == 0
     }
 
     /// Takes the completion of a part; the operation goes on, or has ended.
@@ -109,6 +122,7 @@ impl Transfers {
             Progress::Ended => {}
             Progress::Continue(flags) => {
                 self.retries += 1;
+                self.under_way += 1;
                 transfer.push(ring, drives, slot, index, flags);
                 return None;
             }
