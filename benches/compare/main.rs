@@ -37,8 +37,10 @@ fn main() -> ExitCode {
     for row in rows.filter(|row| options.wants(row.what)) {
         let rounds = if row.once { 1 } else { options.rounds };
         let mut all = Measured::new(row);
+        all.note_line(machine::line_nanos(options.cpus()));
         for _ in 0..rounds {
             all.add((row.measure)(&bench));
+            all.note_line(machine::line_nanos(options.cpus()));
         }
         // As soon as it is known: the whole takes minutes.
         eprintln!("{}", all.line());

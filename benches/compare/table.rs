@@ -12,12 +12,14 @@ pub(crate) struct Measured {
     samples: Vec<Sample>,
     /// Why there are none.
     missing: Option<String>,
+    /// What a cache line took between the two CPUs beside them, in nanoseconds.
+    lines: Vec<f64>,
 }
 
 impl Measured {
     /// None so far.
     pub(crate) fn new(row: &'static Row) -> Self {
-        Self { row, samples: Vec::new(), missing: None }
+        Self { row, samples: Vec::new(), missing: None, lines: Vec::new() }
     }
 
     /// Adds one.
@@ -28,12 +30,17 @@ impl Measured {
         }
     }
 
+    /// Notes what a cache line took between the two CPUs.
+    pub(crate) fn note_line(&mut self, nanos: Option<f64>) {
+        self.lines.extend(nanos);
+    }
+
     /// The row as the table has it.
     pub(crate) fn line(&self) -> String {
         let Row { what, bar, unit, .. } = self.row;
         if self.samples.is_empty() {
             let why = self.missing.as_deref().unwrap_or("not measured");
-            return format!("| {what} | {why} | | | {bar} | - | |");
+            return format!("| {what} | {why} | | | {bar} | - | | |");
         }
         let of = |value: fn(&Sample) -> f64| median(self.samples.iter().map(value).collect());
         let Rounds { least: low, median: value, most: high } = match self.samples[..] {
@@ -52,8 +59,13 @@ impl Measured {
         let cores = (of(|sample| sample.target_cores), of(|sample| sample.load_cores));
         let cores =
             if cores == (0.0, 0.0) { String::new() } else { format!("{:.2} / {:.2}", cores.0, cores.1) };
+        let lines = match Rounds::of(self.lines.clone()) {
+            _ if self.lines.is_empty() => String::new(),
+            Rounds { least, most, .. } if most < least * 1.5 => format!("{:.0}", least.midpoint(most)),
+            Rounds { least, most, .. } => format!("{least:.0} to {most:.0}"),
+        };
         let ours = unit.show(of(|sample| sample.ours));
-        format!("| {what} | {ours} | {bound} | {shown} ({spread}) | {bar} | {verdict} | {cores} |")
+        format!("| {what} | {ours} | {bound} | {shown} ({spread}) | {bar} | {verdict} | {cores} | {lines} |")
     }
 }
 
@@ -61,7 +73,8 @@ impl Measured {
 pub(crate) fn render(measured: &[Measured], options: &Options) -> String {
     let mut text = format!(
         "Medians of {}, {:.1} s each; target on CPU {}, load on CPU {}. Cores: in use by the target / by the load, which \
-         spins.\n\n| what | ours | bound | ratio or value (spread) | bar | | cores |\n|---|---|---|---|---|---|---|\n",
+         spins. Line: nanoseconds that a cache line took from one CPU to the other and back.\n\n\
+         | what | ours | bound | ratio or value (spread) | bar | | cores | line |\n|---|---|---|---|---|---|---|---|\n",
         options.rounds,
         options.time.as_secs_f64(),
         options.target_cpu,
