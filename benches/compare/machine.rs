@@ -10,6 +10,9 @@ use crate::bound::pin;
 const EXCHANGE_TIME: Duration = Duration::from_millis(4);
 /// Exchanges between two looks at the clock.
 const EXCHANGES: u64 = 64;
+/// How often a round is repeated in which the distance changed, by more than this factor.
+const REPEATS_MAX: u32 = 3;
+pub(crate) const SAME_WITHIN: f64 = 1.5;
 
 /// Processor, cores, memory, kernel, and how busy it is before anything runs.
 pub(crate) fn describe() -> String {
@@ -35,6 +38,25 @@ pub(crate) fn load() -> String {
     let averages = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let averages: Vec<&str> = averages.split_whitespace().take(3).collect();
     format!("load average {}", averages.join(" "))
+}
+
+/// A figure and its bound that are of the same machine: where the distance of the two CPUs was another one afterwards, it is
+/// measured again, a few times. `noted` is told of every distance that counts.
+pub(crate) fn settled<T>(cpus: (u32, u32), mut measure: impl FnMut() -> T, mut noted: impl FnMut(f64)) -> T {
+    let mut left = REPEATS_MAX;
+    let mut before = line_nanos(cpus);
+    loop {
+        let measured = measure();
+        let after = line_nanos(cpus);
+        let (Some(one), Some(other)) = (before, after) else { return measured };
+        if one.max(other) <= one.min(other) * SAME_WITHIN || left == 0 {
+            noted(one);
+            noted(other);
+            return measured;
+        }
+        left -= 1;
+        before = after;
+    }
 }
 
 /// Nanoseconds that a cache line takes from one CPU to another and back. Where a hypervisor moves virtual CPUs between cores

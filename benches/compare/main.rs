@@ -37,11 +37,19 @@ fn main() -> ExitCode {
     for row in rows.filter(|row| options.wants(row.what)) {
         let rounds = if row.once { 1 } else { options.rounds };
         let mut all = Measured::new(row);
-        all.note_line(machine::line_nanos(options.cpus()));
+        let mut lines = Vec::new();
         for _ in 0..rounds {
-            all.add((row.measure)(&bench));
-            all.note_line(machine::line_nanos(options.cpus()));
+            let noted = |nanos| lines.push(nanos);
+            all.add(if row.once {
+                // Takes its rounds by itself.
+                lines.extend(machine::line_nanos(options.cpus()));
+                (row.measure)(&bench)
+            } else {
+                machine::settled(options.cpus(), || (row.measure)(&bench), noted)
+            });
         }
+        lines.extend(machine::line_nanos(options.cpus()).filter(|_| row.once));
+        all.note_lines(lines);
         // As soon as it is known: the whole takes minutes.
         eprintln!("{}", all.line());
         measured.push(all);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use dataplane::load::{LoadOptions, Pattern};
 use tests::association::{Association, Payload, Queue, command};
 
+use crate::machine::settled;
 use crate::rows::{Bench, Sample};
 use crate::snapshots::fill;
 use crate::table::median;
@@ -44,8 +45,12 @@ pub(crate) fn steady(bench: &Bench) -> Result<(Sample, Sample), String> {
     let before = written()?;
     let (mut rounds, mut last) = (Vec::new(), None);
     for _ in 0..ROUNDS {
-        let report = Target::run(&load(Pattern::RandWrite, 32))?;
-        rounds.push((report.all.iops, bench.raw("randwrite", "4k", 32)?.iops));
+        let round = || {
+            let report = Target::run(&load(Pattern::RandWrite, 32))?;
+            Ok::<_, String>((report, bench.raw("randwrite", "4k", 32)?.iops))
+        };
+        let (report, raw) = settled(bench.cpus(), round, |_| ())?;
+        rounds.push((report.all.iops, raw));
         last = Some(report);
     }
     let after = written()?;

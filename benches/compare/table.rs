@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::machine::SAME_WITHIN;
 use crate::options::Options;
 use crate::rows::{Bar, Rounds, Row, Sample, Unit};
 
@@ -31,8 +32,8 @@ impl Measured {
     }
 
     /// Notes what a cache line took between the two CPUs.
-    pub(crate) fn note_line(&mut self, nanos: Option<f64>) {
-        self.lines.extend(nanos);
+    pub(crate) fn note_lines(&mut self, nanos: Vec<f64>) {
+        self.lines = nanos;
     }
 
     /// The row as the table has it.
@@ -61,7 +62,9 @@ impl Measured {
             if cores == (0.0, 0.0) { String::new() } else { format!("{:.2} / {:.2}", cores.0, cores.1) };
         let lines = match Rounds::of(self.lines.clone()) {
             _ if self.lines.is_empty() => String::new(),
-            Rounds { least, most, .. } if most < least * 1.5 => format!("{:.0}", least.midpoint(most)),
+            Rounds { least, most, .. } if most <= least * SAME_WITHIN => {
+                format!("{:.0}", least.midpoint(most))
+            }
             Rounds { least, most, .. } => format!("{least:.0} to {most:.0}"),
         };
         let ours = unit.show(of(|sample| sample.ours));
