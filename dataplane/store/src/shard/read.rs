@@ -26,7 +26,7 @@ pub(super) struct Reads<B: Buffer> {
     ended: VecDeque<bool>,
     first_ticket: u64,
     /// Vectors of reads that have ended, and one for extents, for their memory.
-    spare: Vec<Vec<Entry>>,
+    pub(super) spare: Vec<Vec<Entry>>,
     extents: Vec<Extent>,
     /// One compressed block, while what it comes to takes its place.
     scratch: Vec<u8>,
@@ -384,7 +384,10 @@ impl<B: Buffer> Shard<B> {
     fn end_read(&mut self, read: Read<B>, buffer: B, good: bool) {
         let Read { mut entries, purpose, .. } = read;
         entries.clear();
-        self.reads.spare.push(entries);
+        if entries.capacity() > 0 {
+            // Most reads of the cleaner and of the map have none.
+            self.reads.spare.push(entries);
+        }
         let bad = if self.is_failed() { Outcome::Failed } else { Outcome::Unrecovered };
         match purpose {
             ReadFor::Direct { tag } => {

@@ -59,6 +59,16 @@ fn a_victim_is_read_in_stretches_and_not_batch_by_batch() {
     assert_holds_after_a_power_cut(world);
 }
 
+#[test]
+fn reads_that_end_leave_nothing_behind() {
+    let world = overwrite(small_options(), 8_000, 8, |_| ());
+    let (reads, kept) = (world.disk.reads, world.shard.reads.spare.len());
+    println!("{kept} vectors are kept after {reads} reads");
+    assert!(reads > 100, "{reads}");
+    // As many as there were reads of hosts under way at a time.
+    assert!(kept <= 8, "{kept} vectors are kept after {reads} reads");
+}
+
 /// How many batches of a pool under random writes hold moves, and how many of them a single one and nothing else, if reads
 /// of more than `most` bytes bring wrong bits.
 fn batches_of_moves(most: Option<u32>) -> (usize, usize) {
