@@ -385,7 +385,7 @@ impl<B: Buffer> Shard<B> {
         let Read { mut entries, purpose, .. } = read;
         entries.clear();
         if entries.capacity() > 0 {
-            // Most reads of the cleaner and of the map have none.
+            // Reads of the cleaner and of map pages have none, and take none from here.
             self.reads.spare.push(entries);
         }
         let bad = if self.is_failed() { Outcome::Failed } else { Outcome::Unrecovered };
