@@ -9,6 +9,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -86,10 +87,29 @@ impl Guest {
     #[must_use]
     pub fn boot_with(options: &Options) -> Self {
         let cache = fetch(options.kernel);
+        let mut tries = 1;
+        loop {
+            match Self::try_boot(options, &cache) {
+                Ok(guest) => return guest,
+                Err(abort) => {
+                    assert!(tries < BOOT_TRIES, "QEMU aborted in each of {tries} boots:\n{abort}");
+                    println!("QEMU aborted in boot {tries}, which is tried again:\n{abort}");
+                }
+            }
+            tries += 1;
+        }
+    }
+
+    /// One boot; an error is QEMU's own abort before the guest's agent answered.
+    ///
+    /// QEMU's emulation with a thread for each processor may fail an assertion of its own
+    /// (`iotlb_to_section`) while the guest's kernel lays out the PCI memory. Nothing that is under test has
+    /// run by then.
+    fn try_boot(options: &Options, cache: &Path) -> Result<Self, String> {
         let scratch = Scratch::new("guest");
         let initramfs = scratch.join("initramfs");
         write_initramfs(&cache.join(options.kernel).join("initramfs.cpio"), &options.files, &initramfs);
-        let mut qemu = qemu_command(options, &cache, &scratch, &initramfs).spawn().expect("start QEMU");
+        let mut qemu = qemu_command(options, cache, &scratch, &initramfs).spawn().expect("start QEMU");
         let socket = scratch.join("agent");
         let begin = Instant::now();
         let agent = loop {
@@ -104,10 +124,26 @@ impl Guest {
             std::thread::sleep(Duration::from_millis(10));
         };
         let mut guest = Self { qemu, agent, received: Vec::new(), requests: 0, scratch };
-        let hello = guest.read_line(BOOT_LIMIT, "boot");
+        let hello = match guest.line(BOOT_LIMIT, "boot") {
+            Ok(hello) => hello,
+            Err(gone) if guest.has_aborted() => return Err(gone),
+            Err(gone) => panic!("{gone}"),
+        };
         assert_eq!(hello, "hello", "the agent's first line");
         drop(std::fs::remove_file(initramfs));
-        guest
+        Ok(guest)
+    }
+
+    /// Whether QEMU, which has closed the agent's channel, ends by SIGABRT.
+    fn has_aborted(&mut self) -> bool {
+        let end = Instant::now() + EXIT_LIMIT;
+        while Instant::now() < end {
+            if let Some(status) = self.qemu.try_wait().expect("ask for QEMU's status") {
+                return status.signal() == Some(SIGABRT);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
     }
 
     /// Runs a shell script and waits for its end.
@@ -188,13 +224,21 @@ impl Guest {
     }
 
     fn read_line(&mut self, limit: Duration, what: &str) -> String {
+        self.line(limit, what).unwrap_or_else(|gone| panic!("{gone}"))
+    }
+
+    /// The agent's next line, or what is to be told of a guest that has gone.
+    ///
+    /// # Panics
+    /// If the guest is silent for `limit`.
+    fn line(&mut self, limit: Duration, what: &str) -> Result<String, String> {
         let end = Instant::now() + limit;
         loop {
             if let Some(at) = self.received.iter().position(|byte| *byte == b'\n') {
                 let rest = self.received.split_off(at + 1);
                 let mut line = std::mem::replace(&mut self.received, rest);
                 line.pop();
-                return String::from_utf8(line).expect("the agent speaks ASCII");
+                return Ok(String::from_utf8(line).expect("the agent speaks ASCII"));
             }
             let left = end.saturating_duration_since(Instant::now());
             assert!(
@@ -205,10 +249,12 @@ impl Guest {
             self.agent.set_read_timeout(Some(left)).expect("set the agent's timeout");
             let mut chunk = [0; 65536];
             match self.agent.read(&mut chunk) {
-                Ok(0) => panic!("guest gone in\n{what}\n--- console\n{}", self.console()),
+                Ok(0) => return Err(format!("guest gone in\n{what}\n--- console\n{}", self.console())),
                 Ok(count) => self.received.extend_from_slice(&chunk[..count]),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-                Err(error) => panic!("guest gone ({error}) in\n{what}\n--- console\n{}", self.console()),
+                Err(error) => {
+                    return Err(format!("guest gone ({error}) in\n{what}\n--- console\n{}", self.console()));
+                }
             }
         }
     }
@@ -364,6 +410,15 @@ const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 
 /// A loaded machine boots the guest in 2 to 6 s.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
+
+/// How often a guest is booted whose QEMU aborts.
+const BOOT_TRIES: u32 = 3;
+
+/// As signal(7) numbers it on x86-64.
+const SIGABRT: i32 = 6;
+
+/// A process that aborts may have to write its memory first.
+const EXIT_LIMIT: Duration = Duration::from_secs(30);
 
 /// What makes an emulated boot short, and keep its console for what matters.
 const KERNEL_WORDS: &str = "console=ttyS0 panic=-1 reboot=t quiet mitigations=off apparmor=0 no_timer_check audit=0 \
