@@ -121,14 +121,10 @@ impl Trial {
         self.has_drive_left() && self.away.random.one_in(2)
     }
 
-    /// Whether it is the drive that has left that failed, also where a shard needed a page of its map on it.
+    /// Whether it is the drive that has left that failed.
     pub(super) fn is_from_away(&self, failure: Failure) -> bool {
-        let Some(left) = self.away.left else { return false };
-        match failure {
-            Failure::Disk { error, .. } => error.drive == left && error.kind == DiskErrorKind::Gone,
-            Failure::CheckpointDamaged { segment, .. } => self.layout.segment_place(segment).0 == left,
-            _ => false,
-        }
+        let Failure::Disk { error, .. } = failure else { return false };
+        self.away.left == Some(error.drive) && error.kind == DiskErrorKind::Gone
     }
 
     /// Whether a request that was asked for then may not get what it must read: a drive is away, or was while the request

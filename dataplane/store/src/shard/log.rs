@@ -424,7 +424,7 @@ impl<B: Buffer> Shard<B> {
         if let (Some(place), true) = (self.pages.needs.unreadable, has_leaves) {
             // Replay must move what was moved: the old place may be in use again.
             if !matches!(effect.change, Change::Move { .. }) || self.phase == Phase::Recovering {
-                self.fail(self.damaged_page(place));
+                self.fail(self.lost_page(place));
                 return false;
             }
             self.reuse.on_inexact();

@@ -6,10 +6,10 @@
 
 use std::collections::VecDeque;
 
-use io::{Buffer, Disk, Extent, Purpose, Time};
+use io::{Buffer, Disk, DiskError, Extent, Purpose, Time};
 
 use super::read::ReadFor;
-use super::{Failure, Phase, Shard};
+use super::{Doing, Failure, Phase, Shard};
 use crate::map::{DiskPage, Entry, FANOUT, LOCATION_BYTES, Location, Map, Needs, PageIndex, Place, Wanted};
 
 /// Leaves that are wanted.
@@ -20,8 +20,7 @@ pub(super) struct Pages {
     reads: usize,
     /// What steps that wait need, since this run began.
     pub(super) held: Vec<PageIndex>,
-    /// What could not be read, and when to try again if somebody asks.
-    unreadable: VecDeque<(Time, PageIndex)>,
+    unreadable: VecDeque<Unreadable>,
     /// For the next question.
     pub(super) needs: Needs,
     /// Something came, or will not come, since reads that wait were looked at.
@@ -30,6 +29,17 @@ pub(super) struct Pages {
     pub(super) missed: u64,
     /// The vectors of reads that have ended, for their memory.
     spare: Vec<Vec<(Wanted, u8)>>,
+}
+
+/// A leaf that could not be read.
+#[derive(Debug)]
+struct Unreadable {
+    /// When to try again if somebody asks.
+    until: Time,
+    page: PageIndex,
+    place: Place,
+    /// How the drive failed; none where it read something else than what was written.
+    error: Option<DiskError>,
 }
 
 /// Leaves that are read together.
@@ -129,8 +139,13 @@ impl<B: Buffer> Shard<B> {
         }
     }
 
-    /// What failed, in the words of a failure: a page of the map that is not what was written.
-    pub(super) fn damaged_page(&self, place: Place) -> Failure {
+    /// What failed, in the words of a failure: a page of the map that the drive does not read, or that is not what was
+    /// written.
+    pub(super) fn lost_page(&self, place: Place) -> Failure {
+        let found = self.pages.unreadable.iter().find(|page| page.place == place);
+        if let Some(error) = found.and_then(|page| page.error) {
+            return Failure::Disk { doing: Doing::ReadMap, error };
+        }
         let location = place.location();
         let offset = location.0 * LOCATION_BYTES % u64::from(self.layout.segment_bytes());
         let offset = u32::try_from(offset).expect("within a segment");
@@ -169,15 +184,15 @@ impl<B: Buffer> Shard<B> {
         }
     }
 
-    /// Leaves were read: what is as it was written is put into the map.
-    pub(super) fn on_leaves(&mut self, read: PagesRead, bytes: &B, good: bool) {
+    /// Leaves were read, or the drive failed: what is as it was written is put into the map.
+    pub(super) fn on_leaves(&mut self, read: PagesRead, bytes: &B, error: Option<DiskError>) {
         let PagesRead { start, mut leaves } = read;
         self.pages.reads -= 1;
         self.pages.has_news = true;
         for (wanted, failures) in leaves.drain(..) {
             let address = wanted.place.location().0 * LOCATION_BYTES + u64::from(wanted.place.offset());
             let at = usize::try_from(address - start).expect("within the read");
-            let page = if good { parse_page(&wanted, &bytes[at..]) } else { None };
+            let page = if error.is_none() { parse_page(&wanted, &bytes[at..]) } else { None };
             let page = page.filter(|page| self.is_of_pool(page));
             match page.is_some_and(|page| self.map.install(&wanted, &page)) {
                 true => {}
@@ -185,7 +200,9 @@ impl<B: Buffer> Shard<B> {
                 false => {
                     self.stats.map_errors += 1;
                     self.map.give_up(&wanted);
-                    self.pages.unreadable.push_back((self.now + self.options.retry, wanted.page));
+                    let until = self.now + self.options.retry;
+                    let Wanted { page, place, .. } = wanted;
+                    self.pages.unreadable.push_back(Unreadable { until, page, place, error });
                 }
             }
         }
@@ -203,7 +220,7 @@ impl<B: Buffer> Shard<B> {
 
     /// Lets leaves be asked for again that could not be read some time ago.
     pub(super) fn forgive_leaves(&mut self) {
-        while let Some(&(until, page)) = self.pages.unreadable.front()
+        while let Some(&Unreadable { until, page, .. }) = self.pages.unreadable.front()
             && until <= self.now
         {
             self.pages.unreadable.pop_front();

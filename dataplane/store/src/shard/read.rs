@@ -250,7 +250,7 @@ impl<B: Buffer> Shard<B> {
             self.stats.read_errors += 1;
         }
         let good = result.is_ok() && self.settle_blocks(&read, &mut buffer);
-        self.end_read(read, buffer, good);
+        self.end_read(read, buffer, good, result.err());
     }
 
     /// Answers reads that have not begun; the others are answered as they end.
@@ -300,7 +300,7 @@ impl<B: Buffer> Shard<B> {
             extents.push(Extent { drive, offset, start: as_u32(at * BLOCK_LEN - len), len: as_u32(len) });
         }
         if extents.is_empty() {
-            self.end_read(Read { first, entries, ticket: 0, purpose }, buffer, true);
+            self.end_read(Read { first, entries, ticket: 0, purpose }, buffer, true, None);
         } else {
             let ticket = self.reads.begin();
             let id = self.reads.active.insert(Read { first, entries, ticket, purpose });
@@ -381,7 +381,7 @@ impl<B: Buffer> Shard<B> {
         crc().is_some_and(|crc| entry.accepts(crc))
     }
 
-    fn end_read(&mut self, read: Read<B>, buffer: B, good: bool) {
+    fn end_read(&mut self, read: Read<B>, buffer: B, good: bool, error: Option<DiskError>) {
         let Read { mut entries, purpose, .. } = read;
         entries.clear();
         if entries.capacity() > 0 {
@@ -398,7 +398,7 @@ impl<B: Buffer> Shard<B> {
             ReadFor::Guard(write) => self.on_guard_content(write, buffer, good),
             ReadFor::CleanHeader => self.on_clean_header(buffer, good),
             ReadFor::CleanBlocks => self.on_clean_blocks(buffer, good),
-            ReadFor::Pages(read) => self.on_leaves(read, &buffer, good),
+            ReadFor::Pages(read) => self.on_leaves(read, &buffer, error),
             ReadFor::CleanAhead { segment, offset } => self.on_clean_ahead(segment, offset, buffer, good),
         }
     }

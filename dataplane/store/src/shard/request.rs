@@ -196,6 +196,8 @@ pub enum Doing {
     WriteRoot,
     /// Reading at recovery.
     Recover,
+    /// Reading a page of the map.
+    ReadMap,
 }
 
 impl<S: Shared> Payload<S> {
@@ -307,6 +309,7 @@ impl fmt::Display for Doing {
             Self::Flush => "flushing",
             Self::WriteRoot => "writing a root",
             Self::Recover => "recovering",
+            Self::ReadMap => "reading the map",
         })
     }
 }
