@@ -131,17 +131,31 @@ impl Map {
         let leaf = self.leaf_mut(image, lineage, first, lsn);
         self.arena.use_page(leaf, true);
         let mut mapped = 0;
-        for (block, entry) in blocks {
-            let slot = slot_of(block, 0);
+        while blocks.peek().is_some() {
+            // One look at the page is enough for all changes that concern nothing but their own block.
             let page = self.arena.page_mut(leaf);
-            let may_be_shared = page.bits >> slot & 1 != 0;
-            page.bits &= !(1 << slot);
-            let old = Entry(std::mem::replace(&mut page.entries[slot], entry.0));
-            self.change_saved(image, block, (old, entry));
-            if !old.is_mapped() {
-                mapped += 1;
-            } else if !(may_be_shared && self.is_held_beside(Holder::Image(image), block, old.location())) {
-                freed(Freed::Block(old));
+            let mut other = None;
+            for (block, entry) in blocks.by_ref() {
+                let slot = slot_of(block, 0);
+                let may_be_shared = page.bits >> slot & 1 != 0;
+                page.bits &= !(1 << slot);
+                let old = Entry(std::mem::replace(&mut page.entries[slot], entry.0));
+                mapped += u64::from(!old.is_mapped());
+                if may_be_shared || old.saved_units() != entry.saved_units() {
+                    other = Some((block, old, entry, may_be_shared));
+                    break;
+                }
+                if old.is_mapped() {
+                    freed(Freed::Block(old));
+                }
+            }
+            if let Some((block, old, entry, may_be_shared)) = other {
+                self.change_saved(image, block, (old, entry));
+                let is_held =
+                    || may_be_shared && self.is_held_beside(Holder::Image(image), block, old.location());
+                if old.is_mapped() && !is_held() {
+                    freed(Freed::Block(old));
+                }
             }
         }
         if mapped > 0 {
