@@ -148,6 +148,16 @@ pub(crate) struct Written {
     pub(crate) header_bytes: u32,
 }
 
+/// A write of one block that is stored as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BlockWrite {
+    pub(crate) volume: VolumeId,
+    pub(crate) lineage: VolumeId,
+    pub(crate) block: u64,
+    pub(crate) payload: u32,
+    pub(crate) form: Form,
+}
+
 /// Reads records one after another.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordReader<'a> {
@@ -243,10 +253,13 @@ impl BatchHeader {
         let mut head: [u8; HEADER_BYTES] = array(bytes, 0);
         head[CRC_OFFSET..CRC_OFFSET + 4].fill(0);
         let crc = crate::pool::bytes::crc32c(&[&head, &bytes[HEADER_BYTES..end]]);
-        if crc != u32_at(bytes, CRC_OFFSET) {
-            return Err(Malformed);
-        }
-        Ok(checksum::chain_hash(&bytes[..end]))
+        if crc == u32_at(bytes, CRC_OFFSET) { self.hash(bytes) } else { Err(Malformed) }
+    }
+
+    /// The hash for the next batch, of a header and records that some other checksum has verified.
+    pub(crate) fn hash(&self, bytes: &[u8]) -> Result<u64, Malformed> {
+        let bytes = bytes.get(..HEADER_BYTES + self.record_bytes as usize).ok_or(Malformed)?;
+        Ok(checksum::chain_hash(bytes))
     }
 
     /// The records of a batch whose header was verified.
@@ -385,6 +398,31 @@ impl<'a> RecordWriter<'a> {
 }
 
 impl<'a> RecordReader<'a> {
+    /// The next record if it is the whole write of one block that is stored as it is, which most are. All else, also what
+    /// is malformed, is left to [`Iterator::next`].
+    #[inline]
+    pub(crate) fn next_block(&mut self) -> Option<BlockWrite> {
+        const BYTES: usize = write_record_bytes(1, false);
+        /// Kind 1, without flags, codec and level, of one block.
+        const HEAD: u64 = 1 | 1 << 32;
+        let (record, rest) = self.bytes.split_first_chunk::<BYTES>()?;
+        let block = u64_at(record, 16);
+        let (payload, len) = (u32_at(record, 24), u32_at(record, 28));
+        let is_one = self.left > 0
+            && u64_at(record, 0) == HEAD
+            && block < BLOCKS_MAX
+            && len == BLOCK_BYTES
+            && payload.is_multiple_of(ALIGNMENT)
+            && self.payload_fits(payload, len);
+        if !is_one {
+            return None;
+        }
+        self.bytes = rest;
+        self.left -= 1;
+        let (volume, lineage) = (VolumeId(u64_at(record, 8)), VolumeId(u64_at(record, 32)));
+        Some(BlockWrite { volume, lineage, block, payload, form: Form::raw(u32_at(record, 40)) })
+    }
+
     fn parse(&mut self) -> Result<Record<'a>, Malformed> {
         if self.bytes.len() < RECORD_BYTES {
             return Err(Malformed);

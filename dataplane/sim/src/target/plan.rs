@@ -96,6 +96,8 @@ impl TargetPlan {
                 // Of its own stream, so that seeds are otherwise what they were.
                 map_bytes_max: [u64::MAX, 0, 100_000][Random::new(seed ^ 0x3A90).index(3)],
                 replay_blocks_max: crate::trial::replay_blocks_max(seed),
+                replay_blocks_per_run: crate::trial::replay_pace(seed).0,
+                replay_ahead_bytes_max: crate::trial::replay_pace(seed).1,
                 ..ShardOptions::default()
             },
             memory: MemoryLimits::default(),

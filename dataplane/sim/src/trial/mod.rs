@@ -26,8 +26,8 @@ use store::{Layout, VolumeId};
 use crate::model::{Block, Survives};
 use crate::{Crash, CutStyle, MemoryLimits, Random, SimIo, World, WorldOptions};
 
-pub(crate) use plan::replay_blocks_max;
 pub use plan::{Leave, Mix, Plan};
+pub(crate) use plan::{replay_blocks_max, replay_pace};
 pub use standstill::Account;
 pub use violation::{Place, Violation};
 

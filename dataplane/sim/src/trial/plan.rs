@@ -134,6 +134,8 @@ impl Plan {
             shard_options: ShardOptions {
                 map_bytes_max: map_bytes_max(&mut Random::new(seed ^ 0x3A90)),
                 replay_blocks_max: replay_blocks_max(seed),
+                replay_blocks_per_run: replay_pace(seed).0,
+                replay_ahead_bytes_max: replay_pace(seed).1,
                 ..shard_options(random, segment_bytes)
             },
             geometry,
@@ -212,6 +214,15 @@ impl Mix {
 pub(crate) fn replay_blocks_max(seed: u64) -> u32 {
     let random = &mut Random::new(seed ^ 0x5EA1);
     [0, 1, 1 << random.between(1, 10), 64 << 10, 64 << 10][random.index(5)]
+}
+
+/// How much of that one run does, and how much of the log it reads ahead.
+pub(crate) fn replay_pace(seed: u64) -> (u32, u32) {
+    let random = &mut Random::new(seed ^ 0x9ACE);
+    (
+        [1, 1 << random.between(1, 10), 512][random.index(3)],
+        [0, 1 << random.between(8, 16), 4 << 20][random.index(3)],
+    )
 }
 
 /// Memory for the map: all that it wants, or so little that a few leaves fit at most.

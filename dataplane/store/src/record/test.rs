@@ -155,6 +155,42 @@ fn every_flipped_bit_of_a_header_is_noticed() {
 
 proptest! {
     #[test]
+    fn single_blocks_are_read_as_all_records_are(
+        block in prop_oneof![any::<u64>(), (1_u64 << 54) - 2..(1 << 54) + 2, 0_u64..100],
+        payload in prop_oneof![Just(4096_u32), Just(8192), any::<u32>()],
+        count in 0_u32..5,
+        change in prop::option::of((0_usize..144, any::<u8>())),
+    ) {
+        let mut bytes = vec![0; 4096];
+        let mut writer = RecordWriter::new(&mut bytes);
+        for crc in 1..=3 {
+            writer.write((VolumeId(1), VolumeId(14)), block, (1, false), false, (payload, 4096));
+            writer.crc(crc);
+            writer.pad();
+        }
+        let record_bytes = writer.finish().record_bytes;
+        let header = BatchHeader { record_count: count, record_bytes, ..header() };
+        if let Some((at, byte)) = change {
+            bytes[HEADER_BYTES + at] = byte;
+        }
+        let mut short = header.records(&bytes);
+        for record in header.records(&bytes) {
+            if let Some(found) = short.next_block() {
+                let Ok(Record::Write { volume, lineage, block, more: false, payload, forms }) = record else {
+                    return Err(TestCaseError::fail(format!("{found:?} is {record:?}")));
+                };
+                let form = forms.iter().next().unwrap();
+                prop_assert_eq!(forms.iter().count(), 1);
+                prop_assert_eq!(found, BlockWrite { volume, lineage, block, payload, form });
+            } else {
+                prop_assert_eq!(short.next(), Some(record));
+            }
+        }
+        prop_assert_eq!(short.next_block(), None);
+        prop_assert_eq!(short.next(), None);
+    }
+
+    #[test]
     fn no_bytes_make_the_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..600), count in 0_u32..20) {
         let mut whole = vec![0; 4096];
         let len = bytes.len().min(4096 - HEADER_BYTES);

@@ -1,8 +1,9 @@
 //! What goes into the next batch: group commit of whatever waits.
 //!
 //! With nothing under way a batch is begun for a lone request at once, unless the pool is being cleaned and others were
-//! just answered; with a batch under way the next waits until it is worth a write of its own. A request that does not fit is cut, its last part goes into a later batch, and none of
-//! it is in the map before that one is written; until then the log carries nothing but what the request needs.
+//! just answered; with a batch under way the next waits until it is worth a write of its own. A request that does not
+//! fit is cut, its last part goes into a later batch, and none of it is in the map before that one is written; until
+//! then the log carries nothing but what the request needs.
 
 use io::{Buffer, Disk};
 

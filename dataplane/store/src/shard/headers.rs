@@ -31,6 +31,11 @@ impl Headers {
         HeaderPlace { start, len: u32::try_from(entry.len()).expect("a header is at most 32 KiB") }
     }
 
+    /// Bytes of the entries that are not gone.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.bytes.len() - self.gone
+    }
+
     /// An entry that is not gone.
     pub(super) fn get(&self, place: HeaderPlace) -> &[u8] {
         let start = usize::try_from(place.start - self.forgotten).expect("it is in memory");

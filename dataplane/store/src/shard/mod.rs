@@ -61,6 +61,7 @@ use order::Order;
 use pages::Pages;
 use read::Reads;
 use recover::Recovery;
+use replay::Replay;
 use reuse::Reuse;
 use slab::Slab;
 use space::{Space, Want};
@@ -325,7 +326,9 @@ impl<B: Buffer> Shard<B> {
             _ => None,
         };
         let dropping = (self.map.is_dropping() && self.may_drop() && !self.drops_wait).then_some(self.now);
-        [self.memory_retry, refused, dropping, self.gather_timeout()].into_iter().flatten().min()
+        let replay = self.recovery.as_ref().map(|recovery| &recovery.replay);
+        let replaying = replay.is_some_and(Replay::is_stopped).then_some(self.now);
+        [self.memory_retry, refused, dropping, replaying, self.gather_timeout()].into_iter().flatten().min()
     }
 
     /// Ends what was submitted, makes a checkpoint and stops: [`Output::Stopped`] follows. Submit nothing after it.

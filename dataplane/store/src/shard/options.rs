@@ -33,6 +33,11 @@ pub struct ShardOptions {
     /// Changes of blocks, of 24 bytes each, that recovery sorts and puts into the map together; with 0 it puts in each
     /// record alone.
     pub replay_blocks_max: u32,
+    /// Changes of blocks that one call of [`super::Shard::run`] collects or puts into the map at recovery: as long as that
+    /// takes, nothing new is asked of the drive.
+    pub replay_blocks_per_run: u32,
+    /// Bytes of headers and records that recovery reads ahead of what it puts into the map.
+    pub replay_ahead_bytes_max: u32,
     /// How long to wait before asking again for a segment, or for memory, that was refused.
     pub retry: Duration,
     /// Deliberately wrong behaviour, which the simulator must catch.
@@ -55,6 +60,8 @@ impl Default for ShardOptions {
             drop_pages_per_run: 16,
             map_bytes_max: u64::MAX,
             replay_blocks_max: 64 << 10,
+            replay_blocks_per_run: 512,
+            replay_ahead_bytes_max: 1 << 20,
             retry: Duration::from_millis(20),
             #[cfg(feature = "planted")]
             planted: None,
@@ -70,7 +77,7 @@ impl ShardOptions {
         assert!(self.batch_bytes_max >= 32 << 10 && self.batch_bytes_max <= 1 << 20);
         assert!(self.batch_bytes_max.is_multiple_of(4096));
         assert!(self.clean_blocks_max >= 8, "moves that are logged one by one free nothing");
-        assert!(self.drop_pages_per_run > 0);
+        assert!(self.drop_pages_per_run > 0 && self.replay_blocks_per_run > 0);
         assert!(self.reserve_segments >= 2, "cleaning needs a segment to move to, and so does deallocation");
     }
 }

@@ -141,9 +141,29 @@ impl<B: Buffer> Shard<B> {
     }
 
     fn step_recovery<D: Disk<Buffer = B>>(&mut self, disk: &mut D, recovery: &mut Recovery<B>) {
-        if recovery.replay.is_behind() && !self.apply_ready(&mut recovery.replay) {
-            return;
+        recovery.replay.begin_run(self.options.replay_blocks_per_run);
+        let ahead_max = self.options.replay_ahead_bytes_max as usize;
+        loop {
+            // Of what waits for its place in the map, some must go before more is read.
+            if recovery.replay.is_ahead(ahead_max) && !self.apply_ready(&mut recovery.replay) {
+                return;
+            }
+            let goes_on = self.step_stage(disk, recovery);
+            if !goes_on || self.phase != Phase::Recovering || self.memory_retry.is_some() {
+                break;
+            }
         }
+        // The drive reads what comes next of the log meanwhile.
+        match recovery.stage {
+            _ if self.phase != Phase::Recovering => {}
+            // In the tail it has more to do than the processor, which need not wait for a full window.
+            Stage::Tail => drop(self.apply_all(&mut recovery.replay)),
+            _ => drop(self.apply_ready(&mut recovery.replay)),
+        }
+    }
+
+    /// Does what the stage says; whether the next can be begun at once.
+    fn step_stage<D: Disk<Buffer = B>>(&mut self, disk: &mut D, recovery: &mut Recovery<B>) -> bool {
         match recovery.stage {
             Stage::ReadRoots => self.read_roots(disk, recovery),
             Stage::ReadManifest(place) => {
@@ -167,13 +187,7 @@ impl<B: Buffer> Shard<B> {
             },
             Stage::ReadTail => match recovery.replay.next_unchecked() {
                 Some(place) => self.read_for_recovery(disk, recovery, place, Stage::Tail),
-                None if !self.apply_all(&mut recovery.replay) => return,
-                None if self.read_beyond(disk, recovery) => {}
-                None => {
-                    if let Err(failure) = self.end_replay(recovery) {
-                        self.fail(failure);
-                    }
-                }
+                None => return self.end_tail(disk, recovery),
             },
             Stage::VoidSummary => self.void_summary(disk, recovery),
             Stage::Flush => {
@@ -201,17 +215,27 @@ impl<B: Buffer> Shard<B> {
             | Stage::Voiding
             | Stage::Flushing(_) => {}
         }
-        // What was read last goes into the map while the drive reads the next.
-        if self.phase == Phase::Recovering && !self.apply_ready(&mut recovery.replay) {
-            return;
-        }
-        let goes_on = matches!(
+        matches!(
             recovery.stage,
-            Stage::ReadHeader(_) | Stage::ReadTail | Stage::VoidSummary | Stage::Flush
-        );
-        if goes_on && self.phase == Phase::Recovering && self.memory_retry.is_none() {
-            self.step_recovery(disk, recovery);
+            Stage::ReadSummary(_)
+                | Stage::ReadHeader(_)
+                | Stage::ReadTail
+                | Stage::VoidSummary
+                | Stage::Flush
+        )
+    }
+
+    /// Every payload in the tail was looked at: once all is in the map, what lies beyond the log's end is, too, and replay
+    /// ends. Whether it has.
+    fn end_tail<D: Disk<Buffer = B>>(&mut self, disk: &mut D, recovery: &mut Recovery<B>) -> bool {
+        if !self.apply_all(&mut recovery.replay) || self.read_beyond(disk, recovery) {
+            return false;
         }
+        let ended = self.end_replay(recovery);
+        if let Err(failure) = ended {
+            self.fail(failure);
+        }
+        ended.is_ok()
     }
 
     pub(super) fn read_for_recovery<D: Disk<Buffer = B>>(

@@ -3,6 +3,9 @@
 //! Headers alone are read where a later batch says that an earlier one was safe from a power cut. In the tail beyond
 //! that, a batch may be torn although its header is whole: there payloads are checked too, in order, and the log ends
 //! before the first that is not what its records say.
+//!
+//! The drive comes first: what was read goes into the map while it reads the next, and in small portions, so that it does
+//! not wait for them. What waits for its place in the map is bounded.
 
 use std::collections::VecDeque;
 
@@ -49,6 +52,8 @@ pub(super) struct Replay {
     /// What is on its way into the map together, and a batch that goes there alone.
     window: Window,
     applying: Option<Applying>,
+    /// Changes that this run may yet take into the window, or put from there into the map.
+    left: u32,
 }
 
 /// A batch on its way into the map.
@@ -87,6 +92,7 @@ impl Replay {
             summary_bytes: ALIGNMENT,
             window: Window::default(),
             applying: None,
+            left: u32::MAX,
         }
     }
 
@@ -138,9 +144,20 @@ impl Replay {
         }
     }
 
-    /// Whether something waits for leaves on its way into the map.
-    pub(super) fn is_behind(&self) -> bool {
-        self.applying.is_some() || self.window.is_emptying()
+    /// A run begins, which may take in or put into the map so many changes.
+    pub(super) fn begin_run(&mut self, changes: u32) {
+        self.left = changes;
+    }
+
+    /// Whether the run has ended because it has done what it may.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Whether so many bytes of batches wait for their place in the map that none should be read before some have gone,
+    /// and some can go.
+    pub(super) fn is_ahead(&self, bytes_max: usize) -> bool {
+        self.ready > 0 && self.headers.held_bytes() >= bytes_max
     }
 
     /// The log's end.
@@ -177,7 +194,7 @@ impl<B: Buffer> Shard<B> {
             }
             return Ok(());
         }
-        if self.take_header(recovery, &header, bytes)? {
+        if self.take_header(recovery, &header, bytes, false)? {
             recovery.stage = recovery.replay.next_stage();
         }
         Ok(())
@@ -197,18 +214,21 @@ impl<B: Buffer> Shard<B> {
             && header.total_bytes <= 1 << 20
     }
 
-    /// Goes on by a batch of which header and records are in `bytes`; false if it is not the next.
+    /// Goes on by a batch of which header and records are in `bytes`; false if it is not the next. `whole` if a checksum
+    /// over more than that has found them as they were written.
     pub(super) fn take_header(
         &mut self,
         recovery: &mut Recovery<B>,
         header: &BatchHeader,
         bytes: &[u8],
+        whole: bool,
     ) -> Result<bool, Failure> {
         let replay = &mut recovery.replay;
         if !self.is_next(replay, header) {
             return Ok(false);
         }
-        let Ok(hash) = header.verify(bytes) else { return Ok(false) };
+        let hash = if whole { header.hash(bytes) } else { header.verify(bytes) };
+        let Ok(hash) = hash else { return Ok(false) };
         let lsn = header.first_lsn + u64::from(header.record_count);
         let mut after = Position {
             segment: replay.next.segment,
@@ -271,22 +291,30 @@ impl<B: Buffer> Shard<B> {
     }
 
     /// Puts the batches that count into the window, and from there into the map as often as it is full; what no window
-    /// takes in goes into the map alone. False as long as leaves are missing for that.
+    /// takes in goes into the map alone. False as long as leaves are missing for that, or the run has done what it may.
     pub(super) fn apply_ready(&mut self, replay: &mut Replay) -> bool {
         loop {
             if !self.apply_alone(replay) {
                 return false;
             }
-            if replay.window.is_emptying() && !self.empty_window(&mut replay.window) {
+            if replay.window.is_emptying() && !self.empty_window(&mut replay.window, &mut replay.left) {
                 return false;
             }
             let Some(next) = replay.held.front().filter(|_| replay.ready > 0) else { return true };
+            if replay.left == 0 {
+                return false;
+            }
             let bytes = replay.headers.get(next.bytes);
+            let before = replay.window.len();
             let collected = self.collect(&mut replay.window, &next.header, (next.offset, bytes));
             match collected {
-                Ok(true) => replay.applied = next.after,
+                Ok(true) => {
+                    replay.applied = next.after;
+                    let taken = replay.window.len() - before;
+                    replay.left = replay.left.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX));
+                }
                 Ok(false) if !replay.window.is_empty() => {
-                    if !self.empty_window(&mut replay.window) {
+                    if !self.empty_window(&mut replay.window, &mut replay.left) {
                         return false;
                     }
                     continue;
@@ -313,7 +341,7 @@ impl<B: Buffer> Shard<B> {
 
     /// The same for all of them: nothing is left in the window.
     pub(super) fn apply_all(&mut self, replay: &mut Replay) -> bool {
-        self.apply_ready(replay) && self.empty_window(&mut replay.window)
+        self.apply_ready(replay) && self.empty_window(&mut replay.window, &mut replay.left)
     }
 
     /// Puts the rest of a batch into the map that goes there alone.
@@ -328,6 +356,7 @@ impl<B: Buffer> Shard<B> {
                 return false;
             }
             applying.done += 1;
+            replay.left = replay.left.saturating_sub(1);
             self.count_replayed(effect);
         }
         true

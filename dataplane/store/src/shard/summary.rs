@@ -2,8 +2,9 @@
 //! reads them at once instead of one after another.
 //!
 //! A summary is a shortcut and never an authority. It is written when the log has left its segment, without waiting
-//! for anything; replay holds what it finds there to the same chain of hashes as what it finds in the log, and checks
-//! payloads where it would have checked them. A summary that is missing, old, torn or too short costs time, nothing else.
+//! for anything; replay holds what it finds there to the same chain of hashes as what it finds in the log (the checksum of
+//! the whole stands for those of the headers), and checks payloads where it would have checked them. A summary that is
+//! missing, old, torn or too short costs time, nothing else.
 //!
 //! All integers are little-endian. It begins at [`crate::Layout::log_bytes`] of its segment.
 //!
@@ -203,7 +204,7 @@ impl<B: Buffer> Shard<B> {
             if header.sequence < recovery.replay.next_sequence() {
                 continue;
             }
-            if !self.take_header(recovery, &header, entry)? {
+            if !self.take_header(recovery, &header, entry, true)? {
                 break;
             }
             self.stats.summarized_batches += 1;

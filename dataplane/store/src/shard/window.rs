@@ -14,7 +14,7 @@ use super::space::{Blocks, Space, State};
 use super::{BLOCK_BYTES, Shard};
 use crate::codec::Form;
 use crate::map::{Entry, FANOUT, Freed, Location, extent_of};
-use crate::record::{BatchHeader, Malformed, Record};
+use crate::record::{BatchHeader, BlockWrite, Malformed, Record, RecordReader};
 use crate::{SegmentId, VolumeId};
 
 /// Changes of single blocks that are not in the map yet.
@@ -28,6 +28,8 @@ pub(super) struct Window {
     moves: Vec<(Location, Entry)>,
     images: Vec<Image>,
     image_numbers: BTreeMap<(VolumeId, VolumeId), u16>,
+    /// The one that was asked for last.
+    latest: Option<((VolumeId, VolumeId), u16)>,
     lineages: Vec<VolumeId>,
     lineage_numbers: BTreeMap<VolumeId, u16>,
     /// LSN of its first record.
@@ -89,6 +91,11 @@ impl Window {
         self.changes.is_empty()
     }
 
+    /// Changes in it.
+    pub(super) fn len(&self) -> usize {
+        self.changes.len()
+    }
+
     /// Whether it is partly in the map.
     pub(super) fn is_emptying(&self) -> bool {
         self.emptying
@@ -104,20 +111,24 @@ impl Window {
             && u32::try_from(end_lsn - base).is_ok()
     }
 
-    fn image(&mut self, volume: VolumeId, lineage: VolumeId) -> u16 {
-        if let Some(last) = self.changes.last().filter(|last| last.image != MOVE) {
-            let image = self.images[usize::from(last.image)];
-            if (image.volume, image.lineage) == (volume, lineage) {
-                return last.image;
-            }
+    #[inline]
+    fn image(&mut self, names: (VolumeId, VolumeId)) -> u16 {
+        match self.latest {
+            Some((latest, number)) if latest == names => number,
+            _ => self.find_image(names),
         }
-        if let Some(&number) = self.image_numbers.get(&(volume, lineage)) {
-            return number;
-        }
-        let number = u16::try_from(self.images.len()).expect("bounded by IMAGES_MAX and a batch");
-        let lineage_number = self.lineage(lineage);
-        self.images.push(Image { volume, lineage, lineage_number, written: 0 });
-        self.image_numbers.insert((volume, lineage), number);
+    }
+
+    fn find_image(&mut self, names: (VolumeId, VolumeId)) -> u16 {
+        let number = self.image_numbers.get(&names).copied().unwrap_or_else(|| {
+            let number = u16::try_from(self.images.len()).expect("bounded by IMAGES_MAX and a batch");
+            let (volume, lineage) = names;
+            let lineage_number = self.lineage(lineage);
+            self.images.push(Image { volume, lineage, lineage_number, written: 0 });
+            self.image_numbers.insert(names, number);
+            number
+        });
+        self.latest = Some((names, number));
         number
     }
 
@@ -128,15 +139,34 @@ impl Window {
         })
     }
 
+    /// Takes in the writes of single blocks that come next, from this LSN on; gives how many.
+    fn write_blocks(
+        &mut self,
+        records: &mut RecordReader<'_>,
+        first_lsn: u64,
+        place: impl Fn(u32) -> Location,
+    ) -> u64 {
+        let mut lsn = first_lsn;
+        while let Some(BlockWrite { volume, lineage, block, payload, form }) = records.next_block() {
+            let image = self.image((volume, lineage));
+            let lineage = self.images[usize::from(image)].lineage_number;
+            let what = Entry::new(place(payload), form).0;
+            let change_lsn = u32::try_from(lsn - self.first_lsn).expect("a window spans as many");
+            self.changes.push(BlockChange { block, what, lsn: change_lsn, image, lineage });
+            lsn += 1;
+        }
+        lsn - first_lsn
+    }
+
     /// Takes in the blocks of a write; gives what they take in the log.
     fn write(
         &mut self,
-        (volume, lineage): (VolumeId, VolumeId),
+        names: (VolumeId, VolumeId),
         block: u64,
         lsn: u64,
         (location, forms): (Location, impl Iterator<Item = Form>),
     ) -> u64 {
-        let image = self.image(volume, lineage);
+        let image = self.image(names);
         let lineage = self.images[usize::from(image)].lineage_number;
         let lsn = u32::try_from(lsn - self.first_lsn).expect("a window spans as many");
         let mut to = location;
@@ -223,6 +253,7 @@ impl Window {
         self.moves.clear();
         self.images.clear();
         self.image_numbers.clear();
+        self.latest = None;
         self.lineages.clear();
         self.lineage_numbers.clear();
         self.emptying = false;
@@ -303,7 +334,14 @@ impl<B: Buffer> Shard<B> {
         }
         let place = |payload: u32| self.space.location(header.segment, offset + payload);
         let (mut stored, mut next) = (Blocks::default(), None);
-        for (lsn, record) in (header.first_lsn..).zip(header.records(bytes)) {
+        let mut records = header.records(bytes);
+        let mut lsn = header.first_lsn;
+        loop {
+            let blocks = window.write_blocks(&mut records, lsn, place);
+            stored.count += blocks;
+            stored.bytes += blocks * u64::from(BLOCK_BYTES);
+            lsn += blocks;
+            let Some(record) = records.next() else { break };
             let fits = match record? {
                 Record::Write { volume, lineage, block, more: false, payload, forms } => {
                     let names = (volume, lineage);
@@ -335,6 +373,7 @@ impl<B: Buffer> Shard<B> {
                 window.moves.truncate(before.1);
                 return Ok(false);
             }
+            lsn += 1;
         }
         self.space.logged(header.segment, header.sequence);
         if self.uncounted.is_none() && stored.count > 0 {
@@ -361,8 +400,9 @@ impl<B: Buffer> Shard<B> {
         self.log.since_root_bytes += u64::from(header.total_bytes);
     }
 
-    /// Puts what the window holds into the map; false as long as leaves are missing for that.
-    pub(super) fn empty_window(&mut self, window: &mut Window) -> bool {
+    /// Puts what the window holds into the map, about `left` changes at most; false as long as leaves are missing for
+    /// that, or not all is there.
+    pub(super) fn empty_window(&mut self, window: &mut Window, left: &mut u32) -> bool {
         if !window.emptying {
             #[cfg(feature = "planted")]
             if self.is_planted(super::Planted::ReplayOutOfOrder) {
@@ -372,10 +412,15 @@ impl<B: Buffer> Shard<B> {
             window.emptying = true;
         }
         while window.done < window.changes.len() {
+            if *left == 0 {
+                return false;
+            }
             self.ask_ahead(window);
+            let done = window.done;
             if !self.apply_run(window) {
                 return false;
             }
+            *left = left.saturating_sub(u32::try_from(window.done - done).unwrap_or(u32::MAX));
         }
         window.deaths.tell(&mut self.space);
         for image in window.images.iter().filter(|image| image.written > 0) {

@@ -148,7 +148,6 @@ impl<B: Buffer> Shard<B> {
                 }
                 self.begin_replay(recovery, &root);
                 recovery.stage = Stage::ReadSummary(4096);
-                self.step_recovery(disk, recovery);
                 return;
             }
         }

@@ -141,10 +141,21 @@ impl Load {
         }
     }
 
-    /// What recovery makes of a copy of the drives.
-    fn recovered(&self, replay_blocks_max: u32, map_bytes_max: u64) -> (Facts, u64) {
+    /// What recovery makes of a copy of the drives, so many changes a run, and so many bytes of headers ahead.
+    fn recovered(
+        &self,
+        replay_blocks_max: u32,
+        map_bytes_max: u64,
+        (run, ahead): (u32, u32),
+    ) -> (Facts, u64) {
         let mut disk = self.world.disk.copy();
-        let options = ShardOptions { replay_blocks_max, map_bytes_max, ..self.world.options.clone() };
+        let options = ShardOptions {
+            replay_blocks_max,
+            map_bytes_max,
+            replay_blocks_per_run: run,
+            replay_ahead_bytes_max: ahead,
+            ..self.world.options.clone()
+        };
         let mut shard = Shard::recover(Arc::clone(&self.world.layout), ShardId(0), 3, options);
         let mut now = self.world.now;
         for _ in 0..400_000 {
@@ -219,6 +230,9 @@ fn facts(shard: &mut Shard<TestBuffer>, disk: &super::disk::TestDisk) -> Facts {
     Facts { images, lives: shard.space.lives_by_segment(), sums }
 }
 
+/// Changes a run, and bytes ahead.
+const PACES: [(u32, u32); 4] = [(512, 1 << 20), (1, 1 << 20), (7, 3_000), (100, 0)];
+
 #[test]
 fn windows_of_any_length_make_the_shard_what_records_one_by_one_make_it() {
     let (mut moved, mut missed, mut checkpoints, mut compared) = (0, 0, 0, 0);
@@ -233,7 +247,7 @@ fn windows_of_any_length_make_the_shard_what_records_one_by_one_make_it() {
             (moved, checkpoints) = (moved + stats.moved_blocks, checkpoints + stats.checkpoints);
             load.world.disk.kill();
             let before = facts(&mut load.world.shard, &load.world.disk);
-            let (alone, _) = load.recovered(0, u64::MAX);
+            let (alone, _) = load.recovered(0, u64::MAX, (u32::MAX, 0));
             let is_same = before.images.iter().all(|(image, (lineage, entries, _, saved))| {
                 alone
                     .images
@@ -243,9 +257,11 @@ fn windows_of_any_length_make_the_shard_what_records_one_by_one_make_it() {
             assert!(is_same && before.images.len() == alone.images.len(), "seed {seed}, life {life}");
             for map_bytes_max in [u64::MAX, 0] {
                 for blocks_max in [0, 1, 3, 40, 1 << 16] {
-                    let (together, misses) = load.recovered(blocks_max, map_bytes_max);
-                    let case =
-                        format!("seed {seed}, life {life}, {blocks_max} together, map {map_bytes_max}");
+                    let pace = PACES[compared % PACES.len()];
+                    let (together, misses) = load.recovered(blocks_max, map_bytes_max, pace);
+                    let case = format!(
+                        "seed {seed}, life {life}, {blocks_max} together, map {map_bytes_max}, pace {pace:?}"
+                    );
                     assert_eq!(together.differs_from(&alone), None, "{case}");
                     missed += misses;
                     compared += 1;
@@ -259,4 +275,48 @@ fn windows_of_any_length_make_the_shard_what_records_one_by_one_make_it() {
     }
     assert!(moved > 1_000 && checkpoints > 20, "{moved} moves, {checkpoints} checkpoints");
     assert!(missed > 1_000, "{missed} leaves were read in {compared} recoveries");
+}
+
+#[test]
+fn recovery_reads_on_while_changes_wait_for_their_place_in_the_map() {
+    let options = ShardOptions { checkpoint_bytes: 1 << 30, ..small_options() };
+    let mut world = World::new(1, 120, options);
+    world.settle_recovery();
+    for block in 0..2_000 {
+        let first = block * 7 % BLOCKS * 8;
+        world.write(1, first, first + 8, false);
+    }
+    assert!(world.drain());
+    // Runs of one change each, until most of what recovery reads was asked for.
+    let runs = |ahead: u32| {
+        let mut disk = world.disk.copy();
+        let before = disk.reads;
+        let options = ShardOptions {
+            replay_blocks_max: 16,
+            replay_blocks_per_run: 1,
+            replay_ahead_bytes_max: ahead,
+            ..world.options.clone()
+        };
+        let mut shard = Shard::recover(Arc::clone(&world.layout), ShardId(0), 3, options);
+        let mut asked = vec![0];
+        while shard.poll_output().is_none() {
+            match disk.step() {
+                Some(TestEvent::Read(token, buffer, result)) => shard.handle_read(token, buffer, result),
+                Some(TestEvent::Written(token, buffer, result)) => {
+                    shard.handle_written(token, buffer, result);
+                }
+                Some(TestEvent::Flushed(token, result)) => shard.handle_flushed(token, result),
+                None => {}
+            }
+            shard.run(&mut disk, world.now);
+            asked.push(disk.reads - before);
+        }
+        let all = *asked.last().unwrap();
+        (asked.iter().position(|&reads| reads >= all * 3 / 4).unwrap(), all)
+    };
+    let (ahead, reads) = runs(1 << 20);
+    let (behind, _) = runs(0);
+    println!("{reads} reads, most of them after {ahead} runs, or after {behind} where nothing is read ahead");
+    assert!(reads > 300 && ahead as u64 <= reads, "a read a run, as long as there is something to read");
+    assert!(behind >= 2 * ahead, "what was read is in the window or the map before the next read");
 }
