@@ -204,21 +204,35 @@ impl<B: Buffer> Shard<B> {
         if !self.log.has_requests_in_flight() {
             return !self.order.queue.is_empty() && !self.gathers();
         }
+        let least = self.least_bytes();
+        let mut bytes = 0;
+        self.waiting().any(|write| {
+            bytes += match write.source {
+                // Acknowledgements may be waiting for its place in the order.
+                Source::Fork { .. } => least,
+                _ => write.bytes_left(),
+            };
+            bytes >= least
+        })
+    }
+
+    /// What waits, in the order in which it is to be logged.
+    fn waiting(&self) -> impl Iterator<Item = &Write<B>> {
+        self.order.queue.iter().filter_map(|&id| self.order.writes.get(id))
+    }
+
+    /// How much must wait to be worth a batch beside those under way.
+    fn least_bytes(&self) -> u64 {
         // Every batch has a header. While there is room that is cheaper than to wait for more.
         let least = u64::from(self.options.batch_bytes_min);
         let least = if self.cleans() { least * 2 } else { least / 4 };
         // A drive that has several gains by one more only if that is long.
         let least = least << (self.log.in_flight() / 4);
-        let mut bytes = 0;
-        self.order.queue.iter().filter_map(|&id| self.order.writes.get(id)).any(|write| {
-            bytes += match write.source {
-                Source::Unmap | Source::DropVolume => u64::from(BLOCK_BYTES) / 8,
-                // Acknowledgements may be waiting for its place in the order.
-                Source::Fork { .. } => least,
-                _ => (write.end - write.next) * u64::from(BLOCK_BYTES),
-            };
-            bytes >= least
-        })
+        // Two large requests cost little more than one to hand over and to end. Hosts that have no more than two under way
+        // would wait for nothing.
+        let pair = 2 * self.waiting().next().map_or(0, Write::bytes_left);
+        let fits = pair + u64::from(2 * ALIGNMENT) <= u64::from(self.options.batch_bytes_max);
+        if fits && self.order.crowd.most() > 2 { least.max(pair) } else { least }
     }
 
     /// Writes one batch of requests and moves; false if there is nothing that can go now.
@@ -228,6 +242,7 @@ impl<B: Buffer> Shard<B> {
         plan.reset(limit as usize);
         self.plan_batch(&mut plan);
         let wrote = !plan.runs.is_empty() && self.emit(disk, &plan);
+        self.order.crowd.note(self.tickets.len());
         if let (true, Some(moves_to)) = (plan.runs.is_empty(), plan.moves_to) {
             // All that was looked at is dead by now.
             self.cleaner.set_moved(moves_to, None);

@@ -50,7 +50,8 @@ impl Default for ShardOptions {
         Self {
             requests_max: 4096,
             batches_max: 8,
-            batch_bytes_max: 256 << 10,
+            // Two requests of 128 KiB and their header.
+            batch_bytes_max: 264 << 10,
             batch_bytes_min: 64 << 10,
             checkpoint_bytes: 256 << 20,
             flush_bytes: 16 << 20,

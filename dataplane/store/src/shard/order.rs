@@ -27,12 +27,22 @@ pub(super) struct Order<B: Buffer> {
     lingering: VecDeque<Lingering<B>>,
     /// Whether the change at the front of the queue is partly logged: nothing may come before the rest of it.
     pub(super) open: bool,
+    pub(super) crowd: Crowd,
     /// Bytes that the change at the front of the queue waits for, 0 if it waits for none.
     pub(super) needed_bytes: u64,
     /// Images whose forks are not in the map yet.
     pub(super) forking: Vec<VolumeId>,
     /// What that change is.
     pub(super) waiting: Option<Class>,
+}
+
+/// How many requests were open at once when the last batches were begun.
+#[derive(Debug, Default)]
+pub(super) struct Crowd {
+    most: usize,
+    /// Of those before.
+    before: usize,
+    batches: u32,
 }
 
 /// A change of one range.
@@ -111,6 +121,25 @@ struct Lingering<B> {
 /// How much content may linger.
 const LINGERING_MAX: usize = 32;
 
+impl Crowd {
+    /// Batches after which what was before them is forgotten.
+    const BATCHES: u32 = 16;
+
+    /// A batch is begun.
+    pub(super) fn note(&mut self, open: usize) {
+        self.most = self.most.max(open);
+        self.batches += 1;
+        if self.batches == Self::BATCHES {
+            (self.before, self.most, self.batches) = (self.most, 0, 0);
+        }
+    }
+
+    /// The most that were open at the last of them.
+    pub(super) fn most(&self) -> usize {
+        self.most.max(self.before)
+    }
+}
+
 impl<B: Buffer> Write<B> {
     /// A change that compresses nothing.
     pub(super) fn new(ticket: u32, volume: VolumeId, first: u64, end: u64, source: Source<B>) -> Self {
@@ -123,6 +152,16 @@ impl<B: Buffer> Write<B> {
         };
         let (merged, next) = (Vec::new(), first);
         Self { ticket, merged, volume, first, end, next, admitted: false, class, compress: false, source }
+    }
+
+    /// What of it is not in a batch yet takes there, about.
+    pub(super) fn bytes_left(&self) -> u64 {
+        match self.source {
+            Source::Unmap | Source::DropVolume | Source::Fork { .. } => u64::from(BLOCK_BYTES) / 8,
+            Source::Data(_) | Source::Content(_) | Source::Partial { .. } => {
+                (self.end - self.next) * u64::from(BLOCK_BYTES)
+            }
+        }
     }
 
     fn overlaps(&self, volume: VolumeId, first: u64, end: u64) -> bool {
@@ -156,6 +195,7 @@ impl<B: Buffer> Order<B> {
             guards: Vec::new(),
             lingering: VecDeque::new(),
             open: false,
+            crowd: Crowd::default(),
             needed_bytes: 0,
             forking: Vec::new(),
             waiting: None,

@@ -12,6 +12,35 @@ fn assert_good(world: &World) {
 }
 
 #[test]
+fn large_writes_go_in_pairs_where_more_than_two_are_open() {
+    let mut world = World::new(5, 40, small_options());
+    let under_way = |world: &World| world.disk.being_written().count();
+    // With these options a block is as large as a batch must be.
+    let submit = |world: &mut World, number: u64| {
+        world.write(1, number * 8, number * 8 + 8, false);
+        world.shard.run(&mut world.disk, world.now);
+    };
+    submit(&mut world, 9);
+    assert!(world.drain(), "{:?}", world.errors);
+    (0..3).for_each(|number| submit(&mut world, number));
+    assert_eq!(under_way(&world), 3, "nobody has had more than two open");
+    submit(&mut world, 3);
+    assert_eq!(under_way(&world), 3, "the fourth waits");
+    submit(&mut world, 4);
+    assert_eq!(under_way(&world), 4, "for the fifth");
+    submit(&mut world, 5);
+    assert_eq!(under_way(&world), 4);
+    assert!(world.drain(), "the last goes when nothing else is under way: {:?}", world.errors);
+    for round in 0..40 {
+        submit(&mut world, 0);
+        submit(&mut world, 1);
+        let waits = under_way(&world) == 1;
+        assert!(!waits || round < 32, "two that are always open wait for no third");
+        assert!(world.drain(), "{:?}", world.errors);
+    }
+}
+
+#[test]
 fn a_lone_write_costs_two_blocks_of_the_device() {
     let mut world = World::new(1, 100, small_options());
     world.write(1, 0, 8, false);
