@@ -38,6 +38,8 @@ pub(super) struct Checkpoint {
     restarts: u32,
     /// How often something had been cut off when it did so last.
     cuts: u64,
+    /// The last batch with a move that did less to the map than it may do at replay, 0 if there was none.
+    inexact: u64,
 }
 
 #[derive(Debug)]
@@ -93,6 +95,7 @@ impl Checkpoint {
             pages_turn: false,
             restarts: 0,
             cuts: 0,
+            inexact: 0,
         }
     }
 
@@ -146,6 +149,12 @@ impl Checkpoint {
             self.start = settled;
             self.restarts += 1;
         }
+    }
+
+    /// A move in this batch is about to do less to the map than it may do at replay. What the manifest counts is as it was
+    /// done, so replay must begin behind it.
+    pub(super) fn on_inexact(&mut self, batch: u64) {
+        self.inexact = batch;
     }
 
     /// Where the manifest lies, and its bytes.
@@ -389,8 +398,7 @@ impl<B: Buffer> Shard<B> {
         }
         let records = writer.finish();
         if filled == 0 {
-            self.end_pages();
-            return self.write_manifest(disk);
+            return self.end_pages() && self.write_manifest(disk);
         }
         let total = (header_bytes + filled).next_multiple_of(ALIGNMENT as usize);
         payload[filled..total - header_bytes].fill(0);
@@ -416,15 +424,25 @@ impl<B: Buffer> Shard<B> {
 
     /// All pages are logged: the manifest is made, or pages are looked at again if the map has grown upwards so that
     /// a root page was never written. The same if something was cut off since they were looked at first: what replay
-    /// will do to the image does not reach it any more, so it must be written as it is.
-    fn end_pages(&mut self) {
+    /// will do to the image does not reach it any more, so it must be written as it is. And behind a move that did less
+    /// than it may do at replay: false as long as replay cannot begin there.
+    fn end_pages(&mut self) -> bool {
+        if self.checkpoint.start.sequence <= self.checkpoint.inexact {
+            let is_behind = self.log.settled.sequence > self.checkpoint.inexact;
+            if is_behind {
+                self.checkpoint.start = self.log.settled;
+                self.checkpoint.restarts += 1;
+                self.checkpoint.state = CheckpointState::Pages(PageName::FIRST);
+            }
+            return is_behind;
+        }
         let cuts = self.map.cuts_begun();
         let mut places = self.map.roots().map(|root| root.2).chain(self.map.cut_roots().map(|root| root.2));
         if self.checkpoint.cuts != cuts || places.any(|place| !place.is_somewhere()) {
             self.checkpoint.restarts += u32::from(self.checkpoint.cuts != cuts);
             self.checkpoint.cuts = cuts;
             self.checkpoint.state = CheckpointState::Pages(PageName::FIRST);
-            return;
+            return true;
         }
         drop(places);
         for (location, bytes) in self.checkpoint.chunks.drain(..) {
@@ -464,6 +482,7 @@ impl<B: Buffer> Shard<B> {
         let totals = ManifestEntry::Totals { counted: self.log.mapped_lsn, blocks, block_bytes };
         let entries = images.chain(cuts).chain(members).chain(segments).chain([totals]).collect();
         self.checkpoint.state = CheckpointState::Manifest { entries, at: 0, before: None };
+        true
     }
 
     /// Logs a chunk of the manifest.

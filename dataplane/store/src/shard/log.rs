@@ -428,6 +428,7 @@ impl<B: Buffer> Shard<B> {
                 return false;
             }
             self.reuse.on_inexact();
+            self.checkpoint.on_inexact(self.log.applied + 1);
         }
         has_leaves
     }

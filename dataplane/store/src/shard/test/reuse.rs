@@ -236,6 +236,38 @@ fn nothing_is_used_again_until_replay_cannot_meet_a_record_that_did_less() {
     }
 }
 
+/// Goal: replay does not meet a move that did less than it may do there while it counts nothing, because the manifest has
+/// counted what the move did.
+#[test]
+fn a_checkpoint_replays_from_behind_a_move_that_did_less() {
+    let mut world = overwrite(rare_checkpoints(), 3_000, 8, |_| ());
+    let mut rng = Rng(5);
+    let (mut marked, mut seen) = (None, 0);
+    for _ in 0..20_000 {
+        while world.issued.len() < 8 {
+            let block = rng.below(BLOCKS);
+            world.write(1, block * 8, block * 8 + 8, false);
+        }
+        world.step();
+        let checkpoints = world.shard.stats().checkpoints;
+        if let Some((batch, _)) = marked.take_if(|(_, before)| checkpoints > *before) {
+            let replay = world.shard.checkpoint.replay_sequence();
+            assert!(replay > Some(batch), "replay from {replay:?} meets batch {batch}");
+            seen += 1;
+        }
+        // The batch that is applied next, anew with each step up to the one in which a checkpoint begins.
+        if world.shard.is_root_settled() {
+            let batch = world.shard.log.applied + 1;
+            world.shard.checkpoint.on_inexact(batch);
+            marked = Some((batch, checkpoints));
+        }
+    }
+    println!("{seen} checkpoints");
+    assert!(seen > 50);
+    assert!(world.drain(), "{:?}", world.errors);
+    assert_holds_after_a_power_cut(world);
+}
+
 /// Goal: who stops ends what was submitted, also where writes wait for the room that segments to be used again would give.
 #[test]
 fn a_stop_with_writes_that_wait_for_room_ends() {
