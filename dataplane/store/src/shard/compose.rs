@@ -204,15 +204,17 @@ impl<B: Buffer> Shard<B> {
         if !self.log.has_requests_in_flight() {
             return !self.order.queue.is_empty() && !self.gathers();
         }
-        let least = self.least_bytes();
-        let mut bytes = 0;
+        let (least, company) = (self.least_bytes(), self.least_requests());
+        let (mut bytes, mut requests) = (0, 0);
         self.waiting().any(|write| {
-            bytes += match write.source {
+            let (more_bytes, more_requests) = match write.source {
                 // Acknowledgements may be waiting for its place in the order.
-                Source::Fork { .. } => least,
-                _ => write.bytes_left(),
+                Source::Fork { .. } => (least, company),
+                _ => (write.bytes_left(), 1),
             };
-            bytes >= least
+            bytes += more_bytes;
+            requests += more_requests;
+            bytes >= least && requests >= company
         })
     }
 
@@ -227,12 +229,15 @@ impl<B: Buffer> Shard<B> {
         let least = u64::from(self.options.batch_bytes_min);
         let least = if self.cleans() { least * 2 } else { least / 4 };
         // A drive that has several gains by one more only if that is long.
-        let least = least << (self.log.in_flight() / 4);
-        // Two large requests cost little more than one to hand over and to end. Hosts that have no more than two under way
-        // would wait for nothing.
+        least << (self.log.in_flight() / 4)
+    }
+
+    /// How many requests must wait to be worth one, however long they are: two cost little more than one to hand over and
+    /// to end. Hosts that have no more than two open would wait for nothing, and what fills a batch needs no company.
+    fn least_requests(&self) -> u32 {
         let pair = 2 * self.waiting().next().map_or(0, Write::bytes_left);
         let fits = pair + u64::from(2 * ALIGNMENT) <= u64::from(self.options.batch_bytes_max);
-        if fits && self.order.crowd.most() > 2 { least.max(pair) } else { least }
+        if fits && self.order.crowd.most() > 2 { 2 } else { 1 }
     }
 
     /// Writes one batch of requests and moves; false if there is nothing that can go now.
@@ -242,7 +247,9 @@ impl<B: Buffer> Shard<B> {
         plan.reset(limit as usize);
         self.plan_batch(&mut plan);
         let wrote = !plan.runs.is_empty() && self.emit(disk, &plan);
-        self.order.crowd.note(self.tickets.len());
+        if wrote {
+            self.order.crowd.note(self.tickets.len());
+        }
         if let (true, Some(moves_to)) = (plan.runs.is_empty(), plan.moves_to) {
             // All that was looked at is dead by now.
             self.cleaner.set_moved(moves_to, None);

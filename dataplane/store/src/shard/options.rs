@@ -12,7 +12,8 @@ pub struct ShardOptions {
     /// The largest batch in bytes with its header, at most 1 MiB.
     pub batch_bytes_max: u32,
     /// With a batch under way, another is begun only once this much waits, and twice as much for each four under way; a
-    /// quarter of it while nothing needs to be cleaned, and twice of it while something is.
+    /// quarter of it while nothing needs to be cleaned, and twice of it while something is. Where more than two requests
+    /// are open, only once two wait that fit into a batch.
     pub batch_bytes_min: u32,
     /// A checkpoint begins when this much was logged since the last one: it bounds what recovery replays.
     pub checkpoint_bytes: u64,
