@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::disk::{Rng, TestBuffer, TestEvent};
-use super::world::{World, payload_at, small_options};
+use super::disk::{Rng, TestBuffer};
+use super::world::{World, payload_at, small_options, step_disk};
 use crate::shard::{Op, Outcome, Output, Request, Shard, ShardOptions};
 use crate::{SegmentId, ShardId, VolumeId};
 
@@ -160,14 +160,7 @@ impl Load {
         let mut now = self.world.now;
         for _ in 0..400_000 {
             now = now + Duration::from_micros(100);
-            match disk.step() {
-                Some(TestEvent::Read(token, buffer, result)) => shard.handle_read(token, buffer, result),
-                Some(TestEvent::Written(token, buffer, result)) => {
-                    shard.handle_written(token, buffer, result);
-                }
-                Some(TestEvent::Flushed(token, result)) => shard.handle_flushed(token, result),
-                None => {}
-            }
+            step_disk(&mut disk, &mut shard);
             // Before the shard runs again, and gives back or logs what it has memory for.
             while let Some(output) = shard.poll_output() {
                 assert!(!matches!(output, Output::Failed(_)), "{output:?}");
@@ -300,14 +293,7 @@ fn recovery_reads_on_while_changes_wait_for_their_place_in_the_map() {
         let mut shard = Shard::recover(Arc::clone(&world.layout), ShardId(0), 3, options);
         let mut asked = vec![0];
         while shard.poll_output().is_none() {
-            match disk.step() {
-                Some(TestEvent::Read(token, buffer, result)) => shard.handle_read(token, buffer, result),
-                Some(TestEvent::Written(token, buffer, result)) => {
-                    shard.handle_written(token, buffer, result);
-                }
-                Some(TestEvent::Flushed(token, result)) => shard.handle_flushed(token, result),
-                None => {}
-            }
+            step_disk(&mut disk, &mut shard);
             shard.run(&mut disk, world.now);
             asked.push(disk.reads - before);
         }

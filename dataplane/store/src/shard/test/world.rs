@@ -154,6 +154,16 @@ pub(super) fn payload_at(first: u64, sectors: u64, value: u64) -> Payload<super:
     Payload::new(Slice::whole(io::Buffer::share(TestBuffer(bytes))))
 }
 
+/// An operation ends, if one is under way, and the shard is told.
+pub(super) fn step_disk(disk: &mut TestDisk, shard: &mut Shard<TestBuffer>) {
+    match disk.step() {
+        Some(TestEvent::Read(token, buffer, result)) => shard.handle_read(token, buffer, result),
+        Some(TestEvent::Written(token, buffer, result)) => shard.handle_written(token, buffer, result),
+        Some(TestEvent::Flushed(token, result)) => shard.handle_flushed(token, result),
+        None => {}
+    }
+}
+
 impl World {
     pub(super) fn new(seed: u64, segments: u64, options: ShardOptions) -> Self {
         Self::with_blocks_of(512, seed, segments, options)
@@ -210,14 +220,7 @@ impl World {
     /// A step whose outputs are for the caller to take.
     pub(super) fn step_quietly(&mut self) {
         self.now = self.now + Duration::from_micros(100);
-        match self.disk.step() {
-            Some(TestEvent::Read(token, buffer, result)) => self.shard.handle_read(token, buffer, result),
-            Some(TestEvent::Written(token, buffer, result)) => {
-                self.shard.handle_written(token, buffer, result);
-            }
-            Some(TestEvent::Flushed(token, result)) => self.shard.handle_flushed(token, result),
-            None => {}
-        }
+        step_disk(&mut self.disk, &mut self.shard);
         self.shard.run(&mut self.disk, self.now);
     }
 
