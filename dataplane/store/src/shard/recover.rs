@@ -1,6 +1,7 @@
 //! Recovery up to the log: the newest root, its manifest, the pages of every map; then a new epoch's root.
 
 mod pages;
+mod summaries;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ use crate::map::{LOCATION_BYTES, Location};
 use crate::root::{ChunkPlace, Position, ROOT_BYTES, Root, Slot};
 use crate::{SegmentId, VolumeId};
 use pages::{PAGE_READS, PageRead, PageRef};
+use summaries::{Ahead, is_summary};
 
 /// What recovery has found so far.
 #[derive(Debug)]
@@ -34,9 +36,10 @@ pub(super) struct Recovery<B> {
     cliques: BTreeMap<u32, Vec<VolumeId>>,
     cuts: BTreeMap<VolumeId, VolumeId>,
     reads: Vec<Option<PageRead>>,
+    /// Summaries that are read before replay has come to their segments.
+    ahead: Vec<(SegmentId, Ahead<B>)>,
     pub(super) replay: Replay,
     pub(super) beyond: Option<Beyond>,
-    memory: std::marker::PhantomData<B>,
 }
 
 /// What is done next, or waited for.
@@ -81,9 +84,9 @@ impl<B: Buffer> Recovery<B> {
             cliques: BTreeMap::new(),
             cuts: BTreeMap::new(),
             reads: vec![None; PAGE_READS],
+            ahead: Vec::new(),
             replay: Replay::new(),
             beyond: None,
-            memory: std::marker::PhantomData,
         }
     }
 }
@@ -102,24 +105,15 @@ impl<B: Buffer> Shard<B> {
     pub(super) fn on_recovery_read(&mut self, number: u64, buffer: B, result: Result<(), DiskError>) {
         let Some(mut recovery) = self.recovery.take() else { return };
         self.stats.recovery_read_bytes += buffer.len() as u64;
-        if recovery.stage == Stage::Summary && result.is_err() {
-            // It has only what the log has too.
-            recovery.stage = Stage::ReadHeader(4096);
-            self.recovery = Some(recovery);
-            return;
-        }
-        if let Err(error) = result {
-            self.fail(Failure::Disk { doing: Doing::Recover, error });
-            return;
-        }
-        let outcome = match recovery.stage {
-            Stage::Roots => self.on_root_slot(&mut recovery, number, &buffer),
-            Stage::Manifest(place) => self.on_manifest(&mut recovery, place, &buffer),
-            Stage::Pages => self.on_pages(&mut recovery, number, &buffer),
-            Stage::Summary => self.on_summary(&mut recovery, &buffer),
-            Stage::Header => self.on_header(&mut recovery, &buffer),
-            Stage::Tail => self.on_tail(&mut recovery, &buffer),
-            Stage::Beyond => self.on_beyond(&mut recovery, &buffer),
+        let outcome = match (recovery.stage, result) {
+            _ if is_summary(number) => self.on_summary_read(&mut recovery, number, buffer, result),
+            (_, Err(error)) => Err(Failure::Disk { doing: Doing::Recover, error }),
+            (Stage::Roots, _) => self.on_root_slot(&mut recovery, number, &buffer),
+            (Stage::Manifest(place), _) => self.on_manifest(&mut recovery, place, &buffer),
+            (Stage::Pages, _) => self.on_pages(&mut recovery, number, &buffer),
+            (Stage::Header, _) => self.on_header(&mut recovery, &buffer),
+            (Stage::Tail, _) => self.on_tail(&mut recovery, &buffer),
+            (Stage::Beyond, _) => self.on_beyond(&mut recovery, &buffer),
             _ => Ok(()),
         };
         match outcome {
@@ -149,6 +143,7 @@ impl<B: Buffer> Shard<B> {
                 return;
             }
             let goes_on = self.step_stage(disk, recovery);
+            self.read_summaries_ahead(disk, recovery);
             if !goes_on || self.phase != Phase::Recovering || self.memory_retry.is_some() {
                 break;
             }
@@ -174,8 +169,7 @@ impl<B: Buffer> Shard<B> {
             Stage::Pages => self.read_pages(disk, recovery),
             Stage::ReadSummary(len) => match recovery.replay.segment() {
                 Some((segment, _)) if self.layout.log_bytes() < self.layout.segment_bytes() => {
-                    let place = (segment, self.layout.log_bytes(), len);
-                    self.read_for_recovery(disk, recovery, place, Stage::Summary);
+                    self.read_summary(disk, recovery, segment, len);
                 }
                 _ => recovery.stage = Stage::ReadHeader(4096),
             },

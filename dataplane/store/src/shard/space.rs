@@ -195,6 +195,11 @@ impl Space {
         self.free.front().copied()
     }
 
+    /// The segments that it will give, the next one first, unless some are given back to the pool.
+    pub(super) fn coming_free(&self) -> impl Iterator<Item = SegmentId> {
+        self.free.iter().copied()
+    }
+
     /// The log has left the segment.
     pub(super) fn seal(&mut self, id: SegmentId) {
         if let Some(segment) = self.segments.get_mut(&id) {

@@ -16,12 +16,15 @@
 //! | 16 | 4 | bytes in all, to the end of the last entry |
 //! | 20 | 4 | number of entries |
 //! | 24 | 4 | segment |
-//! | 28 | 4 | zero |
+//! | 28 | 4 | the segment after the next, plus one; 0 where it is not known |
 //! | 32 | 16 | pool UUID |
 //! | 48 | 8 | generation of the segment |
-//! | 56 | 8 | zero |
+//! | 56 | 4 | the segment after that, in the same way |
+//! | 60 | 4 | the segment after that |
 //!
-//! An entry is a batch's header with its records, as they stand in the log.
+//! An entry is a batch's header with its records, as they stand in the log. The next segment is in the seal, which is the
+//! last of them; those after it are where the log was to go on, and may have gone elsewhere: recovery asks for their
+//! summaries before it has come to them.
 
 use io::{Buffer, Disk, DiskError, Purpose};
 
@@ -36,6 +39,8 @@ const MAGIC: [u8; 8] = *b"FeHEADS\n";
 const CRC_OFFSET: usize = 12;
 /// Bytes before the first entry.
 const HEAD_BYTES: usize = 64;
+/// Where it names the segments after the next.
+const COMING_OFFSETS: [usize; 3] = [28, 56, 60];
 
 /// The entries of the segment that the log is in.
 #[derive(Debug, Default)]
@@ -69,8 +74,13 @@ impl Summary {
         self.full = false;
     }
 
-    /// Completes the head.
-    fn seal(&mut self, layout: &Layout, segment: SegmentId, generation: u64) {
+    /// Completes the head. `coming` are the segments after the next.
+    fn seal(
+        &mut self,
+        layout: &Layout,
+        (segment, generation): (SegmentId, u64),
+        coming: impl Iterator<Item = SegmentId>,
+    ) {
         let bytes = &mut self.bytes;
         let len = u32::try_from(bytes.len()).expect("a summary is part of a segment");
         put(bytes, 0, &MAGIC);
@@ -80,6 +90,9 @@ impl Summary {
         put(bytes, 24, &segment.0.to_le_bytes());
         put(bytes, 32, &layout.identity().pool);
         put(bytes, 48, &generation.to_le_bytes());
+        for (offset, id) in COMING_OFFSETS.into_iter().zip(coming) {
+            put(bytes, offset, &(id.0 + 1).to_le_bytes());
+        }
         let crc = crc32c(&[bytes]);
         put(bytes, CRC_OFFSET, &crc.to_le_bytes());
     }
@@ -90,6 +103,7 @@ impl Summary {
 struct Head {
     len: u32,
     entries: u32,
+    coming: [Option<SegmentId>; COMING_OFFSETS.len()],
 }
 
 /// The head of the summary of a segment, if these bytes are one.
@@ -103,7 +117,8 @@ fn parse_head(layout: &Layout, segment: SegmentId, generation: u64, bytes: &[u8]
         && u64_at(head, 48) == generation
         && len as usize >= HEAD_BYTES
         && len <= layout.segment_bytes() - layout.log_bytes();
-    is_ours.then_some(Head { len, entries })
+    let coming = COMING_OFFSETS.map(|offset| u32_at(head, offset).checked_sub(1).map(SegmentId));
+    is_ours.then_some(Head { len, entries, coming })
 }
 
 /// Whether a summary with this head is whole.
@@ -137,7 +152,7 @@ impl<B: Buffer> Shard<B> {
         // With fewer, the head costs as much as they would.
         const ENTRIES_MIN: u32 = 3;
         if self.summary.entries >= ENTRIES_MIN {
-            self.summary.seal(&self.layout, segment, generation);
+            self.summary.seal(&self.layout, (segment, generation), self.space.coming_free());
             let len = self.summary.bytes.len().next_multiple_of(ALIGNMENT as usize);
             if let Some(mut buffer) = disk.allocate(len, Purpose::Log) {
                 let (filled, rest) = buffer[..len].split_at_mut(self.summary.bytes.len());
@@ -192,9 +207,11 @@ impl<B: Buffer> Shard<B> {
         recovery.stage = Stage::ReadHeader(ALIGNMENT);
         let Some((segment, generation)) = recovery.replay.segment() else { return Ok(()) };
         let Some(head) = parse_head(&self.layout, segment, generation, bytes) else { return Ok(()) };
-        recovery.replay.summary_bytes = head.len.next_multiple_of(ALIGNMENT);
+        // Lengths differ by little, and a read too short is one more.
+        let summary_bytes = recovery.replay.summary_bytes.max(head.len.next_multiple_of(ALIGNMENT));
+        recovery.replay.summary_bytes = summary_bytes;
         if head.len as usize > bytes.len() {
-            recovery.stage = Stage::ReadSummary(recovery.replay.summary_bytes);
+            recovery.stage = Stage::ReadSummary(summary_bytes);
             return Ok(());
         }
         if !is_whole(head, bytes) {
@@ -212,6 +229,8 @@ impl<B: Buffer> Shard<B> {
         // It may be of a time that a crash took back, or too short: then the log itself tells how it goes on.
         if recovery.replay.segment() != Some((segment, generation)) {
             recovery.stage = Stage::ReadSummary(recovery.replay.summary_bytes);
+            let coming = head.coming.into_iter().flatten().filter(|&id| self.layout.has_segment(id));
+            recovery.expect_summaries(coming);
         }
         Ok(())
     }

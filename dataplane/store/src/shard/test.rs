@@ -10,4 +10,5 @@ mod pages;
 mod replay;
 mod reuse;
 mod single;
+mod summaries;
 mod world;

@@ -49,7 +49,7 @@ fn summary_of(layout: &Layout, sequences: std::ops::Range<u64>) -> Summary {
     for sequence in sequences {
         summary.note(layout, &entry(sequence));
     }
-    summary.seal(layout, SegmentId(3), 10);
+    summary.seal(layout, (SegmentId(3), 10), [5, 9].map(SegmentId).into_iter());
     summary
 }
 

@@ -183,6 +183,27 @@ impl TestDisk {
         last.1
     }
 
+    /// Changes every block that begins with these bytes, on the medium too.
+    pub(super) fn change_blocks(&mut self, begins_with: &[u8], mut change: impl FnMut(&mut [u8])) -> usize {
+        let mut found = 0;
+        for held in &mut self.drives {
+            for image in [&mut held.image, &mut held.durable] {
+                for at in (0..image.len()).step_by(4096) {
+                    if image[at..].starts_with(begins_with) {
+                        change(&mut image[at..]);
+                        found += 1;
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// Reads under way.
+    pub(super) fn being_read(&self) -> usize {
+        self.pending.iter().filter(|pending| matches!(pending, Pending::Read { .. })).count()
+    }
+
     /// Flips bits of a byte.
     pub(super) fn flip(&mut self, (drive, offset): (usize, usize), bits: u8) {
         self.drives[drive].image[offset] ^= bits;

@@ -170,7 +170,12 @@ impl World {
     }
 
     pub(super) fn with_blocks_of(block_bytes: u32, seed: u64, segments: u64, options: ShardOptions) -> Self {
-        let layout = Arc::new(layout(segments, 64 << 10, block_bytes));
+        Self::with_layout(layout(segments, 64 << 10, block_bytes), seed, options)
+    }
+
+    pub(super) fn with_layout(layout: Layout, seed: u64, options: ShardOptions) -> Self {
+        let block_bytes = layout.block_bytes();
+        let layout = Arc::new(layout);
         let sizes: Vec<usize> =
             layout.drives().iter().map(|drive| usize::try_from(drive.size_bytes).unwrap()).collect();
         let shard = Shard::recover(Arc::clone(&layout), ShardId(0), 3, options.clone());
