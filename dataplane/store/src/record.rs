@@ -148,15 +148,24 @@ pub(crate) struct Written {
     pub(crate) header_bytes: u32,
 }
 
-/// A write of one block that is stored as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BlockWrite {
+/// Writes of one image, each of one block that is stored as it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlockWrites<'a> {
     pub(crate) volume: VolumeId,
     pub(crate) lineage: VolumeId,
+    records: &'a [[u8; BLOCK_WRITE_BYTES]],
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BlockWrite {
     pub(crate) block: u64,
     pub(crate) payload: u32,
     pub(crate) form: Form,
 }
+
+/// Bytes of its record.
+const BLOCK_WRITE_BYTES: usize = write_record_bytes(1, false);
 
 /// Reads records one after another.
 #[derive(Clone, Debug)]
@@ -253,13 +262,15 @@ impl BatchHeader {
         let mut head: [u8; HEADER_BYTES] = array(bytes, 0);
         head[CRC_OFFSET..CRC_OFFSET + 4].fill(0);
         let crc = crate::pool::bytes::crc32c(&[&head, &bytes[HEADER_BYTES..end]]);
-        if crc == u32_at(bytes, CRC_OFFSET) { self.hash(bytes) } else { Err(Malformed) }
+        if crc == u32_at(bytes, CRC_OFFSET) { Ok(self.hash(bytes)) } else { Err(Malformed) }
     }
 
     /// The hash for the next batch, of a header and records that some other checksum has verified.
-    pub(crate) fn hash(&self, bytes: &[u8]) -> Result<u64, Malformed> {
-        let bytes = bytes.get(..HEADER_BYTES + self.record_bytes as usize).ok_or(Malformed)?;
-        Ok(checksum::chain_hash(bytes))
+    ///
+    /// # Panics
+    /// If there are less bytes than the header says.
+    pub(crate) fn hash(&self, bytes: &[u8]) -> u64 {
+        checksum::chain_hash(&bytes[..HEADER_BYTES + self.record_bytes as usize])
     }
 
     /// The records of a batch whose header was verified.
@@ -397,30 +408,49 @@ impl<'a> RecordWriter<'a> {
     }
 }
 
+impl BlockWrites<'_> {
+    pub(crate) fn len(&self) -> u32 {
+        u32::try_from(self.records.len()).expect("a batch is at most 1 MiB")
+    }
+
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = BlockWrite> {
+        self.records.iter().map(|record| BlockWrite {
+            block: u64_at(record, 16),
+            payload: u32_at(record, 24),
+            form: Form::raw(u32_at(record, 40)),
+        })
+    }
+}
+
 impl<'a> RecordReader<'a> {
-    /// The next record if it is the whole write of one block that is stored as it is, which most are. All else, also what
-    /// is malformed, is left to [`Iterator::next`].
-    #[inline]
-    pub(crate) fn next_block(&mut self) -> Option<BlockWrite> {
-        const BYTES: usize = write_record_bytes(1, false);
+    /// The records that come next, as far as they are whole writes of one block each that is stored as it is, which most
+    /// are, and of one image. All else, also what is malformed, is left to [`Iterator::next`].
+    pub(crate) fn next_blocks(&mut self) -> Option<BlockWrites<'a>> {
         /// Kind 1, without flags, codec and level, of one block.
         const HEAD: u64 = 1 | 1 << 32;
-        let (record, rest) = self.bytes.split_first_chunk::<BYTES>()?;
-        let block = u64_at(record, 16);
-        let (payload, len) = (u32_at(record, 24), u32_at(record, 28));
-        let is_one = self.left > 0
-            && u64_at(record, 0) == HEAD
-            && block < BLOCKS_MAX
-            && len == BLOCK_BYTES
-            && payload.is_multiple_of(ALIGNMENT)
-            && self.payload_fits(payload, len);
-        if !is_one {
-            return None;
-        }
-        self.bytes = rest;
-        self.left -= 1;
-        let (volume, lineage) = (VolumeId(u64_at(record, 8)), VolumeId(u64_at(record, 32)));
-        Some(BlockWrite { volume, lineage, block, payload, form: Form::raw(u32_at(record, 40)) })
+        let (records, _) = self.bytes.as_chunks::<BLOCK_WRITE_BYTES>();
+        let records = &records[..records.len().min(self.left as usize)];
+        let first = records.first()?;
+        let (volume, lineage) = (u64_at(first, 8), u64_at(first, 32));
+        let payload_max = self.header.total_bytes.checked_sub(BLOCK_BYTES)?;
+        let is_one = |record: &[u8; BLOCK_WRITE_BYTES]| {
+            let payload = u32_at(record, 24);
+            // Compared without a branch for each.
+            (u64_at(record, 0) == HEAD)
+                & (u64_at(record, 8) == volume)
+                & (u64_at(record, 16) < BLOCKS_MAX)
+                & (u32_at(record, 28) == BLOCK_BYTES)
+                & (u64_at(record, 32) == lineage)
+                & payload.is_multiple_of(ALIGNMENT)
+                & (payload >= self.header.header_bytes)
+                & (payload <= payload_max)
+        };
+        let count = records.iter().position(|record| !is_one(record)).unwrap_or(records.len());
+        let records = &records[..count];
+        self.bytes = &self.bytes[records.as_flattened().len()..];
+        self.left -= u32::try_from(count).expect("at most as many as are left");
+        let (volume, lineage) = (VolumeId(volume), VolumeId(lineage));
+        (count > 0).then_some(BlockWrites { volume, lineage, records })
     }
 
     fn parse(&mut self) -> Result<Record<'a>, Malformed> {

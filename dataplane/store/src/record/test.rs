@@ -159,12 +159,15 @@ proptest! {
         block in prop_oneof![any::<u64>(), (1_u64 << 54) - 2..(1 << 54) + 2, 0_u64..100],
         payload in prop_oneof![Just(4096_u32), Just(8192), any::<u32>()],
         count in 0_u32..5,
+        other in 0_u32..12,
         change in prop::option::of((0_usize..144, any::<u8>())),
     ) {
         let mut bytes = vec![0; 4096];
         let mut writer = RecordWriter::new(&mut bytes);
         for crc in 1..=3 {
-            writer.write((VolumeId(1), VolumeId(14)), block, (1, false), false, (payload, 4096));
+            // One of another image, or of another lineage, or none.
+            let ids = (VolumeId(1 + u64::from(crc == other)), VolumeId(14 + u64::from(crc + 3 == other)));
+            writer.write(ids, block, (1, false), false, (payload, 4096));
             writer.crc(crc);
             writer.pad();
         }
@@ -173,21 +176,33 @@ proptest! {
         if let Some((at, byte)) = change {
             bytes[HEADER_BYTES + at] = byte;
         }
-        let mut short = header.records(&bytes);
-        for record in header.records(&bytes) {
-            if let Some(found) = short.next_block() {
-                let Ok(Record::Write { volume, lineage, block, more: false, payload, forms }) = record else {
-                    return Err(TestCaseError::fail(format!("{found:?} is {record:?}")));
-                };
-                let form = forms.iter().next().unwrap();
-                prop_assert_eq!(forms.iter().count(), 1);
-                prop_assert_eq!(found, BlockWrite { volume, lineage, block, payload, form });
-            } else {
-                prop_assert_eq!(short.next(), Some(record));
+        let (mut short, mut long) = (header.records(&bytes), header.records(&bytes));
+        loop {
+            while let Some(together) = short.next_blocks() {
+                prop_assert!(together.len() > 0);
+                for found in together.iter() {
+                    let record = long.next();
+                    let Some(Ok(Record::Write { volume, lineage, block, more: false, payload, forms })) = record
+                    else {
+                        return Err(TestCaseError::fail(format!("{found:?} is {record:?}")));
+                    };
+                    let form = forms.iter().next().unwrap();
+                    prop_assert_eq!(forms.iter().count(), 1);
+                    prop_assert_eq!(found, BlockWrite { block, payload, form });
+                    prop_assert_eq!((together.volume, together.lineage), (volume, lineage));
+                }
             }
+            let next = short.next();
+            prop_assert_eq!(&next, &long.next());
+            let Some(next) = next else { break };
+            // What is whole, alone and stored as it is is never left.
+            let mut forms = match &next {
+                Ok(Record::Write { more: false, forms, .. }) => forms.iter().collect(),
+                _ => Vec::new(),
+            };
+            let is_single = forms.len() == 1 && forms.pop().is_some_and(|form| !form.is_packed());
+            prop_assert!(change.is_some() || !is_single, "{:?}", next);
         }
-        prop_assert_eq!(short.next_block(), None);
-        prop_assert_eq!(short.next(), None);
     }
 
     #[test]

@@ -194,7 +194,7 @@ impl<B: Buffer> Shard<B> {
             }
             return Ok(());
         }
-        if self.take_header(recovery, &header, bytes, false)? {
+        if self.take_header(recovery, &header, bytes, None)? {
             recovery.stage = recovery.replay.next_stage();
         }
         Ok(())
@@ -214,21 +214,20 @@ impl<B: Buffer> Shard<B> {
             && header.total_bytes <= 1 << 20
     }
 
-    /// Goes on by a batch of which header and records are in `bytes`; false if it is not the next. `whole` if a checksum
-    /// over more than that has found them as they were written.
+    /// Goes on by a batch of which header and records are in `bytes`; false if it is not the next. `hash` is theirs, if
+    /// they are known to be as they were written.
     pub(super) fn take_header(
         &mut self,
         recovery: &mut Recovery<B>,
         header: &BatchHeader,
         bytes: &[u8],
-        whole: bool,
+        hash: Option<u64>,
     ) -> Result<bool, Failure> {
         let replay = &mut recovery.replay;
         if !self.is_next(replay, header) {
             return Ok(false);
         }
-        let hash = if whole { header.hash(bytes) } else { header.verify(bytes) };
-        let Ok(hash) = hash else { return Ok(false) };
+        let Some(hash) = hash.or_else(|| header.verify(bytes).ok()) else { return Ok(false) };
         let lsn = header.first_lsn + u64::from(header.record_count);
         let mut after = Position {
             segment: replay.next.segment,

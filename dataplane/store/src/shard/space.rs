@@ -11,7 +11,8 @@ use crate::{Layout, SegmentId};
 /// The segments that a shard owns.
 #[derive(Debug)]
 pub(super) struct Space {
-    segment_bytes: u32,
+    /// Units of a location in a segment, as a power of two.
+    segment_bits: u32,
     /// How much of a segment the log may fill.
     log_bytes: u32,
     segments: BTreeMap<SegmentId, Segment>,
@@ -112,7 +113,7 @@ impl Segment {
 impl Space {
     pub(super) fn new(layout: &Layout) -> Self {
         Self {
-            segment_bytes: layout.segment_bytes(),
+            segment_bits: layout.segment_bytes().ilog2() - LOCATION_BYTES.ilog2(),
             log_bytes: layout.log_bytes(),
             segments: BTreeMap::new(),
             free: VecDeque::new(),
@@ -488,19 +489,18 @@ impl Space {
 
     /// The segment in which a location lies.
     pub(super) fn segment_of(&self, location: Location) -> SegmentId {
-        let number = location.0 * LOCATION_BYTES / u64::from(self.segment_bytes);
-        SegmentId(u32::try_from(number).unwrap_or(u32::MAX))
+        SegmentId(u32::try_from(location.0 >> self.segment_bits).unwrap_or(u32::MAX))
     }
 
     /// The location at `offset` of a segment.
     pub(super) fn location(&self, id: SegmentId, offset: u32) -> Location {
-        Location((u64::from(id.0) * u64::from(self.segment_bytes) + u64::from(offset)) / LOCATION_BYTES)
+        Location((u64::from(id.0) << self.segment_bits) + u64::from(offset) / LOCATION_BYTES)
     }
 
     /// Where a location is on the drives.
     pub(super) fn place(&self, layout: &Layout, location: Location) -> (DriveId, u64) {
         let id = self.segment_of(location);
         let (drive, start) = layout.segment_place(id);
-        (drive, start + location.0 * LOCATION_BYTES % u64::from(self.segment_bytes))
+        (drive, start + (location.0 & ((1 << self.segment_bits) - 1)) * LOCATION_BYTES)
     }
 }

@@ -2,9 +2,10 @@
 //! reads them at once instead of one after another.
 //!
 //! A summary is a shortcut and never an authority. It is written when the log has left its segment, without waiting
-//! for anything; replay holds what it finds there to the same chain of hashes as what it finds in the log (the checksum of
-//! the whole stands for those of the headers), and checks payloads where it would have checked them. A summary that is
-//! missing, old, torn or too short costs time, nothing else.
+//! for anything; replay holds what it finds there to the same chain of hashes as what it finds in the log, where it begins
+//! and where it ends (between, the checksum of the whole stands for those of the headers and for their chain, which one
+//! process wrote), and checks payloads where it would have checked them. A summary that is missing, old, torn or too short
+//! costs time, nothing else.
 //!
 //! All integers are little-endian. It begins at [`crate::Layout::log_bytes`] of its segment.
 //!
@@ -217,11 +218,15 @@ impl<B: Buffer> Shard<B> {
         if !is_whole(head, bytes) {
             return Ok(());
         }
-        for (header, entry) in entries(head, bytes) {
+        let mut entries = entries(head, bytes).peekable();
+        while let Some((header, entry)) = entries.next() {
             if header.sequence < recovery.replay.next_sequence() {
                 continue;
             }
-            if !self.take_header(recovery, &header, entry, true)? {
+            // Whoever wrote the next one knew the hash of this one.
+            let follower = entries.peek().filter(|(next, _)| next.sequence == header.sequence + 1);
+            let hash = follower.map_or_else(|| header.hash(entry), |(next, _)| next.previous);
+            if !self.take_header(recovery, &header, entry, Some(hash))? {
                 break;
             }
             self.stats.summarized_batches += 1;

@@ -12,7 +12,7 @@ use io::Buffer;
 use super::log::{Change, Effect};
 use super::space::{Blocks, Space, State};
 use super::{BLOCK_BYTES, Shard};
-use crate::codec::Form;
+use crate::codec::{Form, UNIT_BYTES};
 use crate::map::{Entry, FANOUT, Freed, Location, extent_of};
 use crate::record::{BatchHeader, BlockWrite, Malformed, Record, RecordReader};
 use crate::{SegmentId, VolumeId};
@@ -139,23 +139,22 @@ impl Window {
         })
     }
 
-    /// Takes in the writes of single blocks that come next, from this LSN on; gives how many.
-    fn write_blocks(
-        &mut self,
-        records: &mut RecordReader<'_>,
-        first_lsn: u64,
-        place: impl Fn(u32) -> Location,
-    ) -> u64 {
-        let mut lsn = first_lsn;
-        while let Some(BlockWrite { volume, lineage, block, payload, form }) = records.next_block() {
-            let image = self.image((volume, lineage));
+    /// Takes in the writes of single blocks that come next, from this LSN on, in a batch that begins at a location; gives how
+    /// many.
+    fn write_blocks(&mut self, records: &mut RecordReader<'_>, first_lsn: u64, batch: Location) -> u64 {
+        let mut lsn = u32::try_from(first_lsn - self.first_lsn).expect("a window spans as many");
+        let first = lsn;
+        while let Some(writes) = records.next_blocks() {
+            let image = self.image((writes.volume, writes.lineage));
             let lineage = self.images[usize::from(image)].lineage_number;
-            let what = Entry::new(place(payload), form).0;
-            let change_lsn = u32::try_from(lsn - self.first_lsn).expect("a window spans as many");
-            self.changes.push(BlockChange { block, what, lsn: change_lsn, image, lineage });
-            lsn += 1;
+            let changes = writes.iter().zip(lsn..).map(|(BlockWrite { block, payload, form }, lsn)| {
+                let place = Location(batch.0 + u64::from(payload / UNIT_BYTES));
+                BlockChange { block, what: Entry::new(place, form).0, lsn, image, lineage }
+            });
+            self.changes.extend(changes);
+            lsn += writes.len();
         }
-        lsn - first_lsn
+        u64::from(lsn - first)
     }
 
     /// Takes in the blocks of a write; gives what they take in the log.
@@ -332,12 +331,13 @@ impl<B: Buffer> Shard<B> {
             // Memory that is not used costs nothing.
             window.changes.reserve(self.options.replay_blocks_max as usize);
         }
+        let batch = self.space.location(header.segment, offset);
         let place = |payload: u32| self.space.location(header.segment, offset + payload);
         let (mut stored, mut next) = (Blocks::default(), None);
         let mut records = header.records(bytes);
         let mut lsn = header.first_lsn;
         loop {
-            let blocks = window.write_blocks(&mut records, lsn, place);
+            let blocks = window.write_blocks(&mut records, lsn, batch);
             stored.count += blocks;
             stored.bytes += blocks * u64::from(BLOCK_BYTES);
             lsn += blocks;
