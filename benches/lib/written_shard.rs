@@ -44,6 +44,13 @@ impl WrittenShard {
         self.driver.finish(wanted);
     }
 
+    /// Writes blocks that follow each other, as many as the data has, by one request.
+    pub fn write_together(&mut self, first: u64, data: Payload<HeapShared>) {
+        let wanted = self.driver.ended() + 1;
+        self.driver.submit(first, data.len(), false, Op::Write { data, fua: false });
+        self.driver.finish(wanted);
+    }
+
     /// Makes `count` blocks zeros: records and entries of the map, without data.
     pub fn zero(&mut self, count: u64) {
         let wanted = self.driver.ended() + count;

@@ -7,12 +7,15 @@ use std::hint::black_box;
 use std::process::{Command, ExitCode};
 
 use benches::capsules::{codec, crc32c, framer, stream};
+use benches::memory_drive::HeapBuffer;
 use benches::random::Random;
 use benches::whole_target::WholeTarget;
 use benches::written_shard::{WrittenShard, payload};
+use io::{Buffer as _, Slice};
 use nvme::command::{LbaRange, NvmOpcode, PlainTransfer};
 use nvme::pdu::{C2hData, CapsuleResp, HEADER_LEN_MAX};
 use nvme::{Cqe, Sgl, Status};
+use store::Payload;
 use store::injected::InjectedMap;
 
 /// A part, ready to run.
@@ -107,6 +110,12 @@ const PARTS: &[Part] = &[
         operations: 32,
         times: 50,
         prepare: || write(32),
+    },
+    Part {
+        name: "write a block through a shard, 32 in one request",
+        operations: 32,
+        times: 50,
+        prepare: write_together,
     },
     Part { name: "zeros to a block through a shard, 32 together", operations: 32, times: 50, prepare: zero },
     Part {
@@ -257,6 +266,16 @@ fn write(together: u64) -> Step {
     Box::new(move || {
         let blocks = (0..together).map(|_| (shard.random(), data.clone())).collect();
         shard.write(blocks);
+    })
+}
+
+fn write_together() -> Step {
+    let mut shard = WrittenShard::new(256 << 20, BLOCKS);
+    let bytes: Vec<u8> = (0..32 * 4096_u64).map(|at| (at * 131 + 1) as u8).collect();
+    let data = Payload::new(Slice::whole(HeapBuffer::from(bytes).share()));
+    Box::new(move || {
+        let first = shard.random() / 32 * 32;
+        shard.write_together(first, data.clone());
     })
 }
 

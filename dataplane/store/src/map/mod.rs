@@ -105,20 +105,21 @@ impl Map {
             .map_or(Entry::UNMAPPED, |leaf| Entry(self.page(leaf).entries[slot_of(block, 0)]))
     }
 
-    /// Maps a block, as the record `lsn` says; what it replaces and nobody else holds is told to `freed`. An image
-    /// that has no tree gets one, of `lineage`.
+    /// Maps a block.
+    #[cfg(any(test, feature = "injected"))]
     pub(crate) fn set(
         &mut self,
-        (image, lineage): (VolumeId, VolumeId),
+        names: (VolumeId, VolumeId),
         block: u64,
         entry: Entry,
         lsn: u64,
         freed: &mut impl FnMut(Freed),
     ) {
-        self.set_all((image, lineage), std::iter::once((block, entry)), lsn, freed);
+        self.set_all(names, std::iter::once((block, entry)), lsn, freed);
     }
 
-    /// Maps blocks of one leaf, one after another, as records up to `lsn` say.
+    /// Maps blocks of one leaf, one after another, as records up to `lsn` say; what they replace and nobody else holds is
+    /// told to `freed`. An image that has no tree gets one, of `lineage`.
     pub(crate) fn set_all(
         &mut self,
         (image, lineage): (VolumeId, VolumeId),

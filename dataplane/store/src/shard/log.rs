@@ -1,12 +1,13 @@
 //! The log's end: batches under way, and what each changes in the map once it and all before it are written.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use io::{Buffer, Disk, DiskError, DriveId};
 
 use super::{Doing, Failure, Phase, Shard, Space, TokenKind};
 use crate::codec::Form;
-use crate::map::{Entry, FANOUT, Location, Map, Needs, Place};
+use crate::map::{Entry, FANOUT, Freed, Location, Map, Needs, Place};
 use crate::root::Position;
 use crate::{SegmentId, VolumeId};
 
@@ -451,15 +452,14 @@ impl<B: Buffer> Shard<B> {
         };
         match change {
             Change::Write { lineage, location, words } => {
-                let mut to = location;
-                for (block, &word) in (first..end).zip(&batch.words[words as usize..]) {
-                    let form = Form::from_word(word);
-                    map.set((volume, lineage), block, Entry::new(to, form), lsn, &mut freed);
-                    to.0 += u64::from(form.units());
-                }
+                let words = batch.words[words as usize..].iter();
+                let forms = words.map(|&word| Form::from_word(word));
+                let end_location =
+                    map_blocks(map, (volume, lineage), first..end, (location, forms), lsn, &mut freed);
                 if counting {
-                    space.lives(location, to.bytes_from(location));
-                    space.count_blocks(end - first, to.bytes_from(location));
+                    let bytes = end_location.bytes_from(location);
+                    space.lives(location, bytes);
+                    space.count_blocks(end - first, bytes);
                 }
             }
             Change::Move { location, words } => {
@@ -522,4 +522,27 @@ impl<B: Buffer> Shard<B> {
             }
         }
     }
+}
+
+/// Maps blocks that are stored from a location on, in these forms, leaf by leaf. Gives where they end.
+fn map_blocks(
+    map: &mut Map,
+    names: (VolumeId, VolumeId),
+    blocks: Range<u64>,
+    (mut to, mut forms): (Location, impl Iterator<Item = Form>),
+    lsn: u64,
+    freed: &mut impl FnMut(Freed),
+) -> Location {
+    let mut first = blocks.start;
+    while first < blocks.end {
+        let end = blocks.end.min((first / FANOUT as u64 + 1) * FANOUT as u64);
+        let entries = (first..end).zip(forms.by_ref()).map(|(block, form)| {
+            let entry = Entry::new(to, form);
+            to.0 += u64::from(form.units());
+            (block, entry)
+        });
+        map.set_all(names, entries, lsn, freed);
+        first = end;
+    }
+    to
 }
