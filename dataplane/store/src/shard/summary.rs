@@ -224,7 +224,8 @@ impl<B: Buffer> Shard<B> {
                 continue;
             }
             // Whoever wrote the next one knew the hash of this one.
-            let follower = entries.peek().filter(|(next, _)| next.sequence == header.sequence + 1);
+            let follower =
+                entries.peek().filter(|(next, _)| next.sequence.checked_sub(1) == Some(header.sequence));
             let hash = follower.map_or_else(|| header.hash(entry), |(next, _)| next.previous);
             if !self.take_header(recovery, &header, entry, Some(hash))? {
                 break;
