@@ -183,16 +183,17 @@ impl TestDisk {
         last.1
     }
 
-    /// Changes every block that begins with these bytes, on the medium too.
-    pub(super) fn change_blocks(&mut self, begins_with: &[u8], mut change: impl FnMut(&mut [u8])) -> usize {
+    /// Offers every block that begins with these bytes to be changed, on the medium too; gives how many were.
+    pub(super) fn change_blocks(
+        &mut self,
+        begins_with: &[u8],
+        mut change: impl FnMut(&mut [u8]) -> bool,
+    ) -> usize {
         let mut found = 0;
         for held in &mut self.drives {
             for image in [&mut held.image, &mut held.durable] {
                 for at in (0..image.len()).step_by(4096) {
-                    if image[at..].starts_with(begins_with) {
-                        change(&mut image[at..]);
-                        found += 1;
-                    }
+                    found += usize::from(image[at..].starts_with(begins_with) && change(&mut image[at..]));
                 }
             }
         }
@@ -211,17 +212,11 @@ impl TestDisk {
 
     /// Flips a bit in the header of this batch, wherever it is, on the medium too.
     pub(super) fn rot_batch(&mut self, sequence: u64) -> usize {
-        let is_it = |block: &[u8]| block.starts_with(b"FeBATCH\n") && block[64..72] == sequence.to_le_bytes();
-        let mut found = 0;
-        for held in &mut self.drives {
-            for copy in [&mut held.image, &mut held.durable] {
-                for block in copy.chunks_exact_mut(4096).filter(|block| is_it(block)) {
-                    block[20] ^= 1;
-                    found += 1;
-                }
-            }
-        }
-        found
+        self.change_blocks(b"FeBATCH\n", |block| {
+            let is_it = block[64..72] == sequence.to_le_bytes();
+            block[20] ^= u8::from(is_it);
+            is_it
+        })
     }
 
     /// What is being written.

@@ -64,7 +64,22 @@ fn recovered(world: &World, mut disk: TestDisk) -> Recovered {
     panic!("recovery is stuck: {}", shard.describe());
 }
 
-/// Goal: the drive has something to read while summaries are taken in.
+/// Gives every summary on the drives other segments to name, in their numbers plus one.
+fn rename(disk: &mut TestDisk, mut named: impl FnMut() -> u32) -> usize {
+    disk.change_blocks(b"FeHEADS\n", |summary| {
+        for offset in [28, 56, 60] {
+            summary[offset..offset + 4].copy_from_slice(&named().to_le_bytes());
+        }
+        summary[12..16].fill(0);
+        let len = u32::from_le_bytes(summary[16..20].try_into().unwrap()) as usize;
+        let crc = crc32c(&summary[..len]);
+        summary[12..16].copy_from_slice(&crc.to_le_bytes());
+        true
+    })
+}
+
+/// Goal: the drive has something to read while summaries are taken in, and what it reads is what comes next: those whom the
+/// last summaries name before the log came there are all that is read in vain.
 #[test]
 fn summaries_of_what_comes_next_are_read_together() {
     let world = killed();
@@ -72,6 +87,11 @@ fn summaries_of_what_comes_next_are_read_together() {
     println!("{} batches, {} of summaries, {} reads", found.batches, found.of_summaries, found.reads);
     assert!(found.of_summaries * 10 > found.batches * 8 && found.of_summaries > 100);
     assert_eq!(found.together, 4, "one that is waited for, and those of three segments after the next");
+    let mut unnamed = world.disk.copy();
+    rename(&mut unnamed, || 0);
+    let alone = recovered(&world, unnamed);
+    println!("{} reads where nothing is named, {} at once", alone.reads, alone.together);
+    assert!(alone.together < 4 && found.reads <= alone.reads + 3, "{} for {}", found.reads, alone.reads);
 }
 
 /// Goal: a summary's word on where the log went is a hint. Method: the same log with others in its summaries, on drives that
@@ -86,16 +106,7 @@ fn segments_that_are_named_wrongly_cost_reads_and_nothing_else() {
         disk.rng = Rng(round);
         disk.refuse_percent = [0, 30][usize::try_from(round % 2).unwrap()];
         let most = [2, 40, 1 << 32][usize::try_from(round % 3).unwrap()];
-        let changed = disk.change_blocks(b"FeHEADS\n", |summary| {
-            for offset in [28, 56, 60] {
-                let named = u32::try_from(rng.below(most)).unwrap();
-                summary[offset..offset + 4].copy_from_slice(&named.to_le_bytes());
-            }
-            summary[12..16].fill(0);
-            let len = u32::from_le_bytes(summary[16..20].try_into().unwrap()) as usize;
-            let crc = crc32c(&summary[..len]);
-            summary[12..16].copy_from_slice(&crc.to_le_bytes());
-        });
+        let changed = rename(&mut disk, || u32::try_from(rng.below(most)).unwrap());
         assert!(changed > 20, "{changed} summaries");
         let found = recovered(&world, disk);
         assert_eq!(found.entries, right.entries, "round {round}");
