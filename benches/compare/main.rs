@@ -10,6 +10,7 @@ mod options;
 mod plot;
 mod pool;
 mod raw;
+mod reactors;
 mod rows;
 mod snapshots;
 mod table;
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
     println!("{before}\n");
     let bench = Bench::start(&options);
     let mut measured: Vec<Measured> = Vec::new();
-    let rows = [ROWS, compressed::ROWS, snapshots::ROWS].into_iter().flatten();
+    let rows = [ROWS, reactors::ROWS, compressed::ROWS, snapshots::ROWS].into_iter().flatten();
     for row in rows.filter(|row| options.wants(row.what)) {
         let rounds = if row.once { 1 } else { options.rounds };
         let mut all = Measured::new(row);

@@ -61,14 +61,25 @@ impl Target {
 
     /// Starts a server with a pool, one volume of `volume_bytes`, and further arguments.
     pub(crate) fn start_pool(pool_mib: u64, volume_bytes: u64, cpus: (u32, u32), arguments: &[&str]) -> Self {
-        let reactors: &'static str = Box::leak(format!("{},", cpus.0).into_boxed_str());
+        Self::start_on(&[cpus.0], pool_mib, volume_bytes, cpus.1, arguments)
+    }
+
+    /// The same with a reactor on each of `reactor_cpus`.
+    pub(crate) fn start_on(
+        reactor_cpus: &[u32],
+        pool_mib: u64,
+        volume_bytes: u64,
+        load_cpu: u32,
+        arguments: &[&str],
+    ) -> Self {
+        let reactors: String = reactor_cpus.iter().map(|cpu| format!("{cpu},")).collect();
+        let reactors: &'static str = Box::leak(reactors.into_boxed_str());
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let server = Server::start(&Setup { pool_mib, reactors, arguments, ..Setup::default() });
         let subsystem_nqn = server.nqn();
         let idle_bytes = server.resident_bytes();
         let (null, ram) = (0, 0);
-        let mut target =
-            Self { server, subsystem_nqn, null, ram, volume: None, idle_bytes, load_cpu: cpus.1 };
+        let mut target = Self { server, subsystem_nqn, null, ram, volume: None, idle_bytes, load_cpu };
         target.volume = Some(target.create_volume("compare", volume_bytes));
         target
     }

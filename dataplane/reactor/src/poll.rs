@@ -24,6 +24,8 @@ const DISK_EVENTS_PER_ROUND: usize = 8;
 const DISK_EVENTS_PER_ROUND_AT_REST: usize = 4;
 /// Looks at the queues between two looks at the clock: about two microseconds of them.
 const LOOKS: usize = 32;
+/// How long a reactor looks for work before it lets others on its CPU go first.
+const YIELD_EVERY: Duration = Duration::from_micros(8);
 
 impl<M: Send + 'static> Io for Reactor<M> {
     /// Beyond what the seam promises: where an allocation was refused since the last poll, this returns after a
@@ -154,7 +156,7 @@ impl<M: Send + 'static> Reactor<M> {
             until = until.min(deadline);
         }
         self.counters.spins += 1;
-        let mut now = start;
+        let (mut now, mut yield_at) = (start, start + YIELD_EVERY);
         while events.len() == before && now < until {
             for _ in 0..LOOKS {
                 if self.ring.has_news() || self.desk.has_mail() {
@@ -170,6 +172,13 @@ impl<M: Send + 'static> Reactor<M> {
                 std::hint::spin_loop();
             }
             now = self.clock.read();
+            if now >= yield_at && events.len() == before {
+                // It may be who brings what is waited for: a thread of the kernel that does for a drive what cannot be done
+                // at once, or that takes packets in, or a host on this machine. The scheduler alone would let each of them
+                // wait for milliseconds.
+                std::thread::yield_now();
+                yield_at = now + YIELD_EVERY;
+            }
         }
         self.counters.spin_nanos += now.0.saturating_sub(start.0);
         Ok(())
