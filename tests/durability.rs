@@ -384,4 +384,7 @@ fn another_drive_joins_a_pool_and_takes_data() {
     server.launch();
     let said = server.expect_refusal(Duration::from_secs(20));
     assert!(said.contains("the pool has 2 drives and these were not given: 1"), "{said}");
+    // Numbers alone tell an operator nothing.
+    let path = server.pool().display().to_string();
+    assert!(said.contains(&format!("(drive 0: {path})")), "{said}");
 }

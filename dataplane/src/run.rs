@@ -45,6 +45,14 @@ pub enum StartError {
     /// The reactors cannot be made.
     #[error(transparent)]
     Reactor(#[from] reactor::StartError),
+    /// The drives that were given cannot be opened as a pool.
+    #[error("{source} ({drives})")]
+    Pool {
+        /// Why, with drives by their numbers.
+        source: engine::PoolError,
+        /// Which number is which drive.
+        drives: String,
+    },
     /// The pool cannot be served, or an address not be listened on.
     #[error(transparent)]
     Engine(#[from] engine::StartError),
@@ -96,8 +104,8 @@ impl DataPlane {
         reactors.features = Features::all_but(config.ring_features_off.iter().map(String::as_str))?;
         let r2t_bytes_max = reactors.arena_bytes / 4;
         let built = reactor::build::<Mail>(&reactors, &placement)?;
-        let mut format = FormatOptions::new(new_identity()?, unix_nanos());
-        format.shards = config.shards.unwrap_or_else(|| shards(placement.cpus()));
+        let shards = config.shards.unwrap_or_else(|| shards(placement.cpus()));
+        let format = FormatOptions::new(new_identity()?, shards, unix_nanos());
         let lead = LeadConfig {
             format,
             listen: config.listen.clone(),
@@ -133,6 +141,9 @@ impl DataPlane {
             match reports.recv() {
                 Ok(Ok(Some(identity))) => break *identity,
                 Ok(Ok(None)) => {}
+                Ok(Err(StartError::Engine(engine::StartError::Pool(source)))) => {
+                    return Err(StartError::Pool { source, drives: numbered(&drives) });
+                }
                 Ok(Err(error)) => return Err(error),
                 Err(mpsc::RecvError) => return Err(StartError::Lost),
             }
@@ -273,6 +284,15 @@ fn take(reply: &Mutex<Option<Reply>>) -> Option<Reply> {
     reply.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
+/// Which drive has which number.
+fn numbered(drives: &DriveSet) -> String {
+    let named = drives
+        .iter()
+        .enumerate()
+        .map(|(number, drive)| format!("drive {number}: {}", drive.path().display()));
+    named.collect::<Vec<_>>().join(", ")
+}
+
 fn specs(config: &Config) -> Vec<DriveSpec> {
     let drives = config.pool.iter();
     drives
@@ -343,9 +363,9 @@ fn new_identity() -> Result<engine::PoolIdentity, StartError> {
     Ok(engine::PoolIdentity { pool: new_uuid()?, cluster: new_uuid()?, node: new_uuid()? })
 }
 
-/// When a new pool was made.
+/// The time of day, in nanoseconds since 1970-01-01 UTC: of a new pool, of a run of a load.
 #[expect(clippy::disallowed_methods, reason = "no reactor runs yet whose clock could tell")]
-fn unix_nanos() -> u64 {
+pub(crate) fn unix_nanos() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -60,6 +60,6 @@ pub use message::{Message, Reply};
 #[cfg(feature = "planted")]
 pub use planted::Planted;
 pub use start::StartError;
-pub use store::pool::FormatOptions;
+pub use store::pool::{FormatOptions, PoolError};
 pub use store::{Identity as PoolIdentity, ShardOptions};
 pub use stripe::STRIPE_BYTES;

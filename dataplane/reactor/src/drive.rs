@@ -134,8 +134,8 @@ pub enum DriveErrorKind {
     ReadOnly,
     /// Something is on it.
     #[error(
-        "is not blank (byte {offset}); check the path; if its contents may be lost, clear its first and last MiB, for \
-         example with blkdiscard or wipefs"
+        "is not blank (byte {offset}); check the path; if its contents may be lost, make its first and last MiB zero, \
+         for example with blkdiscard --zeroout"
     )]
     NotBlank {
         /// Where, within 64 KiB.

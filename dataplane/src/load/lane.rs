@@ -140,6 +140,11 @@ impl Lane {
         }
     }
 
+    /// Says when the measurement begins and ends.
+    pub(super) fn measure(&mut self, from: Time, until: Time) {
+        (self.shape.from, self.shape.until) = (from, until);
+    }
+
     /// Keeps as many commands outstanding as there are blocks, then sends what is due. True if anything moved.
     pub(super) fn fill_and_send(&mut self, now: Time, stopping: bool) -> Result<bool, LoadError> {
         while !stopping && self.queue.has_room() && !self.free.is_empty() {

@@ -73,6 +73,12 @@ pub(super) enum Mismatch {
     Body { lba: u64, version: u64, at: usize },
 }
 
+/// The seed of what a run writes: another one for each run. Were it the same, what an earlier run with the same options has
+/// left would pass for what this one wrote, and a write that was lost would not be seen.
+pub(super) fn stamp_seed(seed: u64, run: u64) -> u64 {
+    scramble(seed ^ scramble(run))
+}
+
 /// Makes and checks the data of one queue.
 #[derive(Debug)]
 pub(super) struct Payloads {
@@ -232,6 +238,13 @@ mod tests {
             let another_run = Payloads::new(lba_bytes, 8, true, 50);
             assert_eq!(another_run.check(&bytes, 80, Expected::Unknown), Ok(true), "any run can verify");
         }
+    }
+
+    #[test]
+    fn what_an_earlier_run_has_left_is_not_taken_for_what_this_one_wrote() {
+        let [mut earlier, this] = [1, 2].map(|run| Payloads::new(4096, stamp_seed(7, run), true, 0));
+        let left = written(&mut earlier, 80, 3);
+        assert!(matches!(this.check(&left, 80, Expected::Version(3)), Err(Mismatch::Version { .. })));
     }
 
     #[test]

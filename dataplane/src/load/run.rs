@@ -15,10 +15,11 @@ use super::cpu;
 use super::error::{LoadError, OptionsError};
 use super::lane::{Block, Lane, Shape, Tally};
 use super::options::LoadOptions;
-use super::payload::Payloads;
+use super::payload::{Payloads, stamp_seed};
 use super::plan::{Plan, scramble};
 use super::report::{LoadReport, Measured, Progress, Usage};
 use super::worker::{Course, Signals, drive};
+use crate::run::unix_nanos;
 
 /// How long after its begin the load's end is noticed at the latest.
 const GLANCE: Duration = Duration::from_millis(50);
@@ -97,7 +98,7 @@ fn run_on(
 }
 
 /// A queue that is open, before it has a load.
-struct Opened {
+pub(super) struct Opened {
     load: usize,
     lba_bytes: u32,
     qid: u16,
@@ -107,7 +108,7 @@ struct Opened {
 }
 
 /// Opens the association of a load and, onto `opened`, its queues.
-fn open(
+pub(super) fn open(
     load: usize,
     options: &LoadOptions,
     clock: Stopwatch,
@@ -148,20 +149,19 @@ fn check(options: &LoadOptions, association: &Association, namespace: Namespace)
 }
 
 /// Queues that are ready to run.
-struct Lanes {
+pub(super) struct Lanes {
     /// The queues of each thread.
     threads: Vec<Vec<Lane>>,
     course: Course,
     /// When the measurement begins.
-    from: Time,
+    pub(super) from: Time,
 }
 
 impl Lanes {
-    /// Spreads queues over threads. The time begins when all of them are open.
-    fn new(loads: &[LoadOptions], opened: Vec<Opened>, threads: usize, clock: Stopwatch) -> Self {
+    /// Spreads queues over threads. The time begins when all that they need is there.
+    pub(super) fn new(loads: &[LoadOptions], opened: Vec<Opened>, threads: usize, clock: Stopwatch) -> Self {
         let LoadOptions { ramp, time, waiting, .. } = loads[0];
-        let from = clock.now() + ramp;
-        let until = from + time;
+        let run = unix_nanos();
         let count = threads.min(opened.len());
         let mut threads: Vec<Vec<Lane>> = (0..count).map(|_| Vec::new()).collect();
         for (index, Opened { load, lba_bytes, qid, queue, socket, plan }) in opened.into_iter().enumerate() {
@@ -178,12 +178,17 @@ impl Lanes {
                 flush: options.flush,
                 verify: options.verify,
                 staged: !options.pattern.writes(),
-                from,
-                until,
+                from: Time(u64::MAX),
+                until: Time(u64::MAX),
             };
             let LoadOptions { seed, verify, words_percent, .. } = *options;
-            let payloads = Payloads::new(lba_bytes as usize, seed, verify, words_percent);
+            let payloads = Payloads::new(lba_bytes as usize, stamp_seed(seed, run), verify, words_percent);
             threads[index % count].push(Lane::new(qid, queue, socket, shape, plan, payloads));
+        }
+        let from = clock.now() + ramp;
+        let until = from + time;
+        for lane in threads.iter_mut().flatten() {
+            lane.measure(from, until);
         }
         Self { threads, course: Course { clock, until, waiting, cpu: None }, from }
     }

@@ -5,6 +5,8 @@ use std::ops::ControlFlow;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use super::clock::Stopwatch;
+use super::run::Lanes;
 use super::*;
 use crate::{Action, Bench, Config, DataPlane, Reactors};
 
@@ -68,6 +70,19 @@ fn run_until(options: &LoadOptions, least: u64) -> LoadReport {
 
 fn run_whole(options: &LoadOptions) -> LoadReport {
     run_until(options, 1)
+}
+
+#[test]
+fn what_a_load_makes_before_it_begins_is_not_measured() {
+    let target = Target::start();
+    let load = LoadOptions { queue_depth: 64, block_bytes: 256 << 10, ..target.load(Pattern::Write) };
+    let (clock, mut opened) = (Stopwatch::start(), Vec::new());
+    let association = run::open(0, &load, clock, &mut opened).unwrap();
+    let before = clock.now();
+    let lanes = Lanes::new(std::slice::from_ref(&load), opened, 1, clock);
+    let made = clock.now();
+    assert!(lanes.from.since(before) > made.since(before) / 2, "it begins when all is made");
+    drop(association);
 }
 
 #[test]

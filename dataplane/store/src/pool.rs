@@ -9,4 +9,4 @@ pub(crate) mod step;
 
 pub use error::{DriveSet, PoolError};
 pub use layout::*;
-pub use opening::{FormatOptions, Opened, PoolOpening, SHARDS_DEFAULT};
+pub use opening::{FormatOptions, Opened, PoolOpening};

@@ -35,8 +35,8 @@ pub enum PoolError {
     },
     /// Neither superblock of a drive is whole.
     #[error(
-        "both superblocks of drive {} are damaged: the drive held a pool; restore it from a copy, or clear its first \
-         and last MiB to use it anew", .0.0
+        "both superblocks of drive {} are damaged: the drive held a pool; restore it from a copy, or make its first and \
+         last MiB zero to use it anew", .0.0
     )]
     Damaged(DriveId),
     /// Superblocks of one pool contradict each other.
@@ -63,8 +63,8 @@ pub enum PoolError {
     },
     /// More drives than the pool has.
     #[error(
-        "the pool has {expected} drives and {given} were given: leave out the others; blank drives join a pool where \
-         formatting is allowed"
+        "the pool has {expected} drives and {given} were given, of which the others are not blank: leave them out, or \
+         make their first and last MiB zero to let them join"
     )]
     Extra {
         /// How many drives the pool has.
@@ -85,7 +85,7 @@ pub enum PoolError {
     /// A drive is neither blank nor of a pool.
     #[error(
         "drive {} is not a ferrule pool and not blank (byte {offset}): check the path; if its contents may be lost, \
-         clear its first and last MiB, for example with blkdiscard or wipefs", drive.0
+         make its first and last MiB zero, for example with blkdiscard --zeroout", drive.0
     )]
     Foreign {
         /// The drive.

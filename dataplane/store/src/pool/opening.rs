@@ -31,9 +31,6 @@ use super::{
 use crate::directory::format::fresh_headers;
 use crate::superblock::{FormatState, Superblock};
 
-/// Shards of a new pool, unless told otherwise; the same on all nodes of a cluster.
-pub const SHARDS_DEFAULT: u16 = 16;
-
 /// What is looked at before a drive counts as blank: this much at its start and at its end.
 const SWEEP_BYTES: u64 = 1 << 20;
 const SWEEP_CHUNK_BYTES: u32 = 64 << 10;
@@ -378,16 +375,10 @@ impl PoolOpening {
 }
 
 impl FormatOptions {
-    /// The defaults for a pool of this identity.
+    /// The defaults for a pool of this identity and so many shards.
     #[must_use]
-    pub fn new(identity: Identity, created_unix_ns: u64) -> Self {
-        Self {
-            identity,
-            shards: SHARDS_DEFAULT,
-            segment_bytes: None,
-            directory_half_bytes: None,
-            created_unix_ns,
-        }
+    pub fn new(identity: Identity, shards: u16, created_unix_ns: u64) -> Self {
+        Self { identity, shards, segment_bytes: None, directory_half_bytes: None, created_unix_ns }
     }
 
     fn geometry(&self, shapes: &[DriveShape]) -> Geometry {

@@ -17,10 +17,9 @@ fn identity(pool: u8) -> Identity {
 
 fn options(pool: u8) -> FormatOptions {
     FormatOptions {
-        shards: 2,
         segment_bytes: Some(64 << 10),
         directory_half_bytes: Some(256 << 10),
-        ..FormatOptions::new(identity(pool), 77)
+        ..FormatOptions::new(identity(pool), 2, 77)
     }
 }
 
@@ -105,7 +104,7 @@ fn sizes_follow_the_pool() {
             .iter()
             .map(|&size_bytes| DriveShape { size_bytes, block_bytes: 512, volatile_cache: true })
             .collect();
-        let geometry = FormatOptions::new(identity(1), 0).geometry(&shapes);
+        let geometry = FormatOptions::new(identity(1), 16, 0).geometry(&shapes);
         assert!(Layout::new(identity(1), geometry.clone()).is_ok());
         (geometry.segment_bytes >> 20, geometry.directory_half_bytes >> 20)
     };
@@ -288,7 +287,7 @@ fn every_refusal_says_what_to_do() {
     ];
     for error in errors {
         let text = error.to_string();
-        assert!(["give", "clear", "allow", "restore"].iter().any(|verb| text.contains(verb)), "{text}");
+        assert!(["give", "make", "allow", "restore"].iter().any(|verb| text.contains(verb)), "{text}");
     }
     let missing = PoolError::Missing { expected: 4, missing: DriveSet(0b1010) }.to_string();
     assert_eq!(missing, "the pool has 4 drives and these were not given: 1, 3; give all of them");
