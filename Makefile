@@ -98,3 +98,5 @@ bench-packages:
 
 cargo:
 	@command -v cargo >/dev/null || { echo "Rust is missing: install it with rustup, version 1.95 or newer" >&2; exit 1; }
+	@printf '%s\n' 1.95 "$$(rustc --version | awk '{ print $$2 }')" | sort --check=quiet --version-sort || \
+		{ echo "$$(rustc --version) is too old: install 1.95 or newer with rustup" >&2; exit 1; }

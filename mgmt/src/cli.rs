@@ -243,12 +243,14 @@ impl ClientCommand {
 type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 const SERVE_HELP: &str = "\
-The state folder has mode 0700 and may be lost: volumes are in the pool, everything else is made again.
+The state folder has mode 0700. Volumes are in the pool and survive its loss; tokens, keys and the certificate are made
+anew then, but users, policies, schedules, trusted hosts and issuers are gone: keep a copy of it.
   system.jwt, default-admin.jwt   tokens of the cluster's and of the default project's administrator, written when
-                                  the REST interface answers, renewed by a start in their last month
+                                  the REST interface answers; good for a year, renewed by a start in the last month
   keys/                           the keys that signed them; without these, nothing is renewed
   tls/cert.pem, tls/key.pem       the REST interface's certificate; put your own there, or remove it for a new one
   metadata.redb                   projects, credentials, policies and the like, unless --metadata-store names an etcd
+  drives.json                     drives that joined by add nvme-device; without it, name all drives by --pool
 
 Beside the contract's paths the REST interface has
   GET /metrics   for Prometheus, without a token; with one of the cluster's administrator also a series per volume
@@ -256,14 +258,14 @@ Beside the contract's paths the REST interface has
 
 SIGTERM and SIGINT stop cleanly: commands under way end, everything is flushed. A second signal exits at once.
 Example:
-  ferrule serve --state /var/lib/ferrule --pool /dev/nvme0n1 --listen 10.0.0.1 --api 10.0.0.1
+  ferrule serve --state /var/lib/ferrule --pool /dev/nvme1n1 --listen 10.0.0.1 --api 10.0.0.1
 
 Exit codes: 0 stopped, 1 cannot start or failed, 2 the command line or the configuration file is wrong.";
 
 const AFTER_HELP: &str = "\
 Try it:
-  ferrule serve --state /tmp/ferrule/state --pool /tmp/ferrule/pool:4GiB
-  export FERRULE_JWT=@/tmp/ferrule/state/system.jwt
+  ferrule serve --state ferrule/state --pool ferrule/pool:4GiB
+  export FERRULE_JWT=@ferrule/state/system.jwt
   ferrule create volume --name v1 --size 1GiB --acl ALLOW_ANY
   ferrule list volumes
 

@@ -1,6 +1,6 @@
 //! The seam on io_uring: one [`Reactor`] per core, with its own ring, sockets, buffers and mailbox.
 //!
-//! This crate alone may use `unsafe`, and threads. Start with [`DriveSet::open`], [`Placement::choose`] and
+//! This crate alone may use `unsafe`. Start with [`DriveSet::open`], [`Placement::choose`] and
 //! [`build`]; every [`ReactorSeed`] becomes a [`Reactor`] on its own thread. Every mechanism of [`Feature`] is used
 //! where the kernel has it, can be switched off by name, and is needed by nothing.
 

@@ -24,10 +24,10 @@ pub(super) struct PerfArgs {
     /// NQN of the subsystem
     #[arg(long, value_name = "NQN")]
     subnqn: String,
-    /// Namespace identifier
+    /// Namespace identifier: NSID in `ferrule list volumes`, or as `serve` prints it
     #[arg(long, value_name = "N")]
     nsid: u32,
-    /// What to do: randread, randwrite, read, write or randrw
+    /// What to do: randread or read; randwrite, write or randrw, which overwrite what the namespace holds
     #[arg(long, default_value = "randread", value_name = "PATTERN")]
     rw: Pattern,
     /// Share of reads in randrw, in percent
@@ -48,7 +48,7 @@ pub(super) struct PerfArgs {
     /// Threads that the queues are spread over [default: one a queue]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-    /// CPUs that the threads are pinned to, in turn
+    /// CPUs that the threads are pinned to, in turn, such as 0,2
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     cpus: Vec<u32>,
     /// Sleep until data arrives, instead of spinning

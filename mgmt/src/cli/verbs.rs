@@ -403,7 +403,8 @@ pub(super) struct CreateCredential {
     /// Its name: tokens carry it in their kid, as PROJECT:ID
     #[arg(long)]
     pub(super) id: String,
-    /// What the key is
+    /// What the key is: rs256pubkey, rs384pubkey, rs512pubkey, es256pubkey, es384pubkey, es512pubkey, eddsapubkey, hs256secret,
+    /// hs384secret or hs512secret
     #[arg(long = "type", default_value = "rs256pubkey", value_parser = parse_credential_type)]
     pub(super) kind: CredentialKind,
     /// What its tokens have as iss: those without a kid are found by it

@@ -23,25 +23,26 @@ pub(crate) struct ServeArgs {
     /// [default: /var/lib/ferrule for root, else ~/.local/state/ferrule]
     #[arg(long, value_name = "DIR", verbatim_doc_comment)]
     state: Option<PathBuf>,
-    /// Where metadata is kept, if not in STATE: etcd://HOST:PORT[,HOST:PORT…]/PREFIX, or etcds:// for TLS
+    /// Where metadata is kept, if not in STATE: etcd://HOST:PORT[,HOST:PORT…][/PREFIX], or etcds:// for TLS
     #[arg(long, value_name = "URL", value_parser = EtcdLocation::parse)]
     metadata_store: Option<EtcdLocation>,
     #[command(flatten)]
     etcd: EtcdArgs,
     /// A drive of the pool: a block device, or a file, made with SIZE where there is none; may be repeated. A blank one
-    /// that is named behind those of a pool joins it for good
+    /// (its first and last MiB are zero) that is named behind those of a pool joins it for good
     /// [default: STATE/pool:4GiB, unless bench namespaces are given]
     #[arg(long, value_name = "PATH[:SIZE]", value_parser = values::pool_drive, verbatim_doc_comment)]
     pool: Vec<PoolDrive>,
-    /// How many reactors, or which CPUs: 2, or 0,2,4-7 [default: as the machine suggests]
-    #[arg(long, value_name = "N|LIST", value_parser = values::reactors)]
+    /// How many reactors, or on which CPUs: 2, or 0,2,4-7, or with a comma 3, for CPU 3 alone
+    /// [default: auto, one for each physical core but one, 1 to 16]
+    #[arg(long, value_name = "N|LIST", value_parser = values::reactors, verbatim_doc_comment)]
     reactors: Option<Reactors>,
-    /// Shards of a pool that is made now; no more reactors than these can share its work [default: two for each CPU
-    /// but one, rounded up to a power of two, 2 to 16]
+    /// Shards of a pool that is made now; no more reactors than these can share its work [default: twice the CPUs
+    /// less one, rounded up to a power of two, 2 to 16]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=128), verbatim_doc_comment)]
     shards: Option<u16>,
     /// Memory for the map that tells where each block is; what does not fit is read from the drives when it is needed, at
-    /// one more read. A mapped TiB takes 2.2 GiB, and 100 MiB at the least [default: a quarter of the machine's memory]
+    /// one more read. All of a mapped TiB takes 2.2 GiB, of which 100 MiB should always fit [default: a quarter of the machine's memory]
     #[arg(long, value_name = "SIZE", value_parser = values::memory, verbatim_doc_comment)]
     map_memory: Option<u64>,
     /// What a shard writes between two checkpoints of its map. With more, fewer bytes are written, less room is free for

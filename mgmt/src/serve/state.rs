@@ -1,7 +1,7 @@
 //! The state folder: where everything lies, and what the first start makes.
 //!
-//! Nothing here is precious: with the folder lost, the next start makes keys, credentials and tokens anew, and the pool
-//! knows the volumes.
+//! With the folder lost, the next start makes keys, credentials and tokens anew, and the pool knows the volumes. What
+//! people told the management plane is lost with it, unless that is in an etcd.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};

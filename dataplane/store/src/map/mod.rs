@@ -1,7 +1,7 @@
 //! The map: for each image a radix tree from blocks to places on the drives.
 //!
 //! Every page has 64 entries, the leaves (256 KiB of blocks, one word of a diff bitmap) and the pages above alike: one
-//! format, one arena, and what a copy on write costs after a snapshot is 544 bytes a level. A volume of 64 GiB in a
+//! format, one arena, and what a copy on write costs after a snapshot is 552 bytes a level. A volume of 64 GiB in a
 //! shard (1 TiB over 16 shards) takes four loads, of which the upper two stay in the processor's caches.
 //!
 //! A page may be shared by several trees (`refs`); whoever changes a page copies it first if it is shared. Only moves,

@@ -28,8 +28,9 @@ pub struct ShardOptions {
     /// Map pages, of 64 blocks each, that one call of [`super::Shard::run`] gives back after a volume or a large range was
     /// dropped: other requests wait as long as that takes.
     pub drop_pages_per_run: u32,
-    /// Memory that the map may take, in bytes. Beyond it leaves leave memory and are read again when they are needed. Pages
-    /// above the leaves, 16 bytes for each leaf, and what a checkpoint has yet to write stay, whatever this says.
+    /// Memory that the map may take, in bytes. Beyond it leaves, and then pages right above them with their 16 bytes for each
+    /// leaf, leave memory and are read again when they are needed. Higher pages, and what a checkpoint has yet to write, stay,
+    /// whatever this says.
     pub map_bytes_max: u64,
     /// Changes of blocks, of 24 bytes each, that recovery sorts and puts into the map together; with 0 it puts in each
     /// record alone.

@@ -228,7 +228,7 @@ impl<B: Buffer> Shard<B> {
         }
     }
 
-    /// Takes leaves out of memory where the map has more than it may.
+    /// Takes leaves, and pages right above them, out of memory where the map has more than it may.
     pub(super) fn evict_leaves(&mut self) {
         let max = self.options.map_bytes_max;
         if self.map.bytes() > max {
