@@ -11,7 +11,7 @@ use super::Environment;
 use super::duration::format_time;
 use super::failure::Failure;
 use super::output::{self, Shape, render};
-use super::settings::{Output, own_folder};
+use super::settings::{Output, given_token, own_folder};
 use crate::auth::expiry;
 use crate::serve::files;
 
@@ -44,7 +44,7 @@ pub(super) enum Context {
 pub(super) struct CreateContext {
     /// Its name
     name: String,
-    /// The token
+    /// The token, or @FILE to read it from
     #[arg(long)]
     token: String,
     /// The server's REST interface, if it shall be this one
@@ -132,11 +132,12 @@ impl Context {
                 return render(&contexts.shown(), output, Shape::List("contexts", output::CONTEXTS));
             }
             Self::Create(new) => {
-                if expiry(new.token.trim()).is_none() {
+                let token = given_token(&new.token)?;
+                if expiry(&token).is_none() {
                     let reason = "this is no token: it has three parts, separated by dots".to_owned();
                     return Err(Failure::Wrong { what: "--token".to_owned(), reason });
                 }
-                let kept = Kept { token: new.token.trim().to_owned(), endpoint: new.endpoint };
+                let kept = Kept { token, endpoint: new.endpoint };
                 contexts.current.get_or_insert_with(|| new.name.clone());
                 contexts.contexts.insert(new.name, kept);
             }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::duration::{format_time, parse_expiry, parse_lifetime};
 use super::failure::Failure;
 use super::output::{self, Shape, render};
-use super::settings::Output;
+use super::settings::{Output, given_token};
 use crate::auth::algorithm::Algorithm;
 use crate::auth::key::{KeyError, SigningKey};
 use crate::auth::{Claims, Parsed, environment, mint};
@@ -149,12 +149,8 @@ impl CreateJwt {
 impl Parse {
     pub(super) fn run(self) -> Result<String, Failure> {
         let Self::Jwt { token, output, json } = self;
-        let text = match token.strip_prefix('@') {
-            Some(path) => String::from_utf8_lossy(&read(Path::new(path))?).into_owned(),
-            None => token,
-        };
-        let parsed = Parsed::read(text.trim());
-        let parsed = parsed
+        let token = given_token(&token)?;
+        let parsed = Parsed::read(&token)
             .map_err(|error| Failure::Wrong { what: "the token".to_owned(), reason: error.to_string() })?;
         let mut shown = json!({"header": {"alg": parsed.algorithm.name(), "kid": parsed.header.kid}});
         let number = |name: &str| parsed.claims.get(name).and_then(Value::as_f64);

@@ -33,7 +33,7 @@ pub(super) struct ClientArgs {
     /// How to print
     #[arg(short, long, global = true, alias = "output-format", value_name = "FORMAT", help_heading = HEADING)]
     output: Option<Output>,
-    /// Certificate in PEM form to trust, such as tls/cert.pem in the server's state folder
+    /// Certificate in PEM form to trust [default: tls/cert.pem beside the token's file, and in this machine's state folder]
     #[arg(long, global = true, value_name = "FILE", help_heading = HEADING)]
     ca_cert: Option<PathBuf>,
     /// Do not verify the server's certificate
@@ -222,6 +222,11 @@ pub(super) fn own_folder(environment: Environment<'_>) -> Option<PathBuf> {
     let base = environment("XDG_CONFIG_HOME").map(PathBuf::from);
     let base = base.or_else(|| environment("HOME").map(|home| PathBuf::from(home).join(".config")))?;
     Some(base.join("ferrule"))
+}
+
+/// A token as arguments give it: itself, or `@FILE` with it.
+pub(super) fn given_token(text: &str) -> Result<String, Failure> {
+    text.strip_prefix('@').map_or_else(|| Ok(text.trim().to_owned()), |path| read_token(Path::new(path)))
 }
 
 fn read_token(path: &Path) -> Result<String, Failure> {

@@ -10,7 +10,7 @@ use super::Environment;
 use super::client::{Call, encode};
 use super::failure::Failure;
 use super::run::with_client;
-use super::settings::ClientArgs;
+use super::settings::{ClientArgs, given_token};
 use super::verbs::Verb;
 
 /// A user to be made.
@@ -99,15 +99,10 @@ impl UserJwt {
 /// Runs `revoke`.
 pub(super) fn revoke(verb: Verb<Revoke>, environment: Environment<'_>) -> Result<String, Failure> {
     let Revoke::Jwt(which) = verb.noun;
-    let token = match which.token.as_deref().map(|text| (text, text.strip_prefix('@'))) {
-        None => String::new(),
-        Some((text, None)) => text.to_owned(),
-        Some((_, Some(path))) => std::fs::read_to_string(path)
-            .map_err(|error| Failure::File { path: path.to_owned(), reason: error.to_string() })?,
-    };
+    let token = which.token.as_deref().map(given_token).transpose()?.unwrap_or_default();
     with_client(verb.client, environment, async |client| {
         let mut call = Call::new(Method::POST, "/auth/revocations".to_owned());
-        call.body = Some(json!({"jti": which.jti, "token": token.trim()}));
+        call.body = Some(json!({"jti": which.jti, "token": token}));
         client.send(call).await?;
         Ok(String::new())
     })
