@@ -36,7 +36,8 @@ pub struct EngineConfig {
     pub lead: Option<LeadConfig>,
     /// What every shard is told; its memory for the map is that of all shards together.
     pub shard: ShardOptions,
-    /// How much host data may wait for R2T at once, in bytes: at most half of what the arena has for data.
+    /// How much hosts may be asked for by R2T at once, in bytes, until the commands have ended: at most half of what
+    /// the arena has for data.
     pub r2t_bytes_max: usize,
     /// What goes wrong on purpose.
     #[cfg(feature = "planted")]

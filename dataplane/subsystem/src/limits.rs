@@ -75,8 +75,8 @@ pub const CONNECTION_BYTES_MAX: u32 = 8 << 20;
 /// Bytes of replies that one admin queue may hold until they are sent; a single reply may be larger.
 pub const ADMIN_BYTES_MAX: u32 = 128 << 10;
 
-/// Bytes of buffers that one connection may hold for data that it was asked for by R2T.
-pub const CONNECTION_R2T_BYTES_MAX: u32 = 4 << 20;
+/// Bytes that one connection may be asked for by R2T, from the R2T to the end of the command.
+pub const CONNECTION_R2T_BYTES_MAX: u32 = 8 << 20;
 
 /// Responses that may wait to be sent, as a multiple of the queue's entries; beyond them nothing is read. A receive
 /// that is under way ends, and what it has brought waits.

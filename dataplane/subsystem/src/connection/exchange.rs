@@ -26,7 +26,7 @@ pub(crate) struct Exchanges<B> {
     free: Vec<u16>,
     /// CIDs of the open slots.
     cids: CidSet,
-    /// Bytes of buffers that R2Ts reserve.
+    /// What the R2Ts of all commands asked for that have not ended.
     reserved_bytes: u32,
 }
 
@@ -35,6 +35,8 @@ pub(crate) struct Exchanges<B> {
 struct Exchange {
     /// Bytes charged to the connection's quota.
     charge: u32,
+    /// Bytes that its R2T asked for: its buffer is not free before the command has ended.
+    reserved_bytes: u32,
     cid: u16,
     state: State,
     /// Another open slot has the same CID, and had it first.
@@ -85,20 +87,22 @@ impl<B: Buffer> Exchanges<B> {
     /// Opens a slot. Also tells whether the CID is in use by another open one.
     pub(crate) fn open(&mut self, cid: u16) -> (Slot, bool) {
         let conflicts = !self.cids.insert(cid);
-        (self.place(Exchange { charge: 0, cid, state: State::Open, conflicts }), conflicts)
+        let exchange = Exchange { charge: 0, reserved_bytes: 0, cid, state: State::Open, conflicts };
+        (self.place(exchange), conflicts)
     }
 
     /// Opens a slot that is charged at once; `None`, without effect, where the CID is in use.
     #[inline]
     pub(crate) fn open_charged(&mut self, cid: u16, charge: u32) -> Option<Slot> {
         let fresh = self.cids.insert(cid);
-        fresh.then(|| self.place(Exchange { charge, cid, state: State::Open, conflicts: false }))
+        let exchange = Exchange { charge, reserved_bytes: 0, cid, state: State::Open, conflicts: false };
+        fresh.then(|| self.place(exchange))
     }
 
     /// Ends the command. Returns its CID and what it was charged.
     #[inline]
     pub(crate) fn close(&mut self, slot: Slot) -> (u16, u32) {
-        let Exchange { cid, charge, state, conflicts } = self.slots[usize::from(slot.0)];
+        let Exchange { cid, charge, state, conflicts, .. } = self.slots[usize::from(slot.0)];
         assert!(state == State::Open, "a command is answered once");
         match self.transfers.get_mut(usize::from(slot.0)) {
             Some(Some(transfer)) => {
@@ -134,7 +138,7 @@ impl<B: Buffer> Exchanges<B> {
         self.slots[usize::from(slot.0)].charge += bytes;
     }
 
-    /// Bytes of buffers that R2Ts reserve now.
+    /// What R2Ts asked for, of commands that have not ended and of those whose data is only awaited to be thrown away.
     pub(crate) const fn reserved_bytes(&self) -> u32 {
         self.reserved_bytes
     }
@@ -153,6 +157,7 @@ impl<B: Buffer> Exchanges<B> {
         assert!(self.transfers[index].is_none(), "one R2T per command is outstanding");
         self.transfers[index] = Some(Transfer { buffer: Some(buffer), len, received: 0, intact: true });
         self.granted.push_back((slot, now));
+        self.slots[index].reserved_bytes = len;
         self.reserved_bytes += len;
     }
 
@@ -214,7 +219,6 @@ impl<B: Buffer> Exchanges<B> {
             return None;
         }
         let transfer = self.transfers[usize::from(slot.0)].take()?;
-        self.reserved_bytes -= transfer.len;
         // Most end in the order of their grants.
         let at = self.granted.iter().position(|(granted, _)| *granted == slot);
         self.granted.remove(at.expect("what is transferred was granted"));
@@ -240,7 +244,9 @@ impl<B: Buffer> Exchanges<B> {
     }
 
     fn release(&mut self, slot: Slot) {
-        self.slots[usize::from(slot.0)].state = State::Free;
+        let exchange = &mut self.slots[usize::from(slot.0)];
+        exchange.state = State::Free;
+        self.reserved_bytes -= exchange.reserved_bytes;
         self.free.push(slot.0);
     }
 

@@ -278,7 +278,7 @@ impl<B: Buffer> Connection<B> {
         Grant::Granted(len)
     }
 
-    /// Bytes of buffers that R2Ts reserve now.
+    /// Bytes that R2Ts asked for, of commands that have not ended.
     pub(crate) const fn reserved_bytes(&self) -> u32 {
         self.exchanges.reserved_bytes()
     }

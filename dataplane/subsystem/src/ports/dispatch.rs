@@ -69,7 +69,7 @@ impl<B: Buffer> Ports<B> {
                     other => break other,
                 }
             };
-            // A queue whose own quota is used up comes back when data has arrived.
+            // A queue whose own quota is used up comes back when a command has ended.
             socket.state.granting = grant != Grant::Nothing;
             while let Some(output) = self.sockets.poll_io(key, now) {
                 self.outputs.push_back(PortsOutput::Socket(output));
@@ -164,16 +164,27 @@ impl<B: Buffer> Ports<B> {
             return self.fail(key, slot, status);
         }
         // The first half of a pair waits for the second, whatever the rates are; the second spends for the pair.
-        let admission =
-            if fuse == Fuse::First { Admission::Now } else { self.throttle.admit(nsid, &plan, key, slot) };
-        match admission {
+        if fuse == Fuse::First {
+            return;
+        }
+        match self.throttle.admit(nsid, &plan, key, slot) {
             Admission::Now => self.resume(key, slot),
             Admission::Waits(draw) => self.outputs.extend(draw.map(PortsOutput::Draw)),
         }
     }
 
-    /// A command may go on: asks for its data, or holds it ready.
+    /// A command may go on, with the first half of its pair: the data of both is asked for in a row, since one that
+    /// waits for the other's would keep its share of R2Ts.
     pub(super) fn resume(&mut self, key: Key, slot: Slot) {
+        let command = self.sockets.get(key).and_then(|socket| socket.state.get(slot));
+        let first = command.and_then(|command| command.partner);
+        for slot in first.into_iter().chain([slot]) {
+            self.proceed(key, slot);
+        }
+    }
+
+    /// Asks for the data of a command, or holds it ready.
+    fn proceed(&mut self, key: Key, slot: Slot) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         let Some(command) = socket.state.get_mut(slot) else { return };
         let Stage::Limited(data, lacking) = &mut command.stage else { return };

@@ -1,7 +1,8 @@
 //! One reactor's I/O queues: they check commands, ask for their data, hand out requests and answer them.
 //!
-//! A command is limited (its namespace is, and its share has not come), arriving (its data is awaited), held
-//! (ready, but the quota of its connection is used up), or running (handed out). Until it runs it can be dropped
+//! A command is limited (its namespace is, and its share has not come, or it waits for the second half of its pair),
+//! arriving (its data is awaited), held (ready, but the quota of its connection is used up), or running (handed out).
+//! Until it runs it can be dropped
 //! without a trace; from then on it is waited for, whatever becomes of its connection. Namespace and range are
 //! checked when the capsule arrives and, where the table has changed since, again when it begins to run. A plain
 //! command that need not wait is checked when it is taken from what was received, and runs at once.
@@ -40,9 +41,10 @@ use view::Views;
 /// What a reactor's ports may use.
 #[derive(Clone, Copy, Debug)]
 pub struct PortsConfig {
-    /// Bytes of buffers that may wait for hosts to fill them (R2T), all connections together. At most half of what the
-    /// arena has for [`io::Purpose::Data`], so that hosts which do not deliver cannot stop what needs no R2T; other
-    /// R2Ts wait for them for [`limits::TRANSFER_DEADLINE`] at most. At least [`limits::TRANSFER_BYTES_MAX`].
+    /// Bytes that hosts may be asked for by R2T, all connections together, from each R2T to the end of its command. At
+    /// most half of what the arena has for [`io::Purpose::Data`], so that neither hosts which do not deliver nor writes
+    /// which do not end can stop what needs no R2T; other R2Ts wait for such hosts for [`limits::TRANSFER_DEADLINE`] at
+    /// most. At least [`limits::TRANSFER_BYTES_MAX`].
     pub r2t_bytes_max: usize,
 }
 
@@ -61,7 +63,7 @@ pub struct Ports<B: Buffer> {
     granting: VecDeque<Key>,
     /// Queues whose in-capsule data waits for memory; they go before R2Ts.
     starved: Vec<Key>,
-    /// What all R2Ts reserve.
+    /// What all R2Ts asked for, of commands that have not ended.
     reserved_bytes: usize,
     /// Requests without an answer.
     running: usize,

@@ -45,7 +45,7 @@ pub(crate) struct Queue<B: Buffer> {
     pub(crate) traffic: bool,
     /// In the list of queues that wait for R2Ts.
     pub(crate) granting: bool,
-    /// What the connection's R2Ts reserve, as last counted.
+    /// What the connection's R2Ts asked for, of commands that have not ended, as last counted.
     pub(crate) reserved_bytes: u32,
     /// Its association is being dropped: nobody is told of its end.
     pub(crate) dropped: bool,
@@ -81,8 +81,8 @@ pub(crate) struct Command<B: Buffer> {
 pub(crate) enum Stage<B: Buffer> {
     /// Its data is awaited.
     Arriving,
-    /// Its namespace is limited, and its share has not come. Its data is here, or this many bytes are still to be
-    /// asked for.
+    /// Its namespace is limited, and its share has not come, or the second half of its pair has not. Its data is here,
+    /// or this many bytes are still to be asked for.
     Limited(Option<Slice<B::Shared>>, Option<u32>),
     /// Nothing more is awaited from the host.
     Ready(Option<Slice<B::Shared>>),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nvme::command::{LbaRange, NvmCommand};
 use nvme::identify::{Cns, Identify};
 use nvme::pdu::{H2cData, R2t};
-use nvme::{Sgl, Sqe, Status};
+use nvme::{Fuse, Sgl, Sqe, Status};
 use subsystem::{ListenerKind, SectorSize, limits};
 
 use crate::host::{Got, Host, Identity, PEER, icreq};
@@ -103,11 +103,120 @@ fn undelivered_data_holds_memory_only_until_its_deadline() {
         io.submit(&mut world, write(1, 0, 2048), MIB);
     }
     let granted = io.take(&mut world).len();
-    assert_eq!(granted, 4, "the connection's share");
-    assert_eq!(world.heap.used(), 4 << 20);
+    assert_eq!(granted, 8, "the connection's share");
+    assert_eq!(world.heap.used(), 8 << 20);
     world.advance(Duration::from_secs(31));
     assert!(world.is_closed(io.line));
     assert_eq!(world.heap.used(), 0);
+}
+
+#[test]
+fn writes_that_are_held_back_keep_their_share_of_r2ts() {
+    let mut world = World::with_namespaces();
+    world.hold = true;
+    let (_, mut io) = Host::pair(&mut world);
+    for _ in 0..40 {
+        io.submit(&mut world, write(1, 0, 2048), MIB);
+    }
+    // Everything that is asked for comes at once, and the store does nothing.
+    let mut answered = 0;
+    loop {
+        let granted = granted(&mut io, &mut world);
+        if granted.is_empty() {
+            break;
+        }
+        for r2t in granted {
+            let bytes = whole(&io, &r2t);
+            world.send(io.line, &bytes);
+            answered += 1;
+        }
+    }
+    let most = (limits::CONNECTION_BYTES_MAX + limits::CONNECTION_R2T_BYTES_MAX) as usize;
+    assert!(world.heap.used() <= most, "{} bytes in {answered} writes", world.heap.used());
+    assert_eq!(world.held.len(), 8, "as many as the quota allows have begun");
+    world.hold = false;
+    world.release();
+    let mut completed = 0;
+    loop {
+        let got = io.take(&mut world);
+        if got.is_empty() {
+            break;
+        }
+        for got in got {
+            match got {
+                Got::R2t(r2t) => {
+                    let bytes = whole(&io, &r2t);
+                    world.send(io.line, &bytes);
+                }
+                Got::Response(cqe) => {
+                    assert_eq!(cqe.status, Status::SUCCESS);
+                    completed += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(completed, 40);
+    assert_eq!(world.heap.used(), 0);
+}
+
+#[test]
+fn writes_that_are_under_way_keep_their_share_of_the_reactors_r2ts() {
+    let mut world = World::with_namespaces();
+    world.hold = true;
+    let (_, cntlid) = Host::admin(&mut world, &Identity::admin());
+    let mut queues = Vec::new();
+    for qid in 1..=2 {
+        world.next_port = 0;
+        queues.push(Host::io(&mut world, cntlid, qid));
+    }
+    for _ in 0..8 {
+        queues[0].submit(&mut world, write(1, 0, 2048), MIB);
+    }
+    for r2t in granted(&mut queues[0], &mut world) {
+        let bytes = whole(&queues[0], &r2t);
+        world.send(queues[0].line, &bytes);
+    }
+    assert_eq!(world.held.len(), 8);
+    queues[1].submit(&mut world, write(1, 0, 2048), MIB);
+    assert!(granted(&mut queues[1], &mut world).is_empty(), "the reactor's share is used up");
+    world.serve_oldest();
+    assert_eq!(granted(&mut queues[1], &mut world).len(), 1, "what one has ended with, another gets");
+}
+
+#[test]
+fn first_halves_of_pairs_keep_no_share_of_r2ts_from_others() {
+    let mut world = World::with_namespaces();
+    let (_, cntlid) = Host::admin(&mut world, &Identity::admin());
+    let mut queues = Vec::new();
+    for qid in 1..=9 {
+        world.next_port = 0;
+        queues.push(Host::io(&mut world, cntlid, qid));
+    }
+    let (writer, lone) = queues.split_first_mut().unwrap();
+    for io in lone {
+        let compare = NvmCommand::Compare(LbaRange::new(0, 2048)).encode(1);
+        io.submit(&mut world, Sqe { fuse: Fuse::First, ..compare }, MIB);
+        for r2t in granted(io, &mut world) {
+            let bytes = whole(io, &r2t);
+            world.send(io.line, &bytes);
+        }
+    }
+    assert_eq!(writer.write(&mut world, write(1, 0, 2048), &[3; MIB as usize]).status, Status::SUCCESS);
+    // A whole pair is asked for both its data.
+    let pair = [NvmCommand::Compare, NvmCommand::Write].map(|half| half(LbaRange::new(0, 8)).encode(1));
+    let fuses = [Fuse::First, Fuse::Second];
+    let cids = std::array::from_fn::<_, 2, _>(|half| {
+        writer.submit(&mut world, Sqe { fuse: fuses[half], ..pair[half] }, 4096)
+    });
+    let r2ts = granted(writer, &mut world);
+    assert_eq!(r2ts.iter().map(|r2t| r2t.cid).collect::<Vec<_>>(), cids);
+    for r2t in r2ts {
+        let bytes = whole(writer, &r2t);
+        world.send(writer.line, &bytes);
+    }
+    assert_eq!(writer.take(&mut world).len(), 2);
+    assert_eq!(world.operations.last().unwrap(), "compare-and-write 1 0+4096");
 }
 
 /// The R2Ts that have come, and nothing else.
