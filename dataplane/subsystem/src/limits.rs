@@ -27,6 +27,10 @@ pub const VSL: u8 = 8;
 /// Most ranges of a Dataset Management command.
 pub const DSM_RANGES_MAX: usize = 256;
 
+/// What each range to deallocate counts for in the quota of its connection, in bytes: it becomes a piece for every
+/// shard. A full list counts as the largest transfer.
+pub const DSM_RANGE_CHARGE_BYTES: u32 = TRANSFER_BYTES_MAX / DSM_RANGES_MAX as u32;
+
 /// In-capsule data of I/O queues in bytes: writes up to this size need no R2T round trip.
 pub const IO_CAPSULE_BYTES_MAX: u32 = 16 << 10;
 

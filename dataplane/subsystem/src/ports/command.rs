@@ -4,7 +4,7 @@ use io::{Buffer, Shared, Slice};
 use nvme::command::{DatasetManagement, DsmRange, IoFlags, LbaRange, NvmCommand};
 use nvme::{Sqe, Status};
 
-use crate::limits::{PAGE_BYTES, STRIPE_BYTES, TRANSFER_BYTES_MAX, VSL};
+use crate::limits::{DSM_RANGE_CHARGE_BYTES, PAGE_BYTES, STRIPE_BYTES, TRANSFER_BYTES_MAX, VSL};
 use crate::{ByteRange, NamespaceShape, Operation};
 
 /// What a command will do, every check passed that does not need its data.
@@ -73,8 +73,14 @@ impl Plan {
         }
     }
 
-    /// Bytes of payload, which count for the quota of the connection.
+    /// What counts for the quota of the connection: bytes of payload, and ranges to deallocate, whose pieces take far
+    /// more memory than their list.
     pub(crate) fn charge(&self) -> u32 {
+        if let Self::DatasetManagement(command) = self
+            && command.deallocate
+        {
+            return u32::from(command.count_ranges) * DSM_RANGE_CHARGE_BYTES;
+        }
         match self.flow() {
             Flow::Nothing => 0,
             Flow::FromHost(len) | Flow::ToHost(len) => len,
@@ -129,7 +135,8 @@ pub(crate) fn check_pair(first: &Plan, second: &Plan, namespace: &NamespaceShape
     Ok(())
 }
 
-/// The ranges to deallocate, empty ones left out.
+/// The ranges to deallocate in order, empty ones left out, and those made one that overlap or adjoin: each becomes a
+/// piece for every shard that it touches.
 pub(crate) fn dsm_ranges<S: Shared>(
     list: &Slice<S>,
     namespace: &NamespaceShape,
@@ -148,6 +155,15 @@ pub(crate) fn dsm_ranges<S: Shared>(
             });
         }
     }
+    ranges.sort_unstable_by_key(|range| range.offset_bytes);
+    ranges.dedup_by(|next, last| {
+        let last_end = last.offset_bytes + last.len_bytes;
+        let is_joined = next.offset_bytes <= last_end;
+        if is_joined {
+            last.len_bytes = last_end.max(next.offset_bytes + next.len_bytes) - last.offset_bytes;
+        }
+        is_joined
+    });
     Ok(ranges)
 }
 

@@ -171,6 +171,17 @@ fn dataset_management_deallocates_and_hints_do_nothing() {
 }
 
 #[test]
+fn ranges_that_overlap_or_adjoin_are_deallocated_as_one() {
+    let mut world = World::with_namespaces();
+    let (_, mut io) = Host::pair(&mut world);
+    assert_eq!(dsm(&mut world, &mut io, &[(0, 8192); 256], true), Status::SUCCESS);
+    assert_eq!(world.operations.pop().unwrap(), "deallocate 1 0+4194304");
+    let ranges = [(40, 8), (8, 8), (0, 8), (20, 8), (24, 2), (48, 8)];
+    assert_eq!(dsm(&mut world, &mut io, &ranges, true), Status::SUCCESS);
+    assert_eq!(world.operations.pop().unwrap(), "deallocate 1 0+8192,10240+4096,20480+8192");
+}
+
+#[test]
 fn write_zeroes_passes_the_deallocate_bit_on() {
     let mut world = World::with_namespaces();
     let (_, mut io) = Host::pair(&mut world);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use nvme::command::{LbaRange, NvmCommand};
+use nvme::command::{DatasetManagement, DsmRange, LbaRange, NvmCommand};
 use nvme::identify::{Cns, Identify};
 use nvme::pdu::{H2cData, R2t};
 use nvme::{Fuse, Sgl, Sqe, Status};
@@ -330,6 +330,31 @@ fn r2t_buffers_of_all_hosts_together_are_bounded_and_granted_in_turn() {
     assert_eq!(waiting, [0; 6]);
     assert_eq!(world.operations.len(), 18);
     assert_eq!(world.heap.used(), 0);
+}
+
+#[test]
+fn long_lists_of_ranges_run_a_few_at_a_time() {
+    let mut world = World::with_namespaces();
+    world.hold = true;
+    let (_, mut io) = Host::pair(&mut world);
+    for (count, begun) in [(256, 8), (1, 100)] {
+        let (integral_write, integral_read) = (false, false);
+        let command =
+            DatasetManagement { count_ranges: count, deallocate: true, integral_write, integral_read };
+        // Every other block, so that no two are one.
+        let ranges = (0..count).map(|n| DsmRange { attributes: 0, slba: u64::from(n) * 2, count_blocks: 1 });
+        let list: Vec<u8> = ranges.flat_map(|range| range.encode()).collect();
+        for _ in 0..100 {
+            let cid = io.cid();
+            let bytes = io.in_capsule(Sqe { cid, ..command.encode(1) }, &list);
+            world.send(io.line, &bytes);
+        }
+        assert_eq!(world.held.len(), begun, "{count} ranges each");
+        while !world.held.is_empty() {
+            world.release();
+        }
+        assert_eq!(io.take(&mut world).len(), 100);
+    }
 }
 
 #[test]
