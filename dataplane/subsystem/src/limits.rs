@@ -98,6 +98,9 @@ pub const SEND_SEGMENTS_PER_COMMAND: usize = 8;
 /// From the connection's arrival to the end of its Connect command.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long a Connect waits for a QID that is in use: the host may know of its queue's end before reactor 0 does.
+pub const QID_WAIT: Duration = Duration::from_secs(1);
+
 /// A host that does not take the whole of a send within this time has gone: [`SEND_BYTES_MAX`] and one command's
 /// data at most.
 pub const SEND_DEADLINE: Duration = Duration::from_secs(30);
@@ -149,6 +152,7 @@ const _: () = {
     assert!(H2C_DATA_BYTES_MAX.is_multiple_of(4));
     assert!(H2C_DATA_BYTES_MAX >= 128 << 10);
     assert!(H2C_DATA_BYTES_MAX <= 1 << 20);
+    assert!(QID_WAIT.as_millis() < CONNECT_DEADLINE.as_millis());
     // One H2CData PDU can carry a whole command.
     assert!(H2C_DATA_BYTES_MAX >= TRANSFER_BYTES_MAX);
     // A command touches at most two stripes.

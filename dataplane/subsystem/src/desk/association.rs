@@ -79,6 +79,7 @@ impl<B: Buffer> Desk<B> {
         let Some(controller) = self.controllers.get_mut(&association) else { return };
         controller.dropping = false;
         controller.queues.clear();
+        self.recheck = true;
         let admin = controller.admin;
         let mut remove = false;
         for action in std::mem::take(&mut controller.after_drop) {

@@ -46,7 +46,7 @@ pub(super) struct Parked<B: Buffer> {
 pub(super) enum Role {
     /// Before Connect.
     Fresh,
-    /// An admin Connect waits.
+    /// A Connect waits.
     Connecting(Box<Ticket>),
     /// An I/O queue on its way to a reactor.
     Leaving { association: AssociationId, ticket: Box<Ticket> },
@@ -101,7 +101,8 @@ impl<B: Buffer> Desk<B> {
             return;
         }
         match std::mem::replace(&mut socket.state.role, Role::Ended) {
-            Role::Fresh | Role::Connecting(_) | Role::Ended => {}
+            Role::Fresh | Role::Ended => {}
+            Role::Connecting(_) => self.waiting.retain(|waiting| *waiting != key),
             Role::Leaving { association, ticket } => self.on_queue_closed(association, ticket.qid()),
             Role::Admin(association) => {
                 if let Some(controller) = self.controllers.get_mut(&association) {

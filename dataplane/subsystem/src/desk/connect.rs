@@ -22,6 +22,8 @@ pub(crate) struct Ticket {
     connect: Connect,
     data: ConnectData,
     kind: Kind,
+    /// How long it waits for its QID where that is in use.
+    until: Time,
 }
 
 /// Why a Connect is refused: the status, and which parameter is at fault.
@@ -54,27 +56,44 @@ impl<B: Buffer> Desk<B> {
     /// A Connect with its data.
     pub(super) fn on_connect(&mut self, key: Key, slot: Slot, sqe: &Sqe, data: &Slice<B::Shared>, now: Time) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
-        let ticket = match check(&self.config, socket.state.listener, slot, sqe, data) {
+        let ticket = match check(&self.config, socket.state.listener, slot, sqe, data, now) {
             Ok(ticket) => ticket,
             Err(refusal) => return self.refuse_connect(key, slot, refusal),
         };
         // Nothing is read before the answer: what comes may belong to another reactor.
         socket.connection.set_paused(true);
-        if ticket.connect.qid > 0 {
-            return self.connect_io(key, &ticket);
-        }
         socket.state.role = Role::Connecting(Box::new(ticket));
-        self.connect_admin(key, now);
+        self.connect(key, now);
     }
 
-    /// Answers an admin Connect, unless it must wait for the end of an earlier association or for a CNTLID.
-    pub(super) fn connect_admin(&mut self, key: Key, now: Time) {
-        let Some(socket) = self.sockets.get_mut(key) else { return };
+    /// Goes on with a Connect that has not been answered.
+    pub(super) fn connect(&mut self, key: Key, now: Time) {
+        let Some(socket) = self.sockets.get(key) else { return };
         let Role::Connecting(ticket) = &socket.state.role else { return };
         if !socket.connection.is_open() {
             return;
         }
-        let Ticket { slot, connect, data, kind } = **ticket;
+        let ticket = **ticket;
+        if ticket.connect.qid > 0 {
+            self.connect_io(key, &ticket, now);
+        } else {
+            self.connect_admin(key, &ticket, now);
+        }
+    }
+
+    /// When the first of the Connects that wait for a QID is refused.
+    pub(super) fn poll_qid_wait(&self) -> Option<Time> {
+        let waits = |key: &Key| match &self.sockets.get(*key)?.state.role {
+            Role::Connecting(ticket) if ticket.connect.qid > 0 => Some(ticket.until),
+            _ => None,
+        };
+        self.waiting.iter().filter_map(waits).min()
+    }
+
+    /// Answers an admin Connect, unless it must wait for the end of an earlier association or for a CNTLID.
+    fn connect_admin(&mut self, key: Key, ticket: &Ticket, now: Time) {
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        let Ticket { slot, connect, data, kind, .. } = *ticket;
         let path = PathId {
             host: data.host_nqn,
             host_id: data.host_id,
@@ -125,13 +144,19 @@ impl<B: Buffer> Desk<B> {
         self.sockets.note(key);
     }
 
-    /// Checks the Connect of an I/O queue against its controller, and sends the queue on its way.
-    fn connect_io(&mut self, key: Key, ticket: &Ticket) {
+    /// Checks the Connect of an I/O queue against its controller, and sends the queue on its way. Where an earlier queue
+    /// has its QID it waits: that may have ended without its reactor having told.
+    fn connect_io(&mut self, key: Key, ticket: &Ticket, now: Time) {
         match self.admit_io(ticket) {
             Err(refusal) => self.refuse_connect(key, ticket.slot, refusal),
             Ok(association) => {
                 let Some(controller) = self.controllers.get_mut(&association) else { return };
-                controller.queues.insert(ticket.connect.qid);
+                if !controller.queues.insert(ticket.connect.qid) {
+                    if now < ticket.until {
+                        return self.wait(key);
+                    }
+                    return self.refuse_connect(key, ticket.slot, Status::COMMAND_SEQUENCE_ERROR.into());
+                }
                 if let Some(socket) = self.sockets.get_mut(key) {
                     socket.state.role = Role::Leaving { association, ticket: Box::new(*ticket) };
                 }
@@ -165,8 +190,7 @@ impl<B: Buffer> Desk<B> {
             return Err(InvalidParameter::Command(Connect::QID_AT).into());
         }
         let shutting = controller.csts.shutdown != ShutdownStatus::Normal;
-        let able = controller.csts.ready && !shutting && !controller.dropping;
-        if !able || controller.queues.contains(&connect.qid) {
+        if !controller.csts.ready || shutting || controller.dropping {
             return Err(Status::COMMAND_SEQUENCE_ERROR.into());
         }
         Ok(*association)
@@ -218,6 +242,7 @@ fn check(
     slot: Slot,
     sqe: &Sqe,
     data: &[u8],
+    now: Time,
 ) -> Result<Ticket, Refusal> {
     let connect = Connect::parse(sqe);
     if connect.record_format != 0 {
@@ -242,7 +267,7 @@ fn check(
     if connect.queue_entries < 2 || connect.queue_entries > entries_max {
         return Err(InvalidParameter::Command(Connect::SQSIZE_AT).into());
     }
-    Ok(Ticket { slot, connect, data, kind })
+    Ok(Ticket { slot, connect, data, kind, until: now + limits::QID_WAIT })
 }
 
 /// Which subsystem a name means on a listener.

@@ -1,6 +1,6 @@
 //! Reactor 0's part of the target: connections until their Connect, admin queues, associations, discovery.
 //!
-//! A connection is fresh until its Connect, then connecting (an admin Connect that waits), leaving (an I/O queue that
+//! A connection is fresh until its Connect, then connecting (a Connect that waits), leaving (an I/O queue that
 //! goes to its reactor), or an admin queue. An association lives from its admin Connect until it is ended, and is
 //! forgotten only when no reactor has a queue or an unanswered request of it.
 
@@ -127,7 +127,7 @@ pub struct Desk<B: Buffer> {
     aborts: BTreeMap<u64, AssociationId>,
     /// Identify commands that wait until what a namespace has allocated is counted, by token.
     counts: BTreeMap<u64, Counting<B>>,
-    /// Connections whose admin Connect waits.
+    /// Connections whose Connect waits, in order.
     waiting: Vec<Key>,
     /// Something has happened that a waiting Connect may have waited for.
     recheck: bool,
@@ -295,6 +295,7 @@ impl<B: Buffer> Desk<B> {
     pub fn on_queue_closed(&mut self, association: AssociationId, qid: u16) {
         if let Some(controller) = self.controllers.get_mut(&association) {
             controller.queues.remove(&qid);
+            self.recheck = true;
         }
     }
 
@@ -322,6 +323,7 @@ impl<B: Buffer> Desk<B> {
         self.since.get_or_insert(now);
         self.sockets.check_deadlines(now);
         self.check_alarms(now);
+        self.recheck |= self.poll_qid_wait().is_some_and(|until| until <= now);
         self.retry = None;
         for key in std::mem::take(&mut self.starved) {
             self.sockets.note(key);
@@ -337,7 +339,7 @@ impl<B: Buffer> Desk<B> {
                 break;
             }
             for key in std::mem::take(&mut self.waiting) {
-                self.connect_admin(key, now);
+                self.connect(key, now);
             }
         }
         if !self.starved.is_empty() {
@@ -354,7 +356,7 @@ impl<B: Buffer> Desk<B> {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
         let alarm = self.alarms.first().map(|(alarm, _)| *alarm);
-        [self.retry, self.sockets.deadline(), alarm].into_iter().flatten().min()
+        [self.retry, self.sockets.deadline(), alarm, self.poll_qid_wait()].into_iter().flatten().min()
     }
 
     /// True if events of `connection` belong here.

@@ -174,7 +174,39 @@ fn queues_and_commands_wait_for_the_controller_to_be_enabled() {
     assert_eq!(refused(&mut world, &Identity::io(cntlid, 1)).0, Status::COMMAND_SEQUENCE_ERROR);
     admin.enable(&mut world);
     Host::io(&mut world, cntlid, 1);
-    assert_eq!(refused(&mut world, &Identity::io(cntlid, 1)).0, Status::COMMAND_SEQUENCE_ERROR, "QID in use");
+}
+
+/// Sends Connect on a new connection and does not wait for the answer. Returns its CID too.
+fn connecting(world: &mut World, identity: &Identity) -> (Host, u16) {
+    let mut host = Host::initialized(world, false, false);
+    let cid = host.cid();
+    let bytes = host.in_capsule(Sqe { cid, ..identity.sqe() }, &identity.data());
+    world.send(host.line, &bytes);
+    (host, cid)
+}
+
+#[test]
+fn a_qid_in_use_is_refused_when_its_queue_lives_on() {
+    let mut world = World::with_namespaces();
+    let (_admin, mut io) = Host::pair(&mut world);
+    let (mut other, cid) = connecting(&mut world, &Identity::io(1, 1));
+    world.advance(Duration::from_millis(990));
+    assert!(other.take(&mut world).is_empty());
+    world.advance(Duration::from_millis(20));
+    assert_eq!(other.completion(&mut world, cid).0.status, Status::COMMAND_SEQUENCE_ERROR);
+    assert_eq!(io.command(&mut world, Sqe::new(0, 1)).status, Status::SUCCESS);
+    // It may try again, and another queue of the same connection's is none of its business.
+    let status = other.connect(&mut world, &Identity::io(1, 2)).status;
+    assert_eq!(status, Status::SUCCESS);
+}
+
+#[test]
+fn a_reset_ends_the_wait_for_a_qid() {
+    let mut world = World::with_namespaces();
+    let (mut admin, _io) = Host::pair(&mut world);
+    let (mut other, cid) = connecting(&mut world, &Identity::io(1, 1));
+    assert_eq!(admin.command(&mut world, set_cc(Cc::default())).status, Status::SUCCESS);
+    assert_eq!(other.completion(&mut world, cid).0.status, Status::COMMAND_SEQUENCE_ERROR);
 }
 
 #[test]
@@ -339,9 +371,17 @@ fn a_lost_io_connection_frees_its_qid_when_its_commands_have_ended() {
     world.hold = true;
     io.submit(&mut world, Sqe::new(0, 1), 0);
     world.hang_up(io.line);
-    assert_eq!(refused(&mut world, &Identity::io(1, 1)).0, Status::COMMAND_SEQUENCE_ERROR);
+    // The host may connect again before that is known here.
+    let (mut next, cid) = connecting(&mut world, &Identity::io(1, 1));
+    let (mut last, last_cid) = connecting(&mut world, &Identity::io(1, 1));
+    assert!(next.take(&mut world).is_empty());
     world.release();
-    Host::io(&mut world, 1, 1);
+    assert_eq!(next.completion(&mut world, cid).0.status, Status::SUCCESS);
+    world.hold = false;
+    assert_eq!(next.command(&mut world, Sqe::new(0, 1)).status, Status::SUCCESS);
+    // Of two that wait the first gets it.
+    world.advance(Duration::from_secs(1));
+    assert_eq!(last.completion(&mut world, last_cid).0.status, Status::COMMAND_SEQUENCE_ERROR);
 }
 
 #[test]
