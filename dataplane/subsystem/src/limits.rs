@@ -105,7 +105,8 @@ pub const QID_WAIT: Duration = Duration::from_secs(1);
 /// data at most.
 pub const SEND_DEADLINE: Duration = Duration::from_secs(30);
 
-/// A host that does not deliver all that an R2T asked for within this time has gone.
+/// A host that does not deliver all that an R2T asked for within this time has gone, and so has one that does not
+/// deliver the rest of a capsule whose data it has begun.
 pub const TRANSFER_DEADLINE: Duration = Duration::from_secs(30);
 
 /// After a termination request the host has this long to close.

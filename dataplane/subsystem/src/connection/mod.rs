@@ -415,7 +415,8 @@ impl<B: Buffer> Connection<B> {
         let send = self.transmit.under_way_since().map(|since| since + limits::SEND_DEADLINE);
         // The oldest one's: neither a trickle nor other transfers keep a buffer reserved for longer.
         let transfer = self.exchanges.oldest_grant().map(|granted| granted + limits::TRANSFER_DEADLINE);
-        [phase, send, transfer].into_iter().flatten().min()
+        let capsule = self.body.filling_since().map(|since| since + limits::TRANSFER_DEADLINE);
+        [phase, send, transfer, capsule].into_iter().flatten().min()
     }
 
     /// Closes if a deadline has passed.

@@ -30,8 +30,8 @@ pub(crate) enum Gather<B: Buffer> {
     Whole(Slice<B::Shared>),
     /// The first part, while there is no memory to put the parts together in.
     Held(Slice<B::Shared>),
-    /// The first `have` bytes, copied; the buffer is away while a receive fills it.
-    Filling { buffer: Option<B>, have: u32 },
+    /// The first `have` bytes, copied, in a buffer of its own since then; the buffer is away while a receive fills it.
+    Filling { buffer: Option<B>, have: u32, since: Time },
 }
 
 /// A read or write that lies whole in what was received, its data intact.
@@ -65,7 +65,7 @@ impl<B: Buffer> Connection<B> {
             return None;
         }
         loop {
-            if !self.may_read() || !self.gather_held(memory) {
+            if !self.may_read() || !self.gather_held(now, memory) {
                 return None;
             }
             if let Some(arrival) = self.take_capsule() {
@@ -115,7 +115,7 @@ impl<B: Buffer> Connection<B> {
         let mut target = None;
         match &mut self.body {
             Body::Capsule { data: Gather::Held(_), .. } => return None,
-            Body::Capsule { data: Gather::Filling { buffer, have }, .. }
+            Body::Capsule { data: Gather::Filling { buffer, have, .. }, .. }
                 if remaining >= RECEIVE_INTO_BYTES_MIN =>
             {
                 target = buffer.take().map(|buffer| (Receiving::IntoCapsule, buffer, *have));
@@ -274,7 +274,7 @@ impl<B: Buffer> Connection<B> {
                     *data = Gather::Whole(input.slice(start..start + len));
                 }
                 Gather::Empty => *data = Gather::Held(input.slice(start..start + len)),
-                Gather::Filling { buffer: Some(buffer), have } => {
+                Gather::Filling { buffer: Some(buffer), have, .. } => {
                     buffer[*have as usize..][..len].copy_from_slice(&input[start..start + len]);
                     *have += count;
                     self.stats.payload_copied_bytes += len as u64;
@@ -297,7 +297,7 @@ impl<B: Buffer> Connection<B> {
     }
 
     /// Finds memory for in-capsule data that came in parts. False while there is none.
-    fn gather_held(&mut self, memory: &mut impl Memory<Buffer = B>) -> bool {
+    fn gather_held(&mut self, now: Time, memory: &mut impl Memory<Buffer = B>) -> bool {
         let Body::Capsule { len, data, .. } = &mut self.body else { return true };
         let Gather::Held(part) = data else { return true };
         let Some(mut buffer) = memory.allocate(*len as usize, self.rules.purpose) else {
@@ -307,7 +307,7 @@ impl<B: Buffer> Connection<B> {
         buffer[..part.len()].copy_from_slice(part);
         self.stats.payload_copied_bytes += part.len() as u64;
         let have = u32::try_from(part.len()).expect("less than the capsule's data");
-        *data = Gather::Filling { buffer: Some(buffer), have };
+        *data = Gather::Filling { buffer: Some(buffer), have, since: now };
         true
     }
 
@@ -351,9 +351,17 @@ impl<B: Buffer> Connection<B> {
 }
 
 impl<B: Buffer> Body<B> {
+    /// Since when in-capsule data has a buffer of its own that waits for the rest.
+    pub(super) fn filling_since(&self) -> Option<Time> {
+        match self {
+            Self::Capsule { data: Gather::Filling { since, .. }, .. } => Some(*since),
+            Self::None | Self::Capsule { .. } | Self::Transfer { .. } => None,
+        }
+    }
+
     /// A receive put `count` more bytes into the lent buffer of in-capsule data.
     pub(super) fn give_back(&mut self, lent: B, count: u32) {
-        if let Self::Capsule { data: Gather::Filling { buffer, have }, .. } = self {
+        if let Self::Capsule { data: Gather::Filling { buffer, have, .. }, .. } = self {
             *buffer = Some(lent);
             *have += count;
         }

@@ -254,6 +254,42 @@ fn data_that_trickles_holds_memory_only_until_its_deadline() {
 }
 
 #[test]
+fn a_capsule_that_stops_halfway_holds_memory_only_until_its_deadline() {
+    // Large data is received into the capsule's buffer, small data is copied there.
+    for blocks in [32, 8] {
+        let mut world = World::with_namespaces();
+        let (mut admin, io) = Host::pair(&mut world);
+        let bytes = io.in_capsule(Sqe { cid: 1, ..write(1, 0, blocks) }, &vec![6; blocks as usize * 512]);
+        world.send(io.line, &bytes[..1000]);
+        assert_eq!(world.heap.used(), blocks as usize * 512);
+        world.advance(Duration::from_secs(29));
+        assert!(!world.is_closed(io.line));
+        world.send(io.line, &bytes[1000..1001]);
+        world.advance(Duration::from_secs(2));
+        assert!(world.is_closed(io.line), "{blocks} blocks");
+        assert_eq!(world.heap.used(), 0);
+        // Its association goes on.
+        assert_eq!(admin.command(&mut world, Sqe::new(0x18, 0)).status, Status::SUCCESS);
+    }
+}
+
+#[test]
+fn a_capsule_that_waits_for_memory_is_not_late() {
+    let mut world = World::with_namespaces();
+    let (_, mut io) = Host::pair(&mut world);
+    world.heap.limit = 2000;
+    let bytes = io.in_capsule(Sqe { cid: 1, ..write(1, 0, 8) }, &[6; 4096]);
+    world.send(io.line, &bytes[..1000]);
+    world.advance(Duration::from_secs(40));
+    world.heap.limit = 64 << 10;
+    world.advance(Duration::from_secs(1));
+    world.send(io.line, &bytes[1000..]);
+    assert_eq!(io.completion(&mut world, 1).0.status, Status::SUCCESS);
+    world.advance(Duration::from_secs(40));
+    assert!(!world.is_closed(io.line));
+}
+
+#[test]
 fn what_other_transfers_deliver_keeps_none_from_its_deadline() {
     let mut world = World::with_namespaces();
     let (_, mut io) = Host::pair(&mut world);
