@@ -420,6 +420,10 @@ impl<B: Buffer> Shard<B> {
     pub(super) fn end_guarded(&mut self, id: u32, outcome: Outcome) {
         self.order.end_guard(id);
         if let Some(write) = self.order.writes.remove(id) {
+            if let Source::Fork { image, .. } = write.source {
+                // There will be no such image, and whoever asked for it may drop it.
+                self.order.forking.retain(|&forking| forking != image);
+            }
             self.fail_part(write.ticket, outcome);
             for ticket in write.merged {
                 self.fail_part(ticket, outcome);

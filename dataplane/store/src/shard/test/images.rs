@@ -159,6 +159,24 @@ fn a_dropped_snapshot_gives_back_what_it_alone_held() {
 }
 
 #[test]
+fn an_image_whose_fork_found_no_room_can_be_dropped() {
+    let mut world = World::new(1, 20, small_options());
+    for block in 0..10_000 {
+        if world.outcomes.contains_key(&Outcome::CapacityExceeded) {
+            break;
+        }
+        world.write(1, block * 8, block * 8 + 8, false);
+        assert!(world.drain(), "{:?}", world.errors);
+    }
+    // Forks are smaller than writes: some may still fit.
+    let refused = (2..100).find(|&image| fork(&mut world, 1, image, true) == Outcome::CapacityExceeded);
+    let image = refused.expect("the pool is full at some time");
+    world.submit(7777, image, 0, 0, Op::DropVolume);
+    assert_eq!(answer_of(&mut world, 7777).0, Outcome::Ok);
+    assert!(world.shard.image(VolumeId(image)).is_none());
+}
+
+#[test]
 fn a_diff_names_the_blocks_that_were_written_since() {
     let mut world = World::new(1, 100, small_options());
     world.write(1, 0, 64, false);
