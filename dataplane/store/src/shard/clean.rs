@@ -363,11 +363,12 @@ impl<B: Buffer> Shard<B> {
         }
     }
 
-    /// A header was noted, or cannot be; before it there were so many items.
+    /// A header was noted, or more of it is to be read, or it cannot be; before it there were so many items.
     fn end_header(&mut self, items: usize, good: bool) {
         let Some(victim) = &mut self.cleaner.victim else { return };
         if good {
-            victim.second_try = false;
+            // That more of it is to be read says nothing of whether all of it can be.
+            victim.second_try &= victim.state != VictimState::Blocks;
         } else if !std::mem::replace(&mut victim.second_try, true) {
             victim.items.truncate(items);
             victim.state = VictimState::Header(ALIGNMENT);

@@ -429,6 +429,37 @@ fn a_full_pool_of_unreadable_segments_refuses_and_still_deallocates() {
     assert_eq!(world.outcomes.get(&Outcome::CapacityExceeded), None);
 }
 
+/// Goal: a header of several blocks that cannot be read is given up after two tries, as one of a single block is, and not
+/// read for ever. Method: the second block rots of every header that has one, which those of checkpoints have; then the
+/// pool is filled.
+#[test]
+fn a_full_pool_of_unreadable_long_headers_refuses_and_still_deallocates() {
+    let mut world = World::new(22, 40, crate::ShardOptions { checkpoint_bytes: 2 << 20, ..small_options() });
+    // A leaf for each block; every second is overwritten, so that cleaning would have much to gain if it could read.
+    let leaf = 64 * 8;
+    for number in (0..300).chain((0..300).filter(|number| number % 2 == 0)) {
+        world.write(1, number * leaf, number * leaf + 8, false);
+        assert!(world.drain(), "{:?}", world.errors);
+    }
+    let rotten = world.disk.change_blocks(b"FeBATCH\n", |header| {
+        // Its records.
+        let is_long = u32::from_le_bytes(header[28..32].try_into().unwrap()) > 4096 + 100;
+        header[4096 + 100] ^= u8::from(is_long);
+        is_long
+    });
+    println!("{rotten} headers");
+    assert!(rotten > 0, "no header is longer than a block");
+    let mut block = 1000;
+    while world.outcomes.get(&Outcome::CapacityExceeded).copied().unwrap_or(0) < 20 {
+        world.write(2, block * 8, block * 8 + 64, false);
+        block += 8;
+        assert!(block < 10_000, "the pool is never full");
+        assert!(world.drain(), "{:?}", world.errors);
+    }
+    world.forget(1, 0, Op::DropVolume);
+    assert!(world.drain(), "{:?}", world.errors);
+}
+
 #[test]
 fn a_log_that_found_no_memory_to_begin_loses_no_segment() {
     let mut world = World::new(23, 20, small_options());
