@@ -34,8 +34,8 @@ pub(super) struct Pages {
 /// A leaf that could not be read.
 #[derive(Debug)]
 struct Unreadable {
-    /// When to try again if somebody asks.
-    until: Time,
+    /// When to try again if somebody asks; none until a run has begun in which those who wait can learn of it.
+    until: Option<Time>,
     page: PageIndex,
     place: Place,
     /// How the drive failed; none where it read something else than what was written.
@@ -200,9 +200,8 @@ impl<B: Buffer> Shard<B> {
                 false => {
                     self.stats.map_errors += 1;
                     self.map.give_up(&wanted);
-                    let until = self.now + self.options.retry;
                     let Wanted { page, place, .. } = wanted;
-                    self.pages.unreadable.push_back(Unreadable { until, page, place, error });
+                    self.pages.unreadable.push_back(Unreadable { until: None, page, place, error });
                 }
             }
         }
@@ -220,11 +219,16 @@ impl<B: Buffer> Shard<B> {
 
     /// Lets leaves be asked for again that could not be read some time ago.
     pub(super) fn forgive_leaves(&mut self) {
-        while let Some(&Unreadable { until, page, .. }) = self.pages.unreadable.front()
+        while let Some(&Unreadable { until: Some(until), page, .. }) = self.pages.unreadable.front()
             && until <= self.now
         {
             self.pages.unreadable.pop_front();
             self.map.forgive(page);
+        }
+        // Not from when the read ended: the time of the last run, which is all that is known then, may be long ago.
+        let until = self.now + self.options.retry;
+        for page in self.pages.unreadable.iter_mut().rev().take_while(|page| page.until.is_none()) {
+            page.until = Some(until);
         }
     }
 

@@ -320,7 +320,7 @@ fn moves_go_with_requests_while_there_is_room() {
 }
 
 /// Where the leaves of a lineage are that the log has, all versions of them.
-fn pages_of(world: &World, lineage: VolumeId) -> Vec<(usize, usize)> {
+pub(super) fn pages_of(world: &World, lineage: VolumeId) -> Vec<(usize, usize)> {
     let mut places = Vec::new();
     for (drive, shape) in (0..).zip(world.layout.drives()) {
         let bytes = world.disk.content(DriveId(drive), 0, usize::try_from(shape.size_bytes).unwrap());

@@ -1,8 +1,12 @@
 //! The map in less memory than it wants, single claims: what a miss costs, and that memory stays within its bound.
 
+use std::time::Duration;
+
+use super::cleaning::pages_of;
 use super::disk::Rng;
 use super::world::{World, small_options};
-use crate::shard::{Op, ShardOptions};
+use crate::VolumeId;
+use crate::shard::{Failure, Op, Outcome, ShardOptions};
 
 /// Leaves of the volume, each with one block.
 const LEAVES: u64 = 640;
@@ -96,14 +100,14 @@ fn a_start_does_not_read_the_leaves() {
     let mut world = world(110);
     assert!(world.stop());
     let before = world.shard.stats();
-    let written = world.shard.written_bytes(crate::VolumeId(1));
+    let written = world.shard.written_bytes(VolumeId(1));
     assert_eq!(written, LEAVES * 4096);
     world.crash(false);
     assert!(world.errors.is_empty(), "{:?}", world.errors);
     let after = world.shard.stats();
     // All that was stored is there; that it was read just now has put the leaves into memory.
     assert_eq!((after.live_bytes, after.data_bytes), (before.live_bytes, before.data_bytes));
-    assert_eq!(world.shard.written_bytes(crate::VolumeId(1)), written);
+    assert_eq!(world.shard.written_bytes(VolumeId(1)), written);
     world.restart();
     world.settle_recovery();
     let stats = world.shard.stats();
@@ -153,7 +157,7 @@ fn what_is_given_back_when_the_process_dies_is_given_back_afterwards() {
 #[test]
 fn what_hosts_have_written_is_known_after_a_kill() {
     let mut world = World::new(1, 200, small_options());
-    let volume = crate::VolumeId(1);
+    let volume = VolumeId(1);
     for round in 0..300 {
         world.write(1, round % 7 * 8, round % 7 * 8 + 16, false);
         assert!(world.drain());
@@ -166,4 +170,51 @@ fn what_hosts_have_written_is_known_after_a_kill() {
     let known = world.shard.written_bytes(volume);
     assert!((written..=written + 8192).contains(&known), "{known} of {written}");
     assert!(world.errors.is_empty(), "{:?}", world.errors);
+}
+
+/// A shard that has stopped, with a volume of two leaves; a try to read one takes longer than it counts as unreadable.
+fn world_of_slow_reads() -> World {
+    // A step takes 100 us.
+    let mut world = World::new(1, 20, ShardOptions { retry: Duration::from_micros(50), ..small_options() });
+    for leaf in 0..2 {
+        world.write(1, leaf * LEAF, leaf * LEAF + 8, false);
+        assert!(world.drain());
+    }
+    assert!(world.stop());
+    world
+}
+
+fn rot_leaves(world: &mut World) {
+    for place in pages_of(world, VolumeId(1)) {
+        world.disk.flip(place, 0x10);
+    }
+}
+
+#[test]
+fn requests_that_need_a_leaf_that_is_slow_to_fail_are_answered() {
+    let mut world = world_of_slow_reads();
+    rot_leaves(&mut world);
+    world.restart();
+    world.settle_recovery();
+    assert!(world.ready, "{:?}", world.failed);
+    world.outcomes.clear();
+    world.read(1, 0, 8);
+    assert!(world.drain(), "{:?}", world.errors);
+    world.write(1, LEAF + 8, LEAF + 16, false);
+    assert!(world.drain(), "{:?}", world.errors);
+    assert_eq!(world.outcomes.get(&Outcome::Unrecovered), Some(&2));
+}
+
+#[test]
+fn a_start_that_needs_a_leaf_that_is_slow_to_fail_ends() {
+    let mut world = world_of_slow_reads();
+    world.restart();
+    world.settle_recovery();
+    world.write(1, 8, 16, true);
+    assert!(world.drain(), "{:?}", world.errors);
+    world.disk.kill();
+    rot_leaves(&mut world);
+    world.restart();
+    world.settle_recovery();
+    assert!(matches!(world.failed, Some(Failure::CheckpointDamaged { .. })), "{:?}", world.errors);
 }
