@@ -165,7 +165,10 @@ impl<B: Buffer> Shard<B> {
             // is taken along, so that nothing needs to be put back in its place.
             let mut leaves = self.pages.spare.pop().unwrap_or_default();
             leaves.push(first);
-            end = self.take_neighbours(&mut leaves, start, end);
+            // What has failed may lie between leaves, or in another: they are read one by one then.
+            if first.1 == 0 {
+                end = self.take_neighbours(&mut leaves, start, end);
+            }
             let len = usize::try_from(end - start).expect("bounded by READ_BYTES_MAX");
             let Some(buffer) = disk.allocate(len, Purpose::Log) else {
                 for wanted in leaves.drain(..).rev() {
@@ -281,16 +284,19 @@ impl<B: Buffer> Shard<B> {
         (self.options.map_bytes_max / 2).max(64 << 10)
     }
 
-    /// Moves to `leaves` what is wanted close to them; gives where the read ends then.
+    /// Moves to `leaves` what is wanted close to them and has not failed; gives where the read ends then.
     fn take_neighbours(&mut self, leaves: &mut Vec<(Wanted, u8)>, start: u64, end: u64) -> u64 {
         let mut end = end;
         let segment = self.space.segment_of(leaves[0].0.place.location());
         let mut at = 0;
         while at < self.pages.wanted.len().min(NEIGHBOURS_MAX) {
-            let (next, _) = self.pages.wanted[at];
+            let (next, failures) = self.pages.wanted[at];
             let (from, to) = bounds(next.place);
             let is_near = from >= start && from <= end + GAP_BYTES && to <= start + READ_BYTES_MAX;
-            if !is_near || self.space.segment_of(next.place.location()) != segment || !self.map.awaits(&next)
+            if failures > 0
+                || !is_near
+                || self.space.segment_of(next.place.location()) != segment
+                || !self.map.awaits(&next)
             {
                 at += 1;
                 continue;

@@ -319,22 +319,30 @@ fn moves_go_with_requests_while_there_is_room() {
     assert_holds_after_a_power_cut(world);
 }
 
-/// Where the leaves of a lineage are that the log has, all versions of them.
-pub(super) fn pages_of(world: &World, lineage: VolumeId) -> Vec<(usize, usize)> {
+/// Where the pages of a lineage and a level are that the log has, all versions of them: index, drive and offset.
+pub(super) fn pages_of(world: &World, lineage: VolumeId, level: u8) -> Vec<(u64, usize, usize)> {
     let mut places = Vec::new();
     for (drive, shape) in (0..).zip(world.layout.drives()) {
         let bytes = world.disk.content(DriveId(drive), 0, usize::try_from(shape.size_bytes).unwrap());
         for at in (0..bytes.len()).step_by(4096) {
             let Ok(header) = BatchHeader::peek(&bytes[at..]) else { continue };
             places.extend(header.records(&bytes[at..]).flatten().filter_map(|record| match record {
-                Record::Page { lineage: of, level: 0, payload, .. } if of == lineage => {
-                    Some((usize::from(drive), at + payload as usize + 20))
+                Record::Page { lineage: of, level: at_level, index, payload, .. }
+                    if (of, at_level) == (lineage, level) =>
+                {
+                    Some((index, usize::from(drive), at + payload as usize))
                 }
                 _ => None,
             }));
         }
     }
     places
+}
+
+/// A byte of each leaf of a lineage.
+pub(super) fn leaves_of(world: &World, lineage: VolumeId) -> Vec<(usize, usize)> {
+    let leaves = pages_of(world, lineage, 0);
+    leaves.into_iter().map(|(_, drive, offset)| (drive, offset + 20)).collect()
 }
 
 /// Goal: a block that replay might not be able to move is not moved. Method: leaves that only a snapshot has rot, and the
@@ -358,7 +366,7 @@ fn what_a_leaf_that_cannot_be_read_may_name_is_not_moved() {
     assert!(world.stop());
     world.restart();
     world.settle_recovery();
-    let leaves = pages_of(&world, VolumeId(1));
+    let leaves = leaves_of(&world, VolumeId(1));
     assert_eq!(fork(&mut world, 1, 2, true), Outcome::Ok);
     for number in 0..LEAVES {
         world.write(1, leaf(number, 1), leaf(number, 1) + 8, false);

@@ -113,6 +113,8 @@ pub(super) struct TestDisk {
     pub(super) extents: u64,
     /// Reads of more than so many bytes bring a wrong bit in every 4 KiB.
     pub(super) flip_reads_over: Option<u32>,
+    /// Reads of anything of this block of 4 KiB fail: its drive and its offset.
+    pub(super) unreadable: Option<(usize, usize)>,
 }
 
 impl TestDisk {
@@ -149,6 +151,7 @@ impl TestDisk {
             written_bytes: 0,
             extents: 0,
             flip_reads_over: None,
+            unreadable: None,
         }
     }
 
@@ -240,6 +243,9 @@ impl TestDisk {
         Some(match self.pending.swap_remove(at) {
             Pending::Read { token, mut buffer, extents } => {
                 let bytes: u32 = extents.iter().map(|extent| extent.len).sum();
+                if let Some(drive) = extents.iter().find_map(|extent| self.fails(extent)) {
+                    return Some(TestEvent::Read(token, buffer, Err(error(drive))));
+                }
                 for extent in extents {
                     let from = usize::try_from(extent.offset).unwrap();
                     let image = &self.drives[usize::from(extent.drive.0)].image;
@@ -273,6 +279,14 @@ impl TestDisk {
                 TestEvent::Flushed(token, Ok(()))
             }
         })
+    }
+
+    /// The drive, if what cannot be read is in it.
+    fn fails(&self, extent: &Extent) -> Option<usize> {
+        let (drive, offset) = self.unreadable?;
+        let (from, to) = (offset as u64, offset as u64 + 4096);
+        let is_touched = extent.offset < to && from < extent.offset + u64::from(extent.len);
+        (is_touched && usize::from(extent.drive.0) == drive).then_some(drive)
     }
 
     /// The server is killed: the drives stay.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::cleaning::pages_of;
+use super::cleaning::{leaves_of, pages_of};
 use super::disk::Rng;
 use super::world::{World, small_options};
 use crate::VolumeId;
@@ -185,7 +185,7 @@ fn world_of_slow_reads() -> World {
 }
 
 fn rot_leaves(world: &mut World) {
-    for place in pages_of(world, VolumeId(1)) {
+    for place in leaves_of(world, VolumeId(1)) {
         world.disk.flip(place, 0x10);
     }
 }
@@ -217,4 +217,60 @@ fn a_start_that_needs_a_leaf_that_is_slow_to_fail_ends() {
     world.restart();
     world.settle_recovery();
     assert!(matches!(world.failed, Some(Failure::CheckpointDamaged { .. })), "{:?}", world.errors);
+}
+
+/// Leaves in the first and the last of three blocks that lie one after another, and the place of the one between.
+fn leaves_around_a_block(world: &World) -> ([u64; 2], (usize, usize)) {
+    let leaves = pages_of(world, VolumeId(1), 0);
+    let blocks = leaves.iter().map(|&(leaf, drive, offset)| (leaf, (drive, offset / 4096 * 4096)));
+    let found = blocks.clone().find_map(|(first, (drive, block))| {
+        let mut last = blocks.clone().filter(|&(_, place)| place == (drive, block + 8192));
+        last.next().map(|(last, _)| ([first, last], (drive, block + 4096)))
+    });
+    found.expect("the leaves of a checkpoint take several blocks")
+}
+
+/// A shard that has stopped, with leaves of one block each that one checkpoint has written.
+fn world_of_close_leaves() -> World {
+    let mut world = World::new(1, 40, ShardOptions { checkpoint_bytes: 1 << 30, ..small_options() });
+    for leaf in 0..200 {
+        world.write(1, leaf * LEAF, leaf * LEAF + 8, false);
+        assert!(world.drain());
+    }
+    assert!(world.stop());
+    world
+}
+
+#[test]
+fn a_block_between_two_leaves_that_cannot_be_read_fails_neither() {
+    let mut world = world_of_close_leaves();
+    let (leaves, between) = leaves_around_a_block(&world);
+    world.restart();
+    world.settle_recovery();
+    world.disk.unreadable = Some(between);
+    for leaf in leaves {
+        world.read(1, leaf * LEAF, leaf * LEAF + 8);
+    }
+    assert!(world.drain(), "{:?}", world.errors);
+    assert!(world.shard.stats().read_errors > 0, "they were read together");
+    assert!(world.errors.is_empty(), "{:?}", world.errors);
+}
+
+#[test]
+fn a_block_between_two_leaves_that_cannot_be_read_fails_no_start() {
+    let mut world = world_of_close_leaves();
+    let (leaves, between) = leaves_around_a_block(&world);
+    world.restart();
+    world.settle_recovery();
+    for leaf in leaves {
+        world.write(1, leaf * LEAF + 8, leaf * LEAF + 16, true);
+    }
+    assert!(world.drain(), "{:?}", world.errors);
+    world.disk.kill();
+    world.disk.unreadable = Some(between);
+    world.restart();
+    world.settle_recovery();
+    assert!(world.ready, "{:?}", world.failed);
+    assert!(world.shard.stats().read_errors > 0, "they were read together");
+    assert!(world.errors.is_empty(), "{:?}", world.errors);
 }
