@@ -309,7 +309,7 @@ impl<B: Buffer> Shard<B> {
 }
 
 /// The blocks in which a page lies.
-fn bounds(place: Place) -> (u64, u64) {
+pub(super) fn bounds(place: Place) -> (u64, u64) {
     let start = place.location().0 * LOCATION_BYTES + u64::from(place.offset());
     (start / 4096 * 4096, (start + u64::from(place.len())).next_multiple_of(4096))
 }

@@ -4,6 +4,7 @@ mod pages;
 mod summaries;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use io::{Buffer, Disk, DiskError, DriveId, Extent, Purpose};
 
@@ -30,6 +31,8 @@ pub(super) struct Recovery<B> {
     /// Pages of the level that is being read, in order of their places, and how many of them were asked for.
     pages: Vec<PageRef>,
     asked: usize,
+    /// Ranges of them that could not be read together with others, each of which is to be read by itself.
+    apart: Vec<Range<usize>>,
     /// Pages of lower levels.
     below: Vec<PageRef>,
     /// Images that may share blocks, as the manifest tells, and what it calls that was cut off, with its name now.
@@ -80,6 +83,7 @@ impl<B: Buffer> Recovery<B> {
             chunks: Vec::new(),
             pages: Vec::new(),
             asked: 0,
+            apart: Vec::new(),
             below: Vec::new(),
             cliques: BTreeMap::new(),
             cuts: BTreeMap::new(),
@@ -107,6 +111,7 @@ impl<B: Buffer> Shard<B> {
         self.stats.recovery_read_bytes += buffer.len() as u64;
         let outcome = match (recovery.stage, result) {
             _ if is_summary(number) => self.on_summary_read(&mut recovery, number, buffer, result),
+            (Stage::Pages, Err(error)) => Self::on_failed_pages(&mut recovery, number, error),
             (_, Err(error)) => Err(Failure::Disk { doing: Doing::Recover, error }),
             (Stage::Roots, _) => self.on_root_slot(&mut recovery, number, &buffer),
             (Stage::Manifest(place), _) => self.on_manifest(&mut recovery, place, &buffer),

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use io::{Buffer, Disk, Extent, Purpose};
+use io::{Buffer, Disk, DiskError, Extent, Purpose};
 
 use super::super::checkpoint::chunk_extent;
-use super::super::{Failure, Shard, TokenKind, Uncounted};
+use super::super::pages::bounds;
+use super::super::{Doing, Failure, Shard, TokenKind, Uncounted};
 use super::{Recovery, Stage};
 use crate::VolumeId;
 use crate::checksum;
@@ -127,7 +128,8 @@ impl<B: Buffer> Shard<B> {
 
     /// Asks for pages of the level at hand; goes on to the level below, and then to the log.
     pub(super) fn read_pages<D: Disk<Buffer = B>>(&mut self, disk: &mut D, recovery: &mut Recovery<B>) {
-        if recovery.asked == recovery.pages.len() && recovery.reads.iter().all(Option::is_none) {
+        let has_all = recovery.asked == recovery.pages.len() && recovery.apart.is_empty();
+        if has_all && recovery.reads.iter().all(Option::is_none) {
             // Level by level, so that all that refer to a page come together.
             let level = recovery.below.iter().map(|page| page.level).max();
             let below = std::mem::take(&mut recovery.below);
@@ -151,17 +153,23 @@ impl<B: Buffer> Shard<B> {
                 return;
             }
         }
-        while recovery.asked < recovery.pages.len()
-            && let Some(number) = recovery.reads.iter().position(Option::is_none)
-        {
-            let (read, end) = self.next_page_read(&recovery.pages, recovery.asked);
+        while let Some(number) = recovery.reads.iter().position(Option::is_none) {
+            let (read, end) = match recovery.apart.last() {
+                Some(apart) => self.next_page_read(&recovery.pages[..apart.end], apart.start),
+                None if recovery.asked < recovery.pages.len() => {
+                    self.next_page_read(&recovery.pages, recovery.asked)
+                }
+                None => break,
+            };
             let len = u32::try_from(end - read.start).expect("bounded by PAGE_READ_BYTES");
             let Some(buffer) = disk.allocate(len as usize, Purpose::Log) else {
                 self.retry_for_memory();
                 return;
             };
             let (drive, offset) = self.space.place(&self.layout, Location(read.start / LOCATION_BYTES));
-            recovery.asked = read.end;
+            if recovery.apart.pop().is_none() {
+                recovery.asked = read.end;
+            }
             recovery.reads[number] = Some(read);
             let extent = Extent { drive, offset, start: 0, len };
             disk.read(self.token(TokenKind::Recovery, number as u64), buffer, &[extent]);
@@ -195,16 +203,11 @@ impl<B: Buffer> Shard<B> {
 
     /// Pages from `first` on that lie close enough together to be read at once, and where that read ends.
     fn next_page_read(&self, pages: &[PageRef], first: usize) -> (PageRead, u64) {
-        let bounds = |page: &PageRef| {
-            let start = page.place.location().0 * LOCATION_BYTES;
-            let end = start + u64::from(page.place.offset() + page.place.len());
-            (start / 4096 * 4096, end.next_multiple_of(4096))
-        };
-        let (start, mut end) = bounds(&pages[first]);
+        let (start, mut end) = bounds(pages[first].place);
         let segment = self.space.segment_of(pages[first].place.location());
         let mut count = 1;
         for page in &pages[first + 1..] {
-            let (from, to) = bounds(page);
+            let (from, to) = bounds(page.place);
             if self.space.segment_of(page.place.location()) != segment
                 || from > end + PAGE_GAP_BYTES
                 || to - start > PAGE_READ_BYTES
@@ -215,6 +218,29 @@ impl<B: Buffer> Shard<B> {
             count += 1;
         }
         (PageRead { first, end: first + count, start }, end)
+    }
+
+    /// The drive failed a read of pages: as that may be for what lies between them, those of each block are read once more
+    /// by themselves.
+    pub(super) fn on_failed_pages(
+        recovery: &mut Recovery<B>,
+        number: u64,
+        error: DiskError,
+    ) -> Result<(), Failure> {
+        let read = usize::try_from(number).ok().and_then(|number| recovery.reads.get_mut(number));
+        let Some(read) = read.and_then(Option::take) else { return Ok(()) };
+        let mut at = read.first;
+        for together in
+            recovery.pages[read.first..read.end].chunk_by(|a, b| bounds(a.place) == bounds(b.place))
+        {
+            let apart = at..at + together.len();
+            if apart == (read.first..read.end) {
+                return Err(Failure::Disk { doing: Doing::Recover, error });
+            }
+            at = apart.end;
+            recovery.apart.push(apart);
+        }
+        Ok(())
     }
 
     pub(super) fn on_pages(
