@@ -267,6 +267,7 @@ impl<B: Buffer> Shard<B> {
                 self.read_leaves(disk);
                 self.evict_leaves();
                 self.step_checkpoint(disk);
+                self.make_way_for_reads();
             }
             Phase::Running | Phase::Stopping => {
                 self.apply_written();

@@ -41,6 +41,8 @@ pub(super) struct Recovery<B> {
     reads: Vec<Option<PageRead>>,
     /// Summaries that are read before replay has come to their segments.
     ahead: Vec<(SegmentId, Ahead<B>)>,
+    /// The last run found no memory for something that must be read.
+    lacks_memory: bool,
     pub(super) replay: Replay,
     pub(super) beyond: Option<Beyond>,
 }
@@ -89,6 +91,7 @@ impl<B: Buffer> Recovery<B> {
             cuts: BTreeMap::new(),
             reads: vec![None; PAGE_READS],
             ahead: Vec::new(),
+            lacks_memory: false,
             replay: Replay::new(),
             beyond: None,
         }

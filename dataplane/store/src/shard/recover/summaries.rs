@@ -46,6 +46,11 @@ impl<B> Recovery<B> {
         }
     }
 
+    #[cfg(test)]
+    pub(in super::super) fn holds_summaries(&self) -> bool {
+        self.ahead.iter().any(|(_, ahead)| matches!(ahead, Ahead::Here(_)))
+    }
+
     fn take_ahead(&mut self, segment: SegmentId) -> Option<Ahead<B>> {
         let found = self.ahead.iter().position(|(expected, _)| *expected == segment)?;
         Some(self.ahead.swap_remove(found).1)
@@ -84,6 +89,9 @@ impl<B: Buffer> Shard<B> {
         disk: &mut D,
         recovery: &mut Recovery<B>,
     ) {
+        if recovery.lacks_memory {
+            return;
+        }
         let len = recovery.replay.summary_bytes;
         recovery.ahead.retain_mut(|(segment, ahead)| match ahead {
             Ahead::Wanted => {
@@ -92,6 +100,16 @@ impl<B: Buffer> Shard<B> {
             }
             Ahead::Asked | Ahead::Here(_) => true,
         });
+    }
+
+    /// A run of recovery ends: if it found no memory for what must be read, what was read ahead makes way, and nothing is
+    /// read ahead until all has found some. Other shards may wait for the same memory.
+    pub(in super::super) fn make_way_for_reads(&mut self) {
+        let Some(recovery) = &mut self.recovery else { return };
+        recovery.lacks_memory = self.memory_retry.is_some();
+        if recovery.lacks_memory {
+            recovery.ahead.clear();
+        }
     }
 
     /// Reads the first `len` bytes of a summary; false if there is no memory for that.
