@@ -23,7 +23,8 @@ pub(crate) struct ServeArgs {
     /// [default: /var/lib/ferrule for root, else ~/.local/state/ferrule]
     #[arg(long, value_name = "DIR", verbatim_doc_comment)]
     state: Option<PathBuf>,
-    /// Where metadata is kept, if not in STATE: etcd://HOST:PORT[,HOST:PORT…][/PREFIX], or etcds:// for TLS
+    /// Where metadata is kept, if not in STATE: etcd://HOST:PORT[,HOST:PORT…]/PREFIX, or etcds:// for TLS; PREFIX is ferrule
+    /// where none is named
     #[arg(long, value_name = "URL", value_parser = EtcdLocation::parse)]
     metadata_store: Option<EtcdLocation>,
     #[command(flatten)]
