@@ -91,8 +91,7 @@ impl Pool {
 
     fn open(&mut self) -> Option<Arc<Layout>> {
         let identity = Identity { pool: [1; 16], cluster: [2; 16], node: [3; 16] };
-        let mut format = FormatOptions::new(identity, 0);
-        format.shards = 1;
+        let mut format = FormatOptions::new(identity, 1, 0);
         format.segment_bytes = Some(64 << 10);
         let mut opening = PoolOpening::new(&self.io, OPENING, Some(format));
         for _ in 0..ROUNDS_MAX {
