@@ -1,11 +1,11 @@
 //! One reactor's I/O queues: they check commands, ask for their data, hand out requests and answer them.
 //!
-//! A command is limited (its namespace is, and its share has not come, or it waits for the second half of its pair),
-//! arriving (its data is awaited), held (ready, but the quota of its connection is used up), or running (handed out).
-//! Until it runs it can be dropped
-//! without a trace; from then on it is waited for, whatever becomes of its connection. Namespace and range are
-//! checked when the capsule arrives and, where the table has changed since, again when it begins to run. A plain
-//! command that need not wait is checked when it is taken from what was received, and runs at once.
+//! A command is limited (its namespace is, and its share has not come, or it waits for the second half of its
+//! pair), arriving (its data is awaited), held (ready, but the quota of its connection is used up), or running
+//! (handed out). Until it runs it can be dropped without a trace; from then on it is waited for, whatever becomes
+//! of its connection. Namespace and range are checked when the capsule arrives and, where the table has changed
+//! since, again when it begins to run. A plain command that need not wait is checked when it is taken from what was
+//! received, and runs at once.
 
 mod command;
 mod dispatch;
