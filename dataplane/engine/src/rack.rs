@@ -29,8 +29,10 @@ pub(crate) struct Rack<B: Buffer> {
     failed: Vec<bool>,
     ram: RamParts,
     pub(crate) gate: FlushGate,
-    /// Work that waits for a buffer or for room in its shard, in order.
-    starved: VecDeque<Starved<B>>,
+    /// Reads for which no buffer was free, in order.
+    hungry: VecDeque<Piece<B>>,
+    /// By place: requests that wait for room in their shard, in order.
+    crowded: Vec<VecDeque<Request<B>>>,
     answered: Vec<Token>,
     /// Failures of flushes that the other reactors have not been told.
     drives_failed: Vec<DiskError>,
@@ -83,7 +85,8 @@ impl<B: Buffer> Rack<B> {
             failed: Vec::new(),
             ram: RamParts::default(),
             gate: FlushGate::default(),
-            starved: VecDeque::new(),
+            hungry: VecDeque::new(),
+            crowded: Vec::new(),
             answered: Vec::new(),
             drives_failed: Vec::new(),
             stopped: 0,
@@ -100,6 +103,7 @@ impl<B: Buffer> Rack<B> {
             self.shards.push(Shard::recover(Arc::clone(layout), ShardId(number), owner, options.clone()));
             self.stirred.push(true);
             self.failed.push(false);
+            self.crowded.push(VecDeque::new());
         }
     }
 
@@ -124,29 +128,44 @@ impl<B: Buffer> Rack<B> {
             self.try_begin(piece, memory)
         };
         begun.unwrap_or_else(|starved| {
-            if urgent {
-                self.starved.push_front(starved);
-            } else {
-                self.starved.push_back(starved);
+            match starved {
+                Starved::Request(place, request) if urgent => self.crowded[place].push_front(request),
+                starved => self.put_off(starved),
             }
             None
         })
     }
 
-    /// Begins what was put off, in order, as far as that is possible now.
+    /// Begins what was put off as far as that is possible now: in order, but nobody waits for what another lacks. What
+    /// one shard has no room for may hold the memory for which a read waits.
     pub(crate) fn retry(&mut self, memory: &mut impl Memory<Buffer = B>, out: &mut Vec<RackOutput<B>>) {
-        while let Some(starved) = self.starved.pop_front() {
-            let begun = match starved {
-                Starved::Piece(piece) => self.try_begin(piece, memory),
-                Starved::Request(place, request) => self.submit(place, request),
-            };
-            match begun {
-                Ok(output) => out.extend(output),
-                Err(starved) => {
-                    self.starved.push_front(starved);
-                    return;
+        for place in 0..self.crowded.len() {
+            while let Some(request) = self.crowded[place].pop_front() {
+                match self.submit(place, request) {
+                    Ok(output) => out.extend(output),
+                    Err(request) => {
+                        self.crowded[place].push_front(request);
+                        break;
+                    }
                 }
             }
+        }
+        while let Some(piece) = self.hungry.pop_front() {
+            match self.try_begin(piece, memory) {
+                Ok(output) => out.extend(output),
+                Err(Starved::Piece(piece)) => {
+                    self.hungry.push_front(piece);
+                    break;
+                }
+                Err(starved) => self.put_off(starved),
+            }
+        }
+    }
+
+    fn put_off(&mut self, starved: Starved<B>) {
+        match starved {
+            Starved::Piece(piece) => self.hungry.push_back(piece),
+            Starved::Request(place, request) => self.crowded[place].push_back(request),
         }
     }
 
@@ -274,7 +293,8 @@ impl<B: Buffer> Rack<B> {
 
     /// When to run again at the latest.
     pub(crate) fn poll_timeout(&self, now: Time) -> Option<Time> {
-        let starved = (!self.starved.is_empty()).then(|| now + MEMORY_RETRY);
+        let waits = !self.hungry.is_empty() || self.crowded.iter().any(|requests| !requests.is_empty());
+        let starved = waits.then(|| now + MEMORY_RETRY);
         self.shards.iter().filter_map(Shard::poll_timeout).chain(starved).min()
     }
 
@@ -288,10 +308,10 @@ impl<B: Buffer> Rack<B> {
         &self.shards
     }
 
-    /// True while a read is next that waits for memory. A large one needs a stretch that is free as a whole: reads that
-    /// come later must not take the parts of it that become free. What needs no memory goes on, for it may hold some.
+    /// True while a read waits for memory. A large one needs a stretch that is free as a whole: reads that come later must
+    /// not take the parts of it that become free. What needs no memory goes on, for it may hold some.
     fn awaits_memory(&self) -> bool {
-        matches!(self.starved.front(), Some(Starved::Piece(_)))
+        !self.hungry.is_empty()
     }
 
     fn try_begin(
@@ -320,21 +340,19 @@ impl<B: Buffer> Rack<B> {
                     compress,
                     op: op_of(work, buffer),
                 };
-                self.submit(place, request)
+                self.submit(place, request).map_err(|request| Starved::Request(place, request))
             }
         }
     }
 
-    fn submit(&mut self, place: usize, request: Request<B>) -> Result<Option<RackOutput<B>>, Starved<B>> {
+    /// Gives a request to its shard; the request itself where there is no room.
+    fn submit(&mut self, place: usize, request: Request<B>) -> Result<Option<RackOutput<B>>, Request<B>> {
         if self.failed[place] {
             let (from, origin) = untag(request.tag);
             return Ok(Some(done(from, origin, Outcome::Failed, None)));
         }
         self.stirred[place] = true;
-        match self.shards[place].submit(request) {
-            Ok(()) => Ok(None),
-            Err(request) => Err(Starved::Request(place, request)),
-        }
+        self.shards[place].submit(request).map(|()| None)
     }
 
     /// What this reactor's part of a RAM namespace has in a stretch, in a buffer; `None` where there is no buffer now.
@@ -544,6 +562,22 @@ mod test {
             }
         }
         panic!("it waits for ever");
+    }
+
+    #[test]
+    fn what_waits_for_room_does_not_wait_for_memory() {
+        let mut memory = Room(Arc::new(AtomicUsize::new(4096)));
+        let mut rack = Rack::new(1);
+        assert!(rack.begin(piece(8192, Work::Read), &mut memory).is_none(), "there is no memory");
+        // A shard that has failed answers at once, and so is one that has room.
+        rack.failed.push(true);
+        let request =
+            Request { tag: 0, volume: VolumeId(1), offset: 0, len: 4096, compress: false, op: Op::Verify };
+        rack.crowded.push(VecDeque::from([request]));
+        let mut done = Vec::new();
+        rack.retry(&mut memory, &mut done);
+        assert!(matches!(done[..], [RackOutput::Done(_, PieceDone { result: Outcome::Failed, .. })]));
+        assert!(rack.awaits_memory());
     }
 
     #[test]
