@@ -4,7 +4,8 @@
 //! that says so of the batch at the end proves that this one was there and has rotted. Then the shard must not go on: what
 //! was flushed would be gone without a word. Batches follow each other closely, so the search gives up where none begins
 //! within two of the longest. It goes on where a seal says; what lies behind a seal that is itself the missing batch
-//! cannot be found.
+//! cannot be found. No more can what lies in a block that cannot be read: such a block is passed over, for most likely
+//! it holds nothing, and a shard that never starts again would lose all the rest.
 
 use io::{Buffer, Disk};
 
@@ -28,6 +29,8 @@ pub(super) struct Beyond {
     next: u32,
     /// Offset up to which the next batch must begin.
     until: u32,
+    /// What is read at a time: less where a part cannot be read.
+    window: u32,
 }
 
 /// How far apart two batches can begin at most, twice.
@@ -39,7 +42,25 @@ impl Beyond {
     fn new(end: Position, segment: SegmentId) -> Self {
         let next = end.offset.saturating_add(ALIGNMENT);
         let until = next.saturating_add(REACH_BYTES);
-        Self { missing: end.sequence, found: end.sequence, segment, generation: end.generation, next, until }
+        Self {
+            missing: end.sequence,
+            found: end.sequence,
+            segment,
+            generation: end.generation,
+            next,
+            until,
+            window: WINDOW_BYTES,
+        }
+    }
+
+    /// What was last looked at cannot be read: next less of it, down to a block, which is left out.
+    fn narrow(&mut self) {
+        if self.window > ALIGNMENT {
+            self.window /= 2;
+        } else {
+            self.next += ALIGNMENT;
+            self.window = WINDOW_BYTES;
+        }
     }
 
     /// Looks for batches in what was read from `next` on. The batch that was safe when one of them was written, if that
@@ -100,9 +121,17 @@ impl<B: Buffer> Shard<B> {
         if beyond.next >= most || !self.layout.has_segment(beyond.segment) {
             return false;
         }
-        let len = WINDOW_BYTES.min(self.layout.segment_bytes() - beyond.next);
+        let len = beyond.window.min(self.layout.segment_bytes() - beyond.next);
         self.read_for_recovery(disk, recovery, (beyond.segment, beyond.next, len), Stage::Beyond);
         true
+    }
+
+    /// What lies beyond the log's end cannot be read.
+    pub(super) fn on_unreadable_beyond(recovery: &mut Recovery<B>) {
+        recovery.stage = Stage::ReadTail;
+        if let Some(beyond) = &mut recovery.beyond {
+            beyond.narrow();
+        }
     }
 
     /// What lies beyond the log's end was read.

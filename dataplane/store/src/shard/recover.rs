@@ -115,6 +115,10 @@ impl<B: Buffer> Shard<B> {
         let outcome = match (recovery.stage, result) {
             _ if is_summary(number) => self.on_summary_read(&mut recovery, number, buffer, result),
             (Stage::Pages, Err(error)) => Self::on_failed_pages(&mut recovery, number, error),
+            (Stage::Beyond, Err(_)) => {
+                Self::on_unreadable_beyond(&mut recovery);
+                Ok(())
+            }
             (_, Err(error)) => Err(Failure::Disk { doing: Doing::Recover, error }),
             (Stage::Roots, _) => self.on_root_slot(&mut recovery, number, &buffer),
             (Stage::Manifest(place), _) => self.on_manifest(&mut recovery, place, &buffer),

@@ -512,3 +512,44 @@ fn a_rotten_batch_that_nobody_knew_to_be_flushed_is_the_end_of_the_log() {
     assert!(world.failed.is_none() && world.ready);
     assert_eq!(world.shard.mapped_bytes(VolumeId(1)), 8 * 4096);
 }
+
+#[test]
+fn a_block_behind_the_end_of_the_log_that_cannot_be_read_fails_no_start() {
+    let mut world = World::new(25, 20, small_options());
+    for block in 0..10 {
+        world.write(1, block * 8, block * 8 + 8, false);
+        assert!(world.drain());
+    }
+    let (drive, payload) = world.disk.last_payload();
+    for behind in 2..6 {
+        world.disk.kill();
+        world.disk.unreadable = Some((drive, payload + behind * 4096));
+        world.restart();
+        world.settle_recovery();
+        assert!(world.ready, "{behind}: {:?}", world.failed);
+        assert_eq!(world.shard.mapped_bytes(VolumeId(1)), 10 * 4096);
+    }
+}
+
+#[test]
+fn a_rotten_batch_that_was_flushed_is_damage_though_the_block_behind_it_cannot_be_read() {
+    let mut world = World::new(24, 20, small_options());
+    let mut payloads = Vec::new();
+    for block in 0..10 {
+        world.write(1, block * 8, block * 8 + 8, false);
+        assert!(world.drain());
+        payloads.push(world.disk.last_payload());
+        if block == 7 {
+            world.flush();
+            assert!(world.drain());
+        }
+    }
+    world.disk.kill();
+    assert_eq!(world.disk.rot_batch(2), 2);
+    world.disk.unreadable = Some(payloads[1]);
+    world.restart();
+    while world.failed.is_none() && !world.ready {
+        world.step();
+    }
+    assert_eq!(world.failed, Some(Failure::LogDamaged { found: 1, expected: 9 }));
+}
