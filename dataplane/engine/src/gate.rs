@@ -69,6 +69,11 @@ impl FlushGate {
         self.refused.pop()
     }
 
+    /// True while somebody has to be told that a failed drive is not flushed.
+    pub(crate) fn has_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
     fn collect(&mut self, drive: DriveId, token: Token) {
         let lane = self.lane(drive);
         match lane.failed {

@@ -36,6 +36,8 @@ pub(crate) struct Rack<B: Buffer> {
     answered: Vec<Token>,
     /// Failures of flushes that the other reactors have not been told.
     drives_failed: Vec<DiskError>,
+    /// True once the shards were asked to stop, and how many have ended since, in order or by a failure.
+    stopping: bool,
     stopped: usize,
     /// Questions about images for which shards read their maps.
     parts: Vec<questions::Part>,
@@ -89,6 +91,7 @@ impl<B: Buffer> Rack<B> {
             crowded: Vec::new(),
             answered: Vec::new(),
             drives_failed: Vec::new(),
+            stopping: false,
             stopped: 0,
             parts: Vec::new(),
         }
@@ -220,6 +223,7 @@ impl<B: Buffer> Rack<B> {
     /// Runs once every shard to which something has happened or whose time has come, and collects what they say.
     pub(crate) fn run(&mut self, disk: &mut impl Disk<Buffer = B>, now: Time, out: &mut Vec<RackOutput<B>>) {
         out.extend(self.drives_failed.drain(..).map(RackOutput::DriveFailed));
+        // Those that the shards earn by what they do now come in the next round, which is due at once.
         while let Some((token, error)) = self.gate.take_refused() {
             if owner::of(token) >= owner::SHARDS {
                 self.shard_of(token).handle_flushed(token, Err(error));
@@ -264,6 +268,13 @@ impl<B: Buffer> Rack<B> {
                     store::Output::Failed(failure) => {
                         self.failed[number] = true;
                         out.push(RackOutput::Failed(shard.id(), failure));
+                        // It makes no checkpoint any more; nobody must wait for it.
+                        if self.stopping {
+                            self.stopped += 1;
+                            if self.stopped == count {
+                                out.push(RackOutput::Stopped);
+                            }
+                        }
                     }
                 }
             }
@@ -278,6 +289,7 @@ impl<B: Buffer> Rack<B> {
 
     /// Makes every shard durable and ends it. A failed one has nothing left to do.
     pub(crate) fn stop(&mut self, out: &mut Vec<RackOutput<B>>) {
+        self.stopping = true;
         for (number, shard) in self.shards.iter_mut().enumerate() {
             if self.failed[number] {
                 self.stopped += 1;
@@ -295,7 +307,8 @@ impl<B: Buffer> Rack<B> {
     pub(crate) fn poll_timeout(&self, now: Time) -> Option<Time> {
         let waits = !self.hungry.is_empty() || self.crowded.iter().any(|requests| !requests.is_empty());
         let starved = waits.then(|| now + MEMORY_RETRY);
-        self.shards.iter().filter_map(Shard::poll_timeout).chain(starved).min()
+        let refused = self.gate.has_refused().then_some(now);
+        self.shards.iter().filter_map(Shard::poll_timeout).chain(starved).chain(refused).min()
     }
 
     /// Bytes of an image that are mapped in the shards here.
