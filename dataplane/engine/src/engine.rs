@@ -333,6 +333,10 @@ where
             Some(Some(Backing::Null)) => {
                 return self.ports.complete(request.id, null_completion(&request.operation));
             }
+            // What it wrote or read might not be what the next start finds.
+            Some(Some(Backing::InDoubt)) => {
+                return self.ports.complete(request.id, Completion::of(Status::INTERNAL_ERROR));
+            }
             Some(Some(Backing::Paused)) => {
                 self.paused.entry(request.nsid).or_default().push(request);
                 return;

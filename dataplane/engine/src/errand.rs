@@ -79,6 +79,8 @@ pub(crate) enum Step {
     Fence,
     /// Let no command of the volume begin on any reactor, and wait until none runs. A later [`Step::Fence`] lets go.
     Pause,
+    /// Let every command of the volume fail, on every reactor: which image it has shows at the next start.
+    Doubt,
     /// Go back to the volume as it was, for the steps that follow.
     Revert,
     /// From now on no reactor acknowledges changes of this namespace, until the forks of the next step have their places.
@@ -193,7 +195,7 @@ where
                 self.advance(number, io)
             }
             Step::Record | Step::Forget(_) | Step::ForgetSnapshot(_) => self.record(number, step),
-            Step::Fence | Step::Pause => self.fence(number, step, io),
+            Step::Fence | Step::Pause | Step::Doubt => self.fence(number, step, io),
             Step::Revert => {
                 if let Some(before) = errand.before.take() {
                     errand.record = Record::Volume(Box::new(before));
@@ -245,6 +247,7 @@ where
     pub(crate) fn on_recorded(&mut self, number: u32, result: Result<(), DirectoryError>, io: &mut I) {
         match result {
             Ok(()) => self.advance(number, io),
+            Err(DirectoryError::InDoubt) => self.leave_in_doubt(number, io),
             Err(error) => self.fail_errand(number, action_error(error), io),
         }
     }
@@ -298,6 +301,17 @@ where
         lead.errands.answer(number, Err(error));
         let errand = lead.errands.table.value(number);
         errand.steps = std::mem::take(&mut errand.undo).into();
+        self.advance(number, io);
+    }
+
+    /// Whether the change was recorded shows at the next start, and nothing may be undone that the record may name. That
+    /// start drops what it does not name. A volume that has changed its image takes no command until then: what it wrote
+    /// to one image would be gone with it.
+    fn leave_in_doubt(&mut self, number: u32, io: &mut I) {
+        let Some(lead) = &mut self.lead else { return };
+        lead.errands.answer(number, Err(ActionError::Device));
+        let errand = lead.errands.table.value(number);
+        errand.steps = errand.before.iter().map(|_| Step::Doubt).collect();
         self.advance(number, io);
     }
 
@@ -358,13 +372,17 @@ where
         let Some(lead) = &mut self.lead else { return };
         let errand = lead.errands.table.value(number);
         let record = match (&errand.record, &errand.before) {
-            (_, Some(before)) if step == Step::Pause => before,
+            (_, Some(before)) if matches!(step, Step::Pause | Step::Doubt) => before,
             (Record::Volume(record), _) => record,
             (Record::Snapshot(_) | Record::None, _) => unreachable!("hosts see volumes alone"),
         };
         let mut change = shape::change(record);
-        if let (Step::Pause, NamespaceChange::Set(_, backing, _)) = (step, &mut change) {
-            *backing = Backing::Paused;
+        if let NamespaceChange::Set(_, backing, _) = &mut change {
+            match step {
+                Step::Pause => *backing = Backing::Paused,
+                Step::Doubt => *backing = Backing::InDoubt,
+                _ => {}
+            }
         }
         let fence = self.broadcast_namespace(change, io);
         #[cfg(feature = "planted")]
@@ -438,7 +456,7 @@ impl fmt::Debug for Errand {
 fn action_error(error: DirectoryError) -> ActionError {
     match error {
         DirectoryError::CapacityExceeded => ActionError::CapacityExceeded("the pool's directory is full"),
-        DirectoryError::Failed => ActionError::Device,
+        DirectoryError::Failed | DirectoryError::InDoubt => ActionError::Device,
         DirectoryError::Invalid { field, rule } => ActionError::Invalid { field, rule },
         DirectoryError::NameTaken | DirectoryError::UuidTaken | DirectoryError::NsidTaken => {
             ActionError::Exists

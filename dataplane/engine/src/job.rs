@@ -243,7 +243,9 @@ impl Cutter {
     fn striping(&self) -> Striping {
         match self.backing {
             Backing::Volume(volume) => Striping::new(volume.lineage.0, self.shards),
-            Backing::Ram | Backing::Null | Backing::Paused => Striping::new(0, self.reactors),
+            Backing::Ram | Backing::Null | Backing::Paused | Backing::InDoubt => {
+                Striping::new(0, self.reactors)
+            }
         }
     }
 
@@ -254,7 +256,7 @@ impl Cutter {
                 let (image, compress) = (volume.image, volume.compression);
                 (reactor_of(shard, self.reactors), Target::Shard { shard, image, compress })
             }
-            Backing::Ram | Backing::Null | Backing::Paused => {
+            Backing::Ram | Backing::Null | Backing::Paused | Backing::InDoubt => {
                 (ReactorId(stretch.shard), Target::Ram(self.nsid))
             }
         };

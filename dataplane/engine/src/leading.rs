@@ -138,7 +138,7 @@ where
                 let nsid = shape.nsid;
                 lead.desk().set_namespace(shape);
                 let exchanged = errand.is_some_and(|number| lead.rolled_back(number));
-                if exchanged && backing != Backing::Paused {
+                if exchanged && matches!(backing, Backing::Volume(_)) {
                     lead.desk().tell_changed(nsid);
                 }
             }
@@ -269,7 +269,7 @@ where
         let image = match self.backings.get(nsid as usize).copied().flatten() {
             Some(Backing::Volume(volume)) => Some(volume.image),
             // While the image is exchanged the record tells.
-            Some(Backing::Paused) => lead.image_of(nsid),
+            Some(Backing::Paused | Backing::InDoubt) => lead.image_of(nsid),
             Some(Backing::Null | Backing::Ram) | None => None,
         };
         let Some(image) = image else { return lead.desk().on_counted(token, None) };

@@ -226,6 +226,8 @@ pub enum Backing {
     Volume(Image),
     /// What is under it changes now: commands wait.
     Paused,
+    /// Which of two images is under it shows at the next start: commands fail.
+    InDoubt,
 }
 
 /// Where a volume's blocks are.

@@ -72,7 +72,7 @@ pub struct Directory {
 pub enum Output {
     /// Recovery is complete: lookups are true and changes are accepted from now on.
     Ready,
-    /// A change is durable and visible, or was refused without effect; after [`DirectoryError::Failed`] its fate is
+    /// A change is durable and visible, or was refused without effect; after [`DirectoryError::InDoubt`] its fate is
     /// known after the next start.
     Done {
         /// As it was asked.
@@ -502,8 +502,10 @@ impl Directory {
 
     fn fail(&mut self, fault: DirectoryFault) {
         self.phase = Phase::Failed;
-        for change in self.in_flight.drain(..).chain(self.waiting.drain(..)) {
-            self.outputs.push_back(Output::Done { tag: change.tag, result: Err(DirectoryError::Failed) });
+        let in_doubt = self.in_flight.drain(..).map(|change| (change, DirectoryError::InDoubt));
+        let untouched = self.waiting.drain(..).map(|change| (change, DirectoryError::Failed));
+        for (change, error) in in_doubt.chain(untouched) {
+            self.outputs.push_back(Output::Done { tag: change.tag, result: Err(error) });
         }
         self.outputs.push_back(Output::Failed(fault));
     }

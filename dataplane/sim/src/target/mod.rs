@@ -10,6 +10,8 @@
 mod attack;
 mod crashes;
 mod ending;
+#[cfg(test)]
+mod failing;
 mod grow;
 mod host;
 mod images;
@@ -107,6 +109,8 @@ pub struct TargetTrial {
     port: u16,
     turns: u64,
     cut: bool,
+    // Shards and the directory may fail: how they do is what is tested.
+    may_fail: bool,
     // Since when nothing happens in the shards, and what had been answered then.
     still: Standstill,
     done: (u64, u64),
@@ -185,6 +189,7 @@ impl TargetTrial {
             port: 20_000,
             turns: 0,
             cut: false,
+            may_fail: false,
             still: Standstill::default(),
             done: (0, 0),
             pause: None,
@@ -465,6 +470,7 @@ impl TargetTrial {
                 Ok(())
             }
             Notice::Refused(error) => Err(Violation::Panicked(format!("the start was refused: {error}"))),
+            Notice::ShardFailed(..) | Notice::DirectoryFailed(_) if self.may_fail => Ok(()),
             Notice::ShardFailed(shard, failure) => Err(Violation::Stopped(usize::from(shard.0), failure)),
             Notice::DirectoryFailed(fault) => {
                 Err(Violation::Panicked(format!("the directory failed: {fault:?}")))

@@ -33,7 +33,7 @@ fn trial(seed: u64) -> TargetTrial {
 }
 
 /// One step of the world without the trial's own books, which know nothing of these commands; what ended in it, by tag.
-fn turn(trial: &mut TargetTrial) -> Vec<(u64, bool, Vec<u8>)> {
+pub(super) fn turn(trial: &mut TargetTrial) -> Vec<(u64, bool, Vec<u8>)> {
     let deadlines: Vec<_> = trial.engines.iter().map(|seat| seat.deadline).collect();
     let timer = trial.hosts.iter().filter_map(SimHost::deadline).min();
     match trial.world.step(&deadlines, timer) {
@@ -52,7 +52,13 @@ fn turn(trial: &mut TargetTrial) -> Vec<(u64, bool, Vec<u8>)> {
     ended.map(|end| (end.tag, end.status.is_success(), end.data)).collect()
 }
 
-fn submit(trial: &mut TargetTrial, tag: u64, nsid: u32, command: NvmCommand, data: Payload<Vec<u8>>) {
+pub(super) fn submit(
+    trial: &mut TargetTrial,
+    tag: u64,
+    nsid: u32,
+    command: NvmCommand,
+    data: Payload<Vec<u8>>,
+) {
     let sqe: Sqe = command.encode(nsid);
     let (host, queue) = (usize::try_from(tag % 2).unwrap_or(0), usize::try_from(tag / 2 % 2).unwrap_or(0));
     assert!(trial.hosts[host].submit(queue, vec![(tag, sqe, data)]), "an idle queue takes a command");
@@ -88,9 +94,9 @@ fn held(trial: &mut TargetTrial, nsid: u32, writes: u64) -> Vec<u64> {
     found
 }
 
-type Answer = Arc<Mutex<Option<Result<Outcome, ActionError>>>>;
+pub(super) type Answer = Arc<Mutex<Option<Result<Outcome, ActionError>>>>;
 
-fn ask(trial: &mut TargetTrial, action: Action) -> Answer {
+pub(super) fn ask(trial: &mut TargetTrial, action: Action) -> Answer {
     let answer = Answer::default();
     let slot = Arc::clone(&answer);
     let reply = Box::new(move |result| *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result));
@@ -103,7 +109,7 @@ fn taken(answer: &Answer) -> Option<Outcome> {
     Some(answer.expect("the change succeeds"))
 }
 
-fn await_answer(trial: &mut TargetTrial, action: Action) -> Outcome {
+pub(super) fn await_answer(trial: &mut TargetTrial, action: Action) -> Outcome {
     let answer = ask(trial, action);
     loop {
         turn(trial);
@@ -113,7 +119,7 @@ fn await_answer(trial: &mut TargetTrial, action: Action) -> Outcome {
     }
 }
 
-fn spec(uuid: u8) -> SnapshotSpec {
+pub(super) fn spec(uuid: u8) -> SnapshotSpec {
     let source = VolumeUuid([1; 16]);
     let (name, attributes) = (format!("s{uuid}"), String::new());
     SnapshotSpec { uuid: VolumeUuid([uuid; 16]), name, source, retention_s: 0, attributes }

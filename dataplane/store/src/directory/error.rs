@@ -9,9 +9,12 @@ pub enum DirectoryError {
     /// No room; nothing was touched.
     #[error("the pool's directory is full: delete volumes, or shorten their labels and access lists")]
     CapacityExceeded,
-    /// A drive failed, now or before.
+    /// A drive failed before, and nothing was touched.
     #[error("the pool's directory has failed")]
     Failed,
+    /// A drive failed while the change was written: whether it was made shows at the next start.
+    #[error("the pool's directory has failed; whether the change was made shows at the next start")]
+    InDoubt,
     /// A field's value is impossible.
     #[error("{field}: {rule}")]
     Invalid {
