@@ -62,6 +62,9 @@ struct Panel {
 /// Measures every depth of every path in turn with its bound, and draws.
 pub(crate) fn draw(bench: &Bench, rounds: usize, machine: &str) -> String {
     let rounds = rounds.min(ROUNDS);
+    if let Err(error) = bench.fill_ram() {
+        eprintln!("{error}");
+    }
     let mut paths = paths(bench);
     paths.iter_mut().for_each(|path| path.measure(rounds));
     let row = ABOVE + HEIGHT + BELOW;

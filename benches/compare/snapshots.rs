@@ -12,6 +12,7 @@ use dataplane::load::{LoadOptions, LoadReport, Pattern};
 use store::VolumeId;
 use store::injected::InjectedMap;
 
+use crate::machine::settled;
 use crate::rows::{Bar, Bench, Row, Sample, Unit};
 use crate::table::median;
 use crate::target::Target;
@@ -50,7 +51,7 @@ pub(crate) static ROWS: &[Row] = &[
         measure: first_overwrite,
     },
     Row {
-        what: "4 KiB random read, pool, QD 32, beside 24 snapshots with 1 % overwritten in each, against before",
+        what: "4 KiB random read, pool, QD 32, beside 24 snapshots with 1 % overwritten in each, against without",
         unit: Unit::Iops,
         bar: Bar::AtLeast(0.95),
         once: true,
@@ -217,26 +218,45 @@ fn first_overwrite(bench: &Bench) -> Result<Sample, String> {
         target.snapshot(&format!("s{round}"), "compare");
         rounds.push((Target::run(&load())?.all.iops, before));
         target.delete_snapshot(&format!("s{round}"));
+        target.wait_for_space()?;
     }
     Ok(Sample::of_rounds(&rounds))
 }
 
-/// Random reads before and beside 24 snapshots, between which 1 % of the blocks were overwritten.
+/// Random reads beside 24 snapshots, between which 1 % of the blocks were overwritten, and of a volume that was written
+/// alike and has none.
 fn beside_many(bench: &Bench) -> Result<Sample, String> {
-    let (target, volume) = written(bench)?;
     let blocks = (bench.pool_mib()? << 20) / 4 / 4096;
-    let reads = || Target::run(&target.load(volume, Pattern::RandRead, 32, bench.time()));
-    // Overwritten once before too: where blocks lie shall not tell the two apart.
-    scatter(&target, volume, blocks / 100 * SNAPSHOTS)?;
-    let before =
-        median((0..SECONDS).map(|_| reads().map(|report| report.all.iops)).collect::<Result<_, _>>()?);
+    let (beside, without) = (written(bench)?, written(bench)?);
     for number in 0..SNAPSHOTS {
-        target.snapshot(&format!("s{number}"), "compare");
-        scatter(&target, volume, blocks / 100)?;
+        beside.0.snapshot(&format!("s{number}"), "compare");
+        // In both: where blocks lie shall not tell the two apart.
+        for (target, volume) in [&beside, &without] {
+            scatter(target, *volume, blocks / 100)?;
+        }
     }
-    let after =
-        median((0..SECONDS).map(|_| reads().map(|report| report.all.iops)).collect::<Result<_, _>>()?);
-    Ok(Sample { ours: after, bound: Some(before), ..Sample::default() })
+    by_turns(bench, &beside, &without)
+}
+
+/// Random reads of one server's volume against those of another's, round by round. The server that is not asked sleeps.
+fn by_turns(
+    bench: &Bench,
+    (target, volume): &(Target, u32),
+    (other, other_volume): &(Target, u32),
+) -> Result<Sample, String> {
+    let reads = |target: &Target, volume| {
+        let load = target.load(volume, Pattern::RandRead, 32, bench.time());
+        Target::run(&load)
+    };
+    let (mut rounds, mut last) = (Vec::new(), None);
+    for _ in 0..SECONDS {
+        let round = || Ok::<_, String>((reads(target, *volume)?, reads(other, *other_volume)?.all.iops));
+        let (ours, bound) = settled(bench.cpus(), round, |_| ())?;
+        rounds.push((ours.all.iops, bound));
+        last = Some(ours);
+    }
+    let last = last.ok_or("nothing was measured")?;
+    Ok(Sample::of_rounds(&rounds).with_cores_of(&last))
 }
 
 /// Random reads of a volume whose map fits into memory, and of another of which a tenth does.
@@ -244,28 +264,27 @@ fn with_little_memory(bench: &Bench) -> Result<Sample, String> {
     let pool_mib = bench.pool_mib()?;
     let bytes = (pool_mib << 20) / 4;
     let tenth = bytes / LEAF_BYTES * LEAF_MEMORY_BYTES / 10;
-    let rate = |arguments: &[&str]| -> Result<(LoadReport, f64, f64), String> {
+    let start = |arguments: &[&str]| -> Result<(Target, u32), String> {
         let target = Target::start_pool(pool_mib, bytes, bench.cpus(), arguments);
         let volume = target.volume.ok_or("measured with a pool only")?;
         fill(&target, volume, bytes, |load| load)?;
-        let reads = || Target::run(&target.load(volume, Pattern::RandRead, 32, bench.time()));
-        reads()?;
-        let misses = target.metric("store_map_misses_total")?;
-        let reports: Vec<LoadReport> = (0..SECONDS).map(|_| reads()).collect::<Result<_, _>>()?;
-        let misses = target.metric("store_map_misses_total")? - misses;
-        let iops = median(reports.iter().map(|report| report.all.iops).collect());
-        let report = reports.into_iter().next().ok_or("nothing was measured")?;
-        Ok((report, iops, misses))
+        Target::run(&target.load(volume, Pattern::RandRead, 32, bench.time()))?;
+        Ok((target, volume))
     };
-    let (_, whole, missed) = rate(&[])?;
-    if missed > 0.0 {
-        return Err(format!("{missed} leaves were missing although all of the map fits"));
+    let (whole, little) = (start(&[])?, start(&["--map-memory", &tenth.to_string()])?);
+    let missed = || -> Result<[f64; 2], String> {
+        Ok([whole.0.metric("store_map_misses_total")?, little.0.metric("store_map_misses_total")?])
+    };
+    let before = missed()?;
+    let sample = by_turns(bench, &little, &whole)?;
+    let after = missed()?;
+    if after[0] > before[0] {
+        return Err(format!("{} leaves were missing although all of the map fits", after[0] - before[0]));
     }
-    let (report, ours, missed) = rate(&["--map-memory", &tenth.to_string()])?;
-    if missed == 0.0 {
+    if after[1] == before[1] {
         return Err("no leaf was missing although a tenth of the map fits".to_owned());
     }
-    Ok(Sample::of(&report, ours, Some(whole)))
+    Ok(sample)
 }
 
 /// Overwrites about so many random blocks.

@@ -12,7 +12,7 @@ use tests::server::{Server, Setup};
 
 /// Sizes of the namespaces, by which they are told apart.
 const NULL_BYTES: u64 = 1 << 40;
-const RAM_BYTES: u64 = 1 << 30;
+pub(crate) const RAM_BYTES: u64 = 1 << 30;
 
 /// How long a start may take.
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -114,6 +114,23 @@ impl Target {
         let client = self.server.client();
         let found = client.get(&format!("{SNAPSHOTS}/?Name={name}"));
         client.delete(&format!("{SNAPSHOTS}/{}", found["UUID"].as_str().unwrap_or_default()));
+    }
+
+    /// Waits until what snapshots held that were deleted is given back.
+    pub(crate) fn wait_for_space(&self) -> Result<(), String> {
+        let begin = Instant::now();
+        let client = self.server.client();
+        let is_left = || {
+            let all = client.get(&format!("{SNAPSHOTS}?showAll=true"));
+            all["snapshots"].as_array().is_none_or(|all| all.iter().any(|one| one["state"] == "Deleting"))
+        };
+        while is_left() {
+            if begin.elapsed() > START_LIMIT {
+                return Err("the space of a deleted snapshot is not given back".to_owned());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
     }
 
     /// A request that changes nothing.

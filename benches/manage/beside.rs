@@ -2,8 +2,9 @@
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use dataplane::load::{self, LoadOptions, LoadReport};
+use dataplane::load::{self, LoadOptions, LoadReport, Pattern};
 
 use crate::rest::{self, Connection, block_on};
 use crate::rows::{CONNECTIONS, read_all};
@@ -14,11 +15,16 @@ use crate::{Bar, Figure, Options, median};
 const RATE: u32 = 20_000;
 /// Volumes in the lists that are read meanwhile.
 const LISTED: usize = 1000;
+/// Enough to write all of the memory.
+const FILL_TIME: Duration = Duration::from_secs(3);
 
 /// p99 of reads of 4 KiB from memory beside requests and lists, against the same without.
 pub(crate) fn reads_beside_management(options: &Options) -> Result<Vec<Figure>, String> {
     let site = Site::start(1024, vec!["ram:1GiB"]);
     let nsid = only_namespace(&site)?;
+    // Memory that was never written is not read, but answered with zeros.
+    let writes = site.reads(nsid, None, options);
+    run(&LoadOptions { pattern: Pattern::Write, block_bytes: 128 << 10, time: FILL_TIME, ..writes })?;
     let made: Vec<_> =
         (0..LISTED).map(|number| crate::site::volume(&format!("v{number}"), 1 << 20)).collect();
     let first = block_on(async {
@@ -74,7 +80,7 @@ fn with_management(site: &Site, path: &str, reads: &LoadOptions) -> Result<(Load
                 while !over.load(Ordering::Relaxed) {
                     read_all(&mut client, || ()).await?;
                     lists.fetch_add(1, Ordering::Relaxed);
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                 }
                 Ok::<_, String>(())
             })
