@@ -1,5 +1,7 @@
 //! A thread that owns an attachment and does what it is sent, in order.
 
+use std::collections::VecDeque;
+
 use dataplane::attach::{AttachOptions, Attachment};
 use dataplane::load::LoadError;
 use tokio::sync::{mpsc, oneshot};
@@ -22,6 +24,14 @@ pub(super) struct Carrier {
 /// What an errand will have brought.
 #[derive(Debug)]
 pub(super) struct Promise<T>(oneshot::Receiver<Result<T, LoadError>>);
+
+/// Chunks under way, in the order in which they were sent.
+#[derive(Debug)]
+pub(super) struct InOrder {
+    under_way: VecDeque<Promise<()>>,
+    /// Chunks applied, from the first one on.
+    pub(super) done: u64,
+}
 
 impl Carrier {
     /// Attaches a namespace.
@@ -94,5 +104,54 @@ impl<T> Promise<T> {
     }
 }
 
+impl InOrder {
+    /// Nothing under way, and so many chunks applied before.
+    pub(super) fn after(done: u64) -> Self {
+        Self { under_way: VecDeque::new(), done }
+    }
+
+    /// Adds the next chunk.
+    pub(super) fn push(&mut self, promise: Promise<()>) {
+        self.under_way.push_back(promise);
+    }
+
+    /// Waits until so many chunks at most are under way. Of those behind one that has failed nothing is counted, whatever
+    /// becomes of them: with that one missing, they have to be applied again.
+    pub(super) async fn catch_up(&mut self, most: usize) -> Result<(), Failure> {
+        while self.under_way.len() > most {
+            let Some(promise) = self.under_way.pop_front() else { break };
+            promise.wait().await.inspect_err(|_| self.under_way.clear())?;
+            self.done += 1;
+        }
+        Ok(())
+    }
+}
+
 /// Errands that may wait for the thread.
 const ERRANDS_MAX: usize = 4;
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    /// A promise that is kept already.
+    fn ended(outcome: Result<(), LoadError>) -> Promise<()> {
+        let (answer, promise) = oneshot::channel();
+        answer.send(outcome).unwrap();
+        Promise(promise)
+    }
+
+    #[test]
+    fn chunks_behind_one_that_failed_do_not_count() {
+        tokio_uring::start(async {
+            let mut chunks = InOrder::after(5);
+            for outcome in [Ok(()), Err(LoadError::Timeout("an answer", 30)), Ok(()), Ok(())] {
+                chunks.push(ended(outcome));
+            }
+            assert!(matches!(chunks.catch_up(0).await, Err(Failure::Transfer(_))));
+            // What is told of afterwards, when the volume is flushed.
+            chunks.catch_up(0).await.unwrap();
+            assert_eq!(chunks.done, 6, "the chunk that failed is not in the volume");
+        });
+    }
+}

@@ -3,7 +3,6 @@
 //! While a volume is imported its access list has two entries: the host that carries the stream, and how many chunks are
 //! safe. So nobody else can use it, an interrupted import is seen as such, and one request ends both.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use super::carrier::{Carrier, Promise};
+use super::carrier::{Carrier, InOrder};
 use super::changes::Changes;
 use super::export::{READ_BYTES, describe};
 use super::lookup::{Project, host_nqn, number, text, wrong};
@@ -262,8 +261,7 @@ impl Target<'_> {
             target: self,
             carrier,
             uuid: text(&begin.volume, "UUID"),
-            under_way: VecDeque::new(),
-            done: begin.chunks,
+            chunks: InOrder::after(begin.chunks),
             told: begin.chunks,
             told_at: Instant::now(),
         };
@@ -279,9 +277,7 @@ struct Filling<'a> {
     target: &'a Target<'a>,
     carrier: Carrier,
     uuid: &'a str,
-    under_way: VecDeque<Promise<()>>,
-    /// Chunks applied, from the first one on.
-    done: u64,
+    chunks: InOrder,
     /// Chunks that are safe and told of.
     told: u64,
     told_at: Instant,
@@ -304,7 +300,7 @@ impl Filling<'_> {
                     return Err(wrong(&self.target.arguments.file, reason));
                 }
                 Part::End(_) => {
-                    self.catch_up(0).await?;
+                    self.chunks.catch_up(0).await?;
                     bar.finish_and_clear();
                     return Ok(());
                 }
@@ -314,32 +310,23 @@ impl Filling<'_> {
                 continue;
             }
             let promise = self.carrier.apply(chunk).await;
-            self.under_way.push_back(promise);
-            self.catch_up(WRITES_MAX).await?;
-            if self.done - self.told >= TELL_CHUNKS || self.told_at.elapsed() > TELL_EVERY {
+            self.chunks.push(promise);
+            self.chunks.catch_up(WRITES_MAX).await?;
+            if self.chunks.done - self.told >= TELL_CHUNKS || self.told_at.elapsed() > TELL_EVERY {
                 self.tell().await?;
             }
         }
     }
 
-    /// Waits until so many chunks at most are under way.
-    async fn catch_up(&mut self, most: usize) -> Result<(), Failure> {
-        while self.under_way.len() > most {
-            let Some(promise) = self.under_way.pop_front() else { break };
-            promise.wait().await?;
-            self.done += 1;
-        }
-        Ok(())
-    }
-
     /// Makes safe what was applied, and writes down how much that is.
     async fn tell(&mut self) -> Result<(), Failure> {
-        self.catch_up(0).await?;
+        self.chunks.catch_up(0).await?;
         self.carrier.flush().await.wait().await?;
-        if self.done != self.told {
-            let body = json!({"acl": {"values": self.target.acl(self.done)}});
+        let done = self.chunks.done;
+        if done != self.told {
+            let body = json!({"acl": {"values": self.target.acl(done)}});
             self.target.project.update_volume(self.uuid, body, None).await?;
-            self.told = self.done;
+            self.told = done;
         }
         self.told_at = Instant::now();
         Ok(())
