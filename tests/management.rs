@@ -30,6 +30,18 @@ fn first_start_leaves_two_private_tokens_and_says_where() {
 }
 
 #[test]
+fn outputs_that_take_nothing_stop_no_server() {
+    let mut server = Server::prepare(&Setup::small());
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    server.launch_onto(full);
+    server.wait_for_rest();
+    let _ = server.create_volume("v1", MIB);
+    assert!(server.terminate().success());
+    let log = std::fs::read_to_string(server.state().join("logs/ferrule.log")).unwrap();
+    assert!(log.contains("create volume") && log.contains("stopped"), "{log}");
+}
+
+#[test]
 fn requests_need_a_token_of_the_right_scope() {
     let server = Server::start(&Setup::default());
     let path = "/api/v2/cluster";

@@ -126,14 +126,22 @@ impl Server {
     /// # Panics
     /// If it runs already or cannot be started.
     pub fn launch(&mut self) {
-        assert!(self.child.is_none(), "the server runs already");
         let log = self.open_log();
+        self.launch_onto(log);
+    }
+
+    /// Starts the process without waiting, with both outputs going to `output`.
+    ///
+    /// # Panics
+    /// If it runs already or cannot be started.
+    pub fn launch_onto(&mut self, output: File) {
+        assert!(self.child.is_none(), "the server runs already");
         let mut command = Command::new(binary());
         command
             .args(&self.arguments)
             .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("share the server's log"))
-            .stderr(log);
+            .stdout(output.try_clone().expect("share the server's output"))
+            .stderr(output);
         self.child = Some(command.spawn().expect("start ferrule"));
     }
 
