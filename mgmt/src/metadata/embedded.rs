@@ -1,12 +1,14 @@
 //! The store of a single node: one redb file in the state folder, written from a thread of its own.
 
+use std::io;
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
 use redb::backends::FileBackend;
 use redb::{
-    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition,
-    WriteTransaction,
+    BackendError, Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable,
+    StorageBackend as _, TableDefinition, WriteTransaction,
 };
 
 use super::transfer::{Mark, Movable};
@@ -40,6 +42,7 @@ impl Embedded {
         let file = files::open_private(path).map_err(|error| StoreError::failed(context(), error))?;
         let create = |file| {
             let backend = FileBackend::new(file)?;
+            begin_anew(&backend)?;
             Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)
         };
         let database = create(file).map_err(|error| match error {
@@ -101,6 +104,35 @@ impl Embedded {
         let text = marks.get(MARK_KEY)?;
         Ok(text.map(|text| Mark::parse(text.value())))
     }
+}
+
+/// Empties a file that a start was cut off from making: redb takes an empty one, and no other without its magic number.
+fn begin_anew(backend: &FileBackend) -> Result<(), BackendError> {
+    if !is_unfinished(backend)? {
+        return Ok(());
+    }
+    // It may be another server's that is making it right now; redb finds out whose it is.
+    if backend.try_lock_range(Bound::Unbounded, Bound::Unbounded)? {
+        if is_unfinished(backend)? {
+            tracing::warn!("the first start was cut off while it made the metadata's file; making it anew");
+            backend.set_len(0)?;
+        }
+        backend.unlock_range(Bound::Unbounded, Bound::Unbounded)?;
+    }
+    Ok(())
+}
+
+/// Whether a file has its size, and perhaps its header, but no magic number and nothing behind the header. redb writes the
+/// magic number last, when all else is safe. A file that has lost its header has content behind it, and is left alone.
+fn is_unfinished(backend: &FileBackend) -> io::Result<bool> {
+    let len = backend.len()?;
+    if !(HEADER_BYTES..=UNFINISHED_BYTES_MAX).contains(&len) {
+        return Ok(false);
+    }
+    let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+    backend.read(0, &mut bytes)?;
+    let (header, rest) = bytes.split_at(HEADER_BYTES as usize);
+    Ok(header.iter().take(MAGIC_BYTES).chain(rest).all(|byte| *byte == 0))
 }
 
 /// Makes `changes`, or fails at the first whose expectation is not met; returns their revision.
@@ -254,6 +286,10 @@ const SCHEMA_VERSION_KEY: &str = "version";
 const REVISION_KEY: &str = "revision";
 const MARK_KEY: &str = "move";
 const CACHE_BYTES: usize = 4 << 20;
+/// Of redb's file: its magic number, the page that its header is in, and more than an empty one has.
+const MAGIC_BYTES: usize = 9;
+const HEADER_BYTES: u64 = 4096;
+const UNFINISHED_BYTES_MAX: u64 = 16 << 20;
 
 #[cfg(test)]
 mod test {
@@ -321,6 +357,42 @@ mod test {
                 assert_eq!(found, [(Kind::Cluster, "n"), (Kind::Project, "a")]);
             }
         }
+    }
+
+    #[test]
+    fn a_first_start_that_was_cut_off_costs_nothing() {
+        let folder = Folder::new("cut-off");
+        let path = folder.path().join("metadata.redb");
+        let whole = {
+            let path = folder.path().join("whole");
+            drop(Embedded::open(&path).unwrap());
+            std::fs::read(&path).unwrap()
+        };
+        // A file has its size first, then its header, and last what tells that it is whole.
+        let mut headed = vec![0; whole.len()];
+        headed[9..320].copy_from_slice(&whole[9..320]);
+        for cut in [vec![0; whole.len()], headed] {
+            std::fs::write(&path, cut).unwrap();
+            let store = Embedded::open(&path).unwrap();
+            store.commit_now(&[change("a", Expect::Absent, Some("1"))]).ok().unwrap();
+            drop(store);
+            assert_eq!(Embedded::open(&path).unwrap().load_now().ok().unwrap().records.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_kept() {
+        let folder = Folder::new("damaged");
+        let path = folder.path().join("metadata.redb");
+        {
+            let store = Embedded::open(&path).unwrap();
+            store.commit_now(&[change("a", Expect::Absent, Some("1"))]).ok().unwrap();
+        }
+        let mut damaged = std::fs::read(&path).unwrap();
+        damaged[..4096].fill(0);
+        std::fs::write(&path, &damaged).unwrap();
+        assert!(Embedded::open(&path).is_err());
+        assert!(std::fs::read(&path).unwrap() == damaged, "what may be saved by hand is as it was");
     }
 
     #[test]
