@@ -280,6 +280,29 @@ fn what_was_killed_or_interrupted_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn an_import_that_never_came_to_write_goes_on_in_a_volume_of_another_size() {
+    let mut source = Source::new(64 * MIB);
+    let target = target();
+    source.write(0, 100, 1);
+    source.snapshot("s1");
+    let _ = source.server.cli_ok(&["update", "volume", "--name", "v1", "--size", "96MiB"]);
+    source.write(20_000, 50, 2);
+    source.snapshot("s2");
+    import_ok(&target, &source.export("s1", None, "full"));
+    let file = source.export("s2", Some("s1"), "one");
+    let copy = || target.client().get("/api/v2/projects/default/volumes/?name=copy");
+    let revision = |volume: &Value| volume["ETag"].as_str().and_then(|etag| etag.parse::<u64>().ok());
+    let before = revision(&copy()).expect("an ETag");
+    // Nothing listens there: the import ends when the volume is its own, before anything is written.
+    import_fails(&target, &["--nvme-endpoint", "127.0.0.1:1", text(&file)], "127.0.0.1:1");
+    // Size and access list are one change, so that no import is cut off in between.
+    let taken = copy();
+    assert_eq!((revision(&taken), &taken["size"]), (Some(before + 1), &json!((96 * MIB).to_string())));
+    let _ = target.cli_ok(&["import", "volume", "--name", "copy", "--resume", text(&file)]);
+    check(&target, "s2", 96 * MIB, &source.blocks);
+}
+
+#[test]
 fn an_interrupt_takes_the_clone_away() {
     let mut source = Source::new(64 * MIB);
     source.write(0, 4_000, 1);

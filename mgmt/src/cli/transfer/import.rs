@@ -182,13 +182,13 @@ impl Target<'_> {
         self.check_snapshot_name().await?;
         self.check_content(&uuid, size_bytes, base.as_ref()).await?;
         let etag = text(&volume, "ETag").to_owned();
-        let body = json!({"acl": {"values": self.acl(0)}});
-        self.project.update_volume(&uuid, body, Some(etag)).await?;
+        // One request: an import that is gone on with takes the volume's size as it finds it.
+        let mut body = json!({"acl": {"values": self.acl(0)}});
         if size_bytes != wanted.size_bytes {
-            let body =
-                json!({"size": wanted.size_bytes.to_string(), "Force": size_bytes > wanted.size_bytes});
-            self.project.update_volume(&uuid, body, None).await?;
+            body["size"] = json!(wanted.size_bytes.to_string());
+            body["Force"] = json!(size_bytes > wanted.size_bytes);
         }
+        self.project.update_volume(&uuid, body, Some(etag)).await?;
         Ok(Begin { volume, chunks: 0 })
     }
 
