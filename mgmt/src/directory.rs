@@ -245,6 +245,23 @@ impl Directory {
         Ok(credential)
     }
 
+    /// Registers the first credential of a project; false if there is one by now, of another server.
+    pub(crate) async fn ensure_credential(&self, record: CredentialRecord) -> Result<bool, DirectoryError> {
+        let mut before = self.records.watch();
+        while self.credentials(&record.project).is_empty() {
+            match self.create_credential(record.clone()).await {
+                Ok(_) => return Ok(true),
+                Err(DirectoryError::Exists(_)) => return Ok(false),
+                // That may have been about something else: whether there is a credential, the next look tells.
+                Err(DirectoryError::Store(StoreError::Conflict { .. })) => {
+                    self.records.catch_up(&mut before).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
     /// Removes a credential: its tokens are refused from here on.
     pub(crate) async fn delete_credential(&self, project: &str, id: &str) -> Result<(), DirectoryError> {
         let one = self.records.exclusive().await;

@@ -227,14 +227,8 @@ impl StateFolder {
             files::replace(&path, key.private_pem().as_bytes(), 0o600)
                 .map_err(|source| failed(&path, source))?;
             let record = CredentialRecord::of_pem(token.project, CREDENTIAL, &key.public_pem());
-            match directory.create_credential(record).await {
-                Ok(_) => return Ok(Some(key)),
-                // Another server of the same metadata has made one in this moment: its token is the one to use.
-                Err(DirectoryError::Exists(_) | DirectoryError::Store(StoreError::Conflict { .. })) => {
-                    return Ok(None);
-                }
-                Err(error) => return Err(error.into()),
-            }
+            // If another server of the same metadata has made one in this moment, its token is the one to use.
+            return Ok(directory.ensure_credential(record).await?.then_some(key));
         }
         let Ok(text) = std::fs::read(&path) else { return Ok(None) };
         let key = SigningKey::parse_pem(&text)?;
@@ -330,13 +324,37 @@ const RENEW_BEFORE_S: u64 = 30 * 24 * 3600;
 
 #[cfg(test)]
 mod test {
+    use std::cell::Cell;
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
     use std::rc::Rc;
 
     use super::super::files::test::Folder;
     use super::*;
-    use crate::metadata::Embedded;
+    use crate::metadata::{Embedded, Loaded, Pending, Store};
+
+    /// A store in which somebody else is faster than the next changes that rest on several records.
+    #[derive(Debug)]
+    struct Outrun {
+        store: Embedded,
+        /// How many of them.
+        left: Cell<u32>,
+    }
+
+    impl Store for Outrun {
+        fn load(&self) -> Pending<'_, Loaded> {
+            self.store.load()
+        }
+
+        fn commit(&self, changes: Vec<Change>, guard: Option<u64>) -> Pending<'_, u64> {
+            let left = self.left.get();
+            if guard.is_none() || left == 0 {
+                return self.store.commit(changes, guard);
+            }
+            self.left.set(left - 1);
+            Box::pin(async { Err(StoreError::Conflict { kind: Kind::Project, key: String::new() }) })
+        }
+    }
 
     async fn start(path: &Path, now: u64) -> (StateFolder, Directory, usize) {
         let folder = StateFolder::open(path).unwrap();
@@ -389,6 +407,20 @@ mod test {
             let (_, directory, made) = start(&path, now()).await;
             assert_eq!(made, 2);
             assert!(admin(&path, &directory));
+        });
+    }
+
+    #[test]
+    fn a_credential_is_made_though_something_else_was_changed_meanwhile() {
+        tokio_uring::start(async {
+            let scratch = Folder::new("outrun");
+            let folder = StateFolder::open(&scratch.path().join("state")).unwrap();
+            let store = Embedded::open(&folder.metadata()).unwrap();
+            let store = Rc::new(Outrun { store, left: Cell::new(2) });
+            let directory = Directory::load(store).await.unwrap();
+            let fresh = folder.prepare_tokens(&directory, now(), false).await.unwrap();
+            assert_eq!(fresh.len(), TOKENS.len());
+            assert!(directory.credential(SYSTEM, CREDENTIAL).is_some());
         });
     }
 
