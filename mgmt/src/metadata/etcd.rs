@@ -260,7 +260,8 @@ async fn commit(
             None => TxnOp::delete(key, None),
         });
     }
-    let txn = Txn::new().when(compares).and_then(folded(ops)).or_else(looks);
+    let around = compares.len().max(looks.len());
+    let txn = Txn::new().when(compares).and_then(folded(ops, around)).or_else(looks);
     let answer = link::limited(link.client.txn(txn)).await?;
     if answer.succeeded() {
         let revision = answer.header().map_or(0, etcd_client::ResponseHeader::revision);
@@ -281,22 +282,52 @@ async fn commit(
     Err(StoreError::Conflict { kind: change.kind, key: change.key.clone() })
 }
 
-/// Few operations as they are, many as transactions in the transaction: etcd limits the number in each.
-fn folded(mut ops: Vec<TxnOp>) -> Vec<TxnOp> {
-    if ops.len() <= OPS_MAX {
-        return ops;
-    }
+/// Few operations as they are, many as transactions in the transaction: etcd limits the number in each. `around` is the
+/// number of compares, or of what is done if they fail, whichever is greater.
+fn folded(mut ops: Vec<TxnOp>, around: usize) -> Vec<TxnOp> {
+    let Some(inside) = ops_inside(ops.len(), around) else { return ops };
     let mut folded = Vec::new();
     while !ops.is_empty() {
-        let rest = ops.split_off(ops.len().min(OPS_MAX));
+        let rest = ops.split_off(ops.len().min(inside));
         folded.push(TxnOp::txn(Txn::new().and_then(std::mem::replace(&mut ops, rest))));
     }
     folded
 }
 
-/// Operations in a transaction: etcd takes 128, those around it counted.
-const OPS_MAX: usize = 64;
+/// How many of `count` operations go into each transaction inside; none if all can stay where they are. What is most
+/// around them, compares or those transactions, leaves that much less of what etcd takes (its `checkTxnRequest`).
+fn ops_inside(count: usize, around: usize) -> Option<usize> {
+    if count <= OPS_MAX {
+        return None;
+    }
+    let fits = |inside: &usize| inside + count.div_ceil(*inside).max(around) <= OPS_MAX;
+    // What fits in no way is etcd's to refuse.
+    Some((1..OPS_MAX).rev().find(fits).unwrap_or(1))
+}
+
+/// Operations in a transaction that etcd takes: its default of `--max-txn-ops`.
+const OPS_MAX: usize = 128;
 /// News that wait for the management thread.
 const NEWS_MAX: usize = 64;
 /// Longer than two heartbeats.
 const SILENCE: Duration = Duration::from_secs(6);
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn no_transaction_has_more_operations_than_etcd_takes() {
+        // Compares, operations: few, a full log of events with as many forgotten, and twice as many, a move.
+        for (around, count) in
+            [(1, 1), (1, 128), (1, 129), (2, 512), (65, 65), (65, 128), (65, 192), (100, 129), (1, 4096)]
+        {
+            // etcd's checkTxnRequest: a transaction inside may have what the greatest count around it leaves of 128.
+            let taken = match ops_inside(count, around) {
+                None => count.max(around) <= 128,
+                Some(inside) => inside > 0 && inside + count.div_ceil(inside).max(around) <= 128,
+            };
+            assert!(taken, "{count} operations after {around} compares: {:?}", ops_inside(count, around));
+        }
+    }
+}

@@ -152,7 +152,8 @@ impl Link {
             }
         }));
         let same = Compare::mod_revision(keys.schema(), CompareOp::Equal, self.schema_revision);
-        let answer = limited(self.client.txn(Txn::new().when([same]).and_then(super::folded(ops)))).await?;
+        let ops = super::folded(ops, 1);
+        let answer = limited(self.client.txn(Txn::new().when([same]).and_then(ops))).await?;
         self.schema_revision = answer.header().map_or(0, ResponseHeader::revision);
         if answer.succeeded() {
             tracing::info!(found, now = schema::VERSION, "brought the metadata up to date");
