@@ -1,5 +1,6 @@
 //! A stranger's first five minutes, as a transcript: what is typed, and what must be seen.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use tests::association::{Association, Identity};
@@ -126,6 +127,30 @@ fn shells_and_man_know_every_command() {
     for page in ["ferrule.1", "ferrule-create-volume.1", "ferrule-enable-feature-flag.1"] {
         let text = std::fs::read_to_string(person.path("man1") + "/" + page).expect("a page");
         assert!(text.contains(".SH"), "{page}");
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure_and_a_reader_that_has_gone_is_none() {
+    let person = Person::alone();
+    let program = tests::server::binary().display().to_string();
+    let ferrule = |words: &[&str], output: Stdio| {
+        let output = person.command(&program).args(words).stdout(output).output().expect("run ferrule");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for words in [
+        &[][..],
+        &["gen-keypair"],
+        &["completions", "bash"],
+        &["--help"],
+        &["serve", "--explain-placement", "--pool", "p:1GiB"],
+    ] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("open /dev/full");
+        let (code, said) = ferrule(words, full.into());
+        assert!(code == Some(1) && said.contains("No space left"), "{words:?}: {code:?} {said}");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        assert_eq!(ferrule(words, writer.into()), (Some(0), String::new()), "{words:?}");
     }
 }
 

@@ -12,6 +12,7 @@ mod manual;
 mod moving;
 mod output;
 mod perf;
+mod print;
 mod progress;
 mod run;
 mod settings;
@@ -53,28 +54,12 @@ pub(crate) fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// Prints how a command ended.
 fn show(outcome: Result<String, Failure>) -> ExitCode {
     match outcome {
-        Ok(text) => {
-            use std::io::Write as _;
-            // A reader that has seen enough, as head does, is no failure.
-            drop(std::io::stdout().write_all(text.as_bytes()));
-            ExitCode::SUCCESS
-        }
+        Ok(text) => print::answer(&text),
         Err(Failure::Usage(error)) => usage(&error),
         Err(failure) => {
-            eprintln!("{} {failure}", emphasized("error:"));
+            print::complain(&failure);
             ExitCode::from(failure.exit_code())
         }
-    }
-}
-
-/// A word in red where people see it, plain in files and for who asks for no colours.
-fn emphasized(word: &str) -> String {
-    use std::io::IsTerminal as _;
-    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if std::io::stderr().is_terminal() && !plain {
-        format!("\u{1b}[1;31m{word}\u{1b}[0m")
-    } else {
-        word.to_owned()
     }
 }
 
@@ -89,7 +74,7 @@ fn serve(arguments: ServeArgs) -> ExitCode {
     match serve::run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{} {}", emphasized("error:"), chain(&error));
+            print::complain(chain(&error));
             ExitCode::FAILURE
         }
     }
@@ -97,12 +82,9 @@ fn serve(arguments: ServeArgs) -> ExitCode {
 
 fn explain_placement(config: &dataplane::Config) -> ExitCode {
     match dataplane::DataPlane::explain_placement(config) {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(text) => print::answer(&text),
         Err(error) => {
-            eprintln!("{} {error}", emphasized("error:"));
+            print::complain(&error);
             ExitCode::FAILURE
         }
     }
@@ -110,8 +92,8 @@ fn explain_placement(config: &dataplane::Config) -> ExitCode {
 
 /// Help and version are no failure; everything else is a wrong command line.
 fn usage(error: &clap::Error) -> ExitCode {
-    drop(error.print());
-    if error.use_stderr() { ExitCode::from(failure::USAGE) } else { ExitCode::SUCCESS }
+    let printed = error.print();
+    if error.use_stderr() { ExitCode::from(failure::USAGE) } else { print::settle(printed) }
 }
 
 /// An error and what caused it, in one line.
@@ -271,6 +253,6 @@ Try it:
 
 Exit codes:
   0  done
-  1  the server refused or failed
+  1  the server refused or failed, or what it said cannot be written
   2  the command line or a configuration file is wrong
   3  no answer: cannot connect, TLS is not trusted, or the token is missing or invalid";

@@ -1,7 +1,7 @@
 //! `ferrule perf`: the load generator on any NVMe/TCP target, with what it has shown as text or JSON.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
@@ -13,6 +13,7 @@ use dataplane::load::{
 };
 
 use super::failure::USAGE;
+use super::print;
 use crate::size::parse_size;
 
 /// What to measure, and how.
@@ -113,18 +114,17 @@ pub(super) fn run(arguments: PerfArgs) -> ExitCode {
     let live = std::io::stderr().is_terminal();
     let outcome = load::run(&options(arguments), |progress| {
         if live {
-            eprint!("\r{}\x1b[K", line(progress));
-            drop(std::io::stderr().flush());
+            print::remark(format_args!("\r{}\x1b[K", line(progress)));
         }
         ControlFlow::Continue(())
     });
     if live {
-        eprint!("\r\x1b[K");
+        print::remark("\r\x1b[K");
     }
     let report = match outcome {
         Ok(report) => report,
         Err(error) => {
-            eprintln!("error: {error}");
+            print::complain(&error);
             return ExitCode::from(exit_code(&error));
         }
     };
@@ -132,9 +132,8 @@ pub(super) fn run(arguments: PerfArgs) -> ExitCode {
         Format::Human => human(&report),
         Format::Json => serde_json::to_string_pretty(&report).unwrap_or_default() + "\n",
     };
-    // A reader that has seen enough, as head does, is no failure.
-    drop(std::io::stdout().write_all(text.as_bytes()));
-    if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let printed = print::answer(&text);
+    if report.is_clean() { printed } else { ExitCode::FAILURE }
 }
 
 fn options(arguments: PerfArgs) -> LoadOptions {

@@ -13,6 +13,7 @@ use super::Environment;
 use super::client::{Call, Client, encode};
 use super::failure::Failure;
 use super::output::{self, Shape, render};
+use super::print;
 use super::progress::Progress;
 use super::settings::ClientArgs;
 use super::snapshots;
@@ -157,7 +158,7 @@ pub(super) fn with_client(
 ) -> Result<String, Failure> {
     let client = Client::new(client.settle(environment)?)?;
     if let Some(warning) = client.settings.expiry_warning(jsonwebtoken::get_current_timestamp()) {
-        eprintln!("{warning}");
+        print::remark(format_args!("{warning}\n"));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::NoAnswer {

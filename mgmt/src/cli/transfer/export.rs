@@ -17,6 +17,7 @@ use super::{ExportSnapshot, PIPE, bar, image_failure, stretch};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Shape, render};
+use crate::cli::print;
 use crate::cli::verbs::WhichSnapshot;
 use crate::image::{
     BLOCK_BYTES, Chunk, Content, Extent, Header, ImageError, Totals, VolumeOf, Writer, resume_point,
@@ -51,7 +52,7 @@ pub(in crate::cli) async fn export(client: &Client, arguments: ExportSnapshot) -
     });
     let report = render(&report, client.settings.output, Shape::Fields)?;
     if arguments.file == PIPE {
-        eprint!("{report}");
+        print::remark(report);
         return Ok(String::new());
     }
     Ok(report)
