@@ -1,7 +1,7 @@
 //! Reads the values of `ferrule serve`'s options; every error says what would be right.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dataplane::{Bench, PoolDrive, Reactors};
 
@@ -15,9 +15,11 @@ pub(super) const DISCOVERY_PORT: u16 = 8009;
 /// The port of the REST interface.
 pub(super) const API_PORT: u16 = 8443;
 
-/// `PATH` or `PATH:SIZE`: what follows the last colon is a size only if it reads as one.
+/// `PATH` or `PATH:SIZE`: what follows the last colon is a size only if it reads as one, and if there is no such path with
+/// it.
 pub(super) fn pool_drive(text: &str) -> Result<PoolDrive, String> {
     let (path, size_bytes) = match text.rsplit_once(':') {
+        Some(_) if Path::new(text).exists() => (text, None),
         Some((path, size)) => match parse_size(size) {
             Ok(bytes) => (path, Some(bytes)),
             Err(_) => (text, None),
@@ -133,6 +135,7 @@ const SECTOR_BYTES: u64 = 4096;
 
 #[cfg(test)]
 mod test {
+    use super::super::files::test::Folder;
     use super::*;
 
     #[test]
@@ -143,6 +146,12 @@ mod test {
         assert_eq!(pool_drive("/dev/disk/by-path/pci-0000:01:00.0-nvme-1"), {
             drive("/dev/disk/by-path/pci-0000:01:00.0-nvme-1", None)
         });
+        // Names of SCSI devices by their path end in what reads as a size.
+        let folder = Folder::new("drives");
+        let named = folder.path().join("pci-0000:00:05.0-scsi-0:0:0:0").display().to_string();
+        std::fs::write(&named, "").unwrap();
+        assert_eq!(pool_drive(&named), drive(&named, None));
+        assert_eq!(pool_drive(&format!("{named}:1GiB")), drive(&named, Some(1 << 30)));
         assert!(pool_drive("").is_err());
         assert!(pool_drive(":4GiB").is_err());
         assert!(pool_drive("p:0").is_err());
