@@ -131,6 +131,13 @@ fn content(noise: u64) -> Vec<u8> {
     data
 }
 
+/// The UUID of a stream, which its header has as JSON.
+fn stream_of(file: &[u8]) -> String {
+    let head = String::from_utf8_lossy(&file[..4096]);
+    let (_, after) = head.split_once("\"stream\":\"").expect("a stream's header");
+    after[..36].to_owned()
+}
+
 fn nsid(volume: &Value) -> u32 {
     u32::try_from(volume["nsid"].as_u64().expect("nsid")).expect("an NSID")
 }
@@ -263,8 +270,12 @@ fn what_was_killed_or_interrupted_goes_on_where_it_stopped() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("needs the same snapshots"));
     let _ = source.server.cli_ok(&["export", "snapshot", "--name", "s1", "--resume", text(&file)]);
     source.expect_no_clone();
+    // Killed between its last byte and the clone's end: the same command takes the clone away.
+    let clone = format!("export-{}", stream_of(&part));
+    let _ = source.server.create_volume(&clone, 64 * MIB);
     let said = source.server.cli_ok(&["export", "snapshot", "--name", "s1", "--resume", text(&file)]);
     assert!(said.contains("is complete"), "{said}");
+    source.expect_no_clone();
 
     // The part that was imported is not imported again, and only by who asks for that.
     import_fails(&target, &[text(&file)], "go on with it by --resume");

@@ -28,8 +28,13 @@ use crate::size::format_size;
 pub(in crate::cli) async fn export(client: &Client, arguments: ExportSnapshot) -> Result<String, Failure> {
     let project = Project { client };
     let header = header(project, &arguments).await?;
-    let Some(begun) = begin(header, &arguments)? else {
-        return Ok(format!("{} is complete\n", arguments.file));
+    let begun = match begin(header, &arguments)? {
+        Beginning::Part(begun) => begun,
+        Beginning::Whole(header) => {
+            // An export that was killed when it had written everything has left its clone.
+            delete_clone(project, &header).await?;
+            return Ok(format!("{} is complete\n", arguments.file));
+        }
     };
     let header = begun.header.clone();
     let new_file = NewFile::of(&begun, &arguments.file);
@@ -56,6 +61,14 @@ pub(in crate::cli) async fn export(client: &Client, arguments: ExportSnapshot) -
         return Ok(String::new());
     }
     Ok(report)
+}
+
+/// What was found where a stream shall go.
+enum Beginning {
+    /// Nothing, or a part of it.
+    Part(Begun),
+    /// All of it.
+    Whole(Header),
 }
 
 /// A stream that is to be written.
@@ -136,8 +149,8 @@ async fn header(project: Project<'_>, arguments: &ExportSnapshot) -> Result<Head
     })
 }
 
-/// Opens the output; `None` if it is complete already.
-fn begin(header: Header, arguments: &ExportSnapshot) -> Result<Option<Begun>, Failure> {
+/// Opens the output.
+fn begin(header: Header, arguments: &ExportSnapshot) -> Result<Beginning, Failure> {
     let file = &arguments.file;
     let failed = |error| image_failure(file, error);
     let unopened = |error: io::Error| Failure::File { path: file.clone(), reason: error.to_string() };
@@ -147,7 +160,7 @@ fn begin(header: Header, arguments: &ExportSnapshot) -> Result<Option<Begun>, Fa
         }
         let output: Box<dyn Output> = Box::new(io::stdout());
         let writer = Writer::begin(output, &header).map_err(failed)?;
-        return Ok(Some(Begun { header, writer, from: 0, is_new: true }));
+        return Ok(Beginning::Part(Begun { header, writer, from: 0, is_new: true }));
     }
     if arguments.resume {
         return resume(&header, file);
@@ -162,11 +175,11 @@ fn begin(header: Header, arguments: &ExportSnapshot) -> Result<Option<Begun>, Fa
     })?;
     let output: Box<dyn Output> = Box::new(opened);
     let writer = Writer::begin(output, &header).map_err(failed)?;
-    Ok(Some(Begun { header, writer, from: 0, is_new: true }))
+    Ok(Beginning::Part(Begun { header, writer, from: 0, is_new: true }))
 }
 
 /// Goes on behind the last whole chunk of a file.
-fn resume(wanted: &Header, path: &str) -> Result<Option<Begun>, Failure> {
+fn resume(wanted: &Header, path: &str) -> Result<Beginning, Failure> {
     let failed = |error| image_failure(path, error);
     let opened = OpenOptions::new().read(true).write(true).open(path);
     let mut file =
@@ -179,12 +192,12 @@ fn resume(wanted: &Header, path: &str) -> Result<Option<Begun>, Failure> {
         return Err(wrong(path, format!("this is a stream of {of}: --resume needs the same snapshots")));
     }
     if point.is_complete {
-        return Ok(None);
+        return Ok(Beginning::Whole(header));
     }
     let set = file.set_len(point.bytes).and_then(|()| file.seek(SeekFrom::End(0)));
     set.map_err(|error| failed(error.into()))?;
     let writer = Writer::resume(Box::new(file) as Box<dyn Output>, &point);
-    Ok(Some(Begun { header, writer, from: point.next_block, is_new: false }))
+    Ok(Beginning::Part(Begun { header, writer, from: point.next_block, is_new: false }))
 }
 
 /// What a stream is of, for people.
@@ -200,12 +213,9 @@ pub(super) fn describe(header: &Header) -> String {
 
 /// A volume that only this process may see, with the snapshot's content.
 async fn make_clone(project: Project<'_>, header: &Header) -> Result<Value, Failure> {
-    let name = format!("export-{}", header.stream);
-    if let Some(left) = project.volume_named(&name).await? {
-        project.delete_volume(text(&left, "UUID")).await?;
-    }
+    delete_clone(project, header).await?;
     let body = json!({
-        "name": name,
+        "name": clone_name(header),
         "size": header.volume.size_bytes.to_string(),
         "acl": {"values": [host_nqn(header.stream)]},
         "compression": header.volume.compression.to_string(),
@@ -214,6 +224,18 @@ async fn make_clone(project: Project<'_>, header: &Header) -> Result<Value, Fail
         "sourceSnapshotUUID": header.snapshot.uuid,
     });
     project.create_volume(body).await
+}
+
+/// Deletes the clone that a killed export of the same stream has left, if there is one.
+async fn delete_clone(project: Project<'_>, header: &Header) -> Result<(), Failure> {
+    match project.volume_named(&clone_name(header)).await? {
+        Some(left) => project.delete_volume(text(&left, "UUID")).await,
+        None => Ok(()),
+    }
+}
+
+fn clone_name(header: &Header) -> String {
+    format!("export-{}", header.stream)
 }
 
 /// Copies what changed from the clone to the stream.
