@@ -122,8 +122,8 @@ impl Transfer<'_> {
             expect: Expect::Anything,
             value: Some(record.value),
         }));
-        for chunk in changes.chunks(CHUNK) {
-            target.commit(chunk.to_vec(), None).await?;
+        for piece in pieces(changes) {
+            target.commit(piece, None).await?;
         }
         Ok(revision)
     }
@@ -176,9 +176,29 @@ impl Mark {
     }
 }
 
+/// Cuts changes, in their order, into what one commit takes.
+fn pieces(changes: Vec<Change>) -> Vec<Vec<Change>> {
+    let mut pieces = Vec::new();
+    let (mut piece, mut piece_bytes) = (Vec::new(), 0);
+    for change in changes {
+        let bytes = change.key.len() + change.value.as_ref().map_or(0, Vec::len);
+        if piece.len() >= PIECE_MAX || !piece.is_empty() && piece_bytes + bytes > PIECE_BYTES_MAX {
+            pieces.push(std::mem::take(&mut piece));
+            piece_bytes = 0;
+        }
+        piece.push(change);
+        piece_bytes += bytes;
+    }
+    pieces.push(piece);
+    pieces.retain(|piece| !piece.is_empty());
+    pieces
+}
+
 const ATTEMPTS: u32 = 5;
 /// Records in one commit.
-const CHUNK: usize = 512;
+const PIECE_MAX: usize = 512;
+/// Bytes in one commit, of keys and values: etcd takes 1.5 MiB with all that is around them.
+const PIECE_BYTES_MAX: usize = 1 << 20;
 
 #[cfg(test)]
 mod test {
@@ -259,6 +279,28 @@ mod test {
                 assert_eq!(content(&b).await.len(), 1);
             }
         });
+    }
+
+    #[test]
+    fn no_commit_of_a_move_has_more_than_a_store_takes() {
+        let large = "x".repeat(4096);
+        let value = |number: usize| match number % 3 {
+            0 => "{}",
+            _ => &large,
+        };
+        let mut changes: Vec<Change> =
+            (0..2000).map(|number| put(&number.to_string(), value(number))).collect();
+        // One that is too large by itself is the store's to refuse.
+        changes.insert(700, put("huge", &"x".repeat(2 * PIECE_BYTES_MAX)));
+        let keys: Vec<String> = changes.iter().map(|change| change.key.clone()).collect();
+        let pieces = pieces(changes);
+        for piece in &pieces {
+            let bytes: usize = piece.iter().filter_map(|change| Some(change.value.as_ref()?.len())).sum();
+            assert!(piece.len() == 1 || piece.len() <= PIECE_MAX && bytes <= PIECE_BYTES_MAX, "{bytes}");
+        }
+        assert!(pieces.len() < 20 && pieces.iter().all(|piece| !piece.is_empty()), "{}", pieces.len());
+        let cut: Vec<String> = pieces.into_iter().flatten().map(|change| change.key).collect();
+        assert_eq!(cut, keys);
     }
 
     #[test]
