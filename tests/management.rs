@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tests::association::{Association, Identity};
 use tests::rest::Client;
-use tests::scratch::wait_until;
+use tests::scratch::{Scratch, wait_until};
 use tests::server::{Server, Setup, volume_path};
 
 const MIB: u64 = 1024 * 1024;
@@ -39,6 +39,18 @@ fn outputs_that_take_nothing_stop_no_server() {
     assert!(server.terminate().success());
     let log = std::fs::read_to_string(server.state().join("logs/ferrule.log")).unwrap();
     assert!(log.contains("create volume") && log.contains("stopped"), "{log}");
+}
+
+#[test]
+fn a_server_whose_tokens_nobody_takes_can_be_stopped() {
+    let mut server = Server::prepare(&Setup::small());
+    let folder = Scratch::new("command");
+    let script = folder.join("hang.sh");
+    std::fs::write(&script, "exec sleep 60").unwrap();
+    server.set_option("--token-command", Some(&format!("sh {}", script.display())));
+    server.restart();
+    // Within less than the command takes.
+    assert!(server.terminate().success());
 }
 
 #[test]

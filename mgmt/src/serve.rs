@@ -12,9 +12,11 @@ use std::error::Error;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::{Action, ActionError, DataPlane, Handle};
+use rustls::ServerConfig;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -137,27 +139,16 @@ async fn manage(
     let mut signals = Signals::catch().map_err(ServeError::Runtime)?;
     let plane = Plane::new(handle);
     let tls = tls::configure(folder, &certificate_addresses(options), &hostname())?;
-    let store: Rc<dyn Store> = match store {
-        Metadata::Embedded(store) => Rc::new(store),
-        Metadata::Etcd(store, left) => tokio::select! {
-            outcome = waiting::for_etcd(&store, left, &listeners, &tls) => {
-                outcome?;
-                Rc::new(store)
-            }
-            () = signals.wait() => return stop(&plane, end).await,
-            outcome = &mut end => return outcome.unwrap_or(Err(ServeError::Panicked)),
-        },
+    // A store or a command that does not answer keeps nobody from stopping the server.
+    let (api, tokens) = tokio::select! {
+        prepared = prepare(options, folder, store, &listeners, &tls, &plane) => prepared?,
+        () = signals.wait() => return stop(&plane, end).await,
+        outcome = &mut end => return outcome.unwrap_or(Err(ServeError::Panicked)),
     };
-    let api = assemble(options, folder, store, &listeners, plane.clone()).await?;
-    let tokens = settle(&api, folder, options.token_command.is_some()).await?;
     let server = Server::start(&api, to_async(listeners)?, tls);
     api.start_tasks();
-    deliver(tokens, options.token_command.clone()).await?;
-    if api.records.is_shared() {
-        tokio_uring::spawn(refill(api.clone(), folder.clone(), options.token_command.clone()));
-    }
-    announce(folder, &api.site, options.token_command.as_deref());
     tokio::select! {
+        outcome = open(options, folder, &api, tokens) => return outcome,
         () = signals.wait() => {}
         outcome = &mut end => return outcome.unwrap_or(Err(ServeError::Panicked)),
     }
@@ -169,6 +160,42 @@ async fn manage(
     });
     server.stop().await;
     stop(&plane, end).await
+}
+
+/// All that is done before the first request.
+async fn prepare(
+    options: &Options,
+    folder: &StateFolder,
+    store: Metadata,
+    listeners: &[TcpListener],
+    tls: &Arc<ServerConfig>,
+    plane: &Plane,
+) -> Result<(Rc<Api>, Vec<FreshToken>), ServeError> {
+    let store: Rc<dyn Store> = match store {
+        Metadata::Embedded(store) => Rc::new(store),
+        Metadata::Etcd(store, left) => {
+            waiting::for_etcd(&store, left, listeners, tls).await?;
+            Rc::new(store)
+        }
+    };
+    let api = assemble(options, folder, store, listeners, plane.clone()).await?;
+    let tokens = settle(&api, folder, options.token_command.is_some()).await?;
+    Ok((api, tokens))
+}
+
+/// Hands out the tokens, says where everything is, and returns only with a failure.
+async fn open(
+    options: &Options,
+    folder: &StateFolder,
+    api: &Rc<Api>,
+    tokens: Vec<FreshToken>,
+) -> Result<(), ServeError> {
+    deliver(tokens, options.token_command.clone()).await?;
+    if api.records.is_shared() {
+        tokio_uring::spawn(refill(api.clone(), folder.clone(), options.token_command.clone()));
+    }
+    announce(folder, &api.site, options.token_command.as_deref());
+    std::future::pending().await
 }
 
 /// Stops the data plane, with everything flushed.
@@ -244,9 +271,11 @@ async fn deliver(tokens: Vec<FreshToken>, command: Option<Vec<String>>) -> Resul
         }
         return Ok(());
     };
-    let hand = move || tokens.iter().try_for_each(|token| token.hand_to(&command));
-    let outcome = tokio::task::spawn_blocking(hand).await;
-    outcome.map_err(|error| ServeError::Runtime(std::io::Error::other(error)))??;
+    // No thread of the runtime's: a server that is stopped waits for those.
+    let (handed, outcome) = oneshot::channel();
+    let hand = move || drop(handed.send(tokens.iter().try_for_each(|token| token.hand_to(&command))));
+    std::thread::Builder::new().name("tokens".to_owned()).spawn(hand).map_err(ServeError::Runtime)?;
+    outcome.await.map_err(|error| ServeError::Runtime(std::io::Error::other(error)))??;
     Ok(())
 }
 
