@@ -63,6 +63,14 @@ pub(super) enum Failure {
         /// Why.
         reason: String,
     },
+    /// What the command needs does not answer.
+    #[error("{what}: {reason}")]
+    Unavailable {
+        /// What.
+        what: String,
+        /// Why.
+        reason: String,
+    },
     /// The answer is none that this client knows.
     #[error(
         "the server's answer cannot be read: {0}\nhint: does --endpoint name the REST interface of a storage server, of \
@@ -113,6 +121,7 @@ impl Failure {
             | Self::NoToken(_)
             | Self::Connect { .. }
             | Self::Tls { .. }
+            | Self::Unavailable { .. }
             | Self::NoAnswer { .. } => NO_ANSWER,
         }
     }

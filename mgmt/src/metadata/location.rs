@@ -47,7 +47,8 @@ pub(crate) struct EtcdArgs {
 }
 
 impl Location {
-    /// `etcd://…`, `etcds://…`, a state folder, or a redb file in one.
+    /// `etcd://…`, `etcds://…`, a state folder, or a redb file in one. What is not there is a state folder to be made,
+    /// unless it has the name of such a file.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text.contains("://") {
             return Ok(Self::Etcd(EtcdLocation::parse(text)?));
@@ -56,7 +57,8 @@ impl Location {
             return Err("a path is missing".to_owned());
         }
         let path = Path::new(text);
-        Ok(Self::File(if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() }))
+        let is_folder = path.is_dir() || !path.exists() && !path.ends_with(FILE_NAME);
+        Ok(Self::File(if is_folder { path.join(FILE_NAME) } else { path.to_owned() }))
     }
 }
 
@@ -168,6 +170,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod test {
     use super::*;
+    use crate::serve::files::test::Folder;
 
     #[test]
     fn places_are_read_and_shown() {
@@ -185,6 +188,21 @@ mod test {
             ["", "http://a", "etcd://", "etcd://a:x", "etcd://u:p@a:1", "etcd://a,,b", "etcd://a/b c"]
         {
             assert!(Location::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_no_file_is_a_state_folder() {
+        let folder = Folder::new("location");
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::write(path("copy.redb"), "").unwrap();
+        for (text, found) in [
+            (path(""), path(FILE_NAME)),
+            (path("none"), path("none") + "/" + FILE_NAME),
+            (path(FILE_NAME), path(FILE_NAME)),
+            (path("copy.redb"), path("copy.redb")),
+        ] {
+            assert_eq!(Location::parse(&text), Ok(Location::File(found.into())), "{text}");
         }
     }
 
