@@ -24,8 +24,10 @@ struct Ledger {
     first_lba: u64,
     /// Version that was acknowledged, per block.
     acknowledged: Vec<u32>,
-    /// Version that was sent last, per block.
+    /// Version that was sent last and may still be found, per block.
     sent: Vec<u32>,
+    /// Version that was given out last, per block.
+    newest: Vec<u32>,
     random: u64,
 }
 
@@ -36,6 +38,7 @@ impl Ledger {
             first_lba: u64::from(writer) * BLOCKS_EACH,
             acknowledged: vec![0; count],
             sent: vec![0; count],
+            newest: vec![0; count],
             random: seed ^ u64::from(writer) << 32 | 1,
         }
     }
@@ -57,7 +60,8 @@ impl Ledger {
             let range = usize::try_from(at).unwrap()..usize::try_from(at + length).unwrap();
             let mut data = Vec::with_capacity(range.len() * BLOCK);
             for index in range.clone() {
-                self.sent[index] += 1;
+                self.newest[index] += 1;
+                self.sent[index] = self.newest[index];
                 data.extend_from_slice(&block(self.first_lba + index as u64, self.sent[index]));
             }
             let entry = io(0x01, nsid, self.first_lba + at, range.len());
@@ -75,7 +79,7 @@ impl Ledger {
         count
     }
 
-    /// Reads every block back; what is found becomes what is known.
+    /// Reads every block back; what is found becomes what is known, and what was lost must not rise again.
     fn check(&mut self, queue: &mut Queue, nsid: u32) {
         for index in 0..self.sent.len() {
             let lba = self.first_lba + index as u64;
@@ -92,6 +96,7 @@ impl Ledger {
                 assert!(data.iter().all(|byte| *byte == 0), "LBA {lba}: neither written nor zero");
             }
             self.acknowledged[index] = version;
+            self.sent[index] = version;
         }
     }
 }

@@ -82,8 +82,8 @@ fn volume_is_fenced_while_a_host_writes() {
     let lost = server.create_volume("lost", 64 * MIB);
     let (kept_device, lost_device) = (guest.device(&kept), guest.device(&lost));
     guest.start(&format!(
-        "fio --name=w --filename={lost_device} --ioengine=io_uring --iodepth=16 --direct=1 \
-        --rw=randwrite --bs=4k --time_based --runtime=60; [ $? != 0 ]"
+        "! fio --name=w --filename={lost_device} --ioengine=io_uring --iodepth=16 --direct=1 \
+        --rw=randwrite --bs=4k --time_based --runtime=60"
     ));
     guest.ok("sleep 2");
     client.delete(&volume_path(&lost));

@@ -163,7 +163,7 @@ impl Guest {
         Reply { status, output: String::from_utf8_lossy(&output).into_owned() }
     }
 
-    /// Runs a shell script that must succeed within a minute; returns its output.
+    /// Runs a shell script of which each command must succeed, within a minute; returns its output.
     ///
     /// # Panics
     /// If it fails: the message has its output and the console's end.
@@ -177,7 +177,7 @@ impl Guest {
     /// As [`Guest::ok`].
     pub fn ok_within(&mut self, script: &str, limit: Duration) -> String {
         let begin = Instant::now();
-        let reply = self.run(script, limit);
+        let reply = self.run(&format!("set -e\n{script}"), limit);
         println!("guest [{:.1} s] {} -> {}", begin.elapsed().as_secs_f32(), first_line(script), reply.status);
         assert!(
             reply.status == 0,

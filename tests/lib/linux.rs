@@ -76,7 +76,8 @@ impl Guest {
     /// # Panics
     /// If the guest does not answer.
     pub fn start(&mut self, script: &str) {
-        self.ok(&format!("rm -f /tmp/.job.*; ( ( {script} ) >/tmp/.job.out 2>&1; echo $? >/tmp/.job.rc ) &"));
+        let job = format!("( set -e; {script} ) >/tmp/.job.out 2>&1");
+        self.ok(&format!("rm -f /tmp/.job.*; ( set +e; {job}; echo $? >/tmp/.job.rc ) &"));
     }
 
     /// Waits for the script in the background, which must succeed; returns its output.

@@ -190,13 +190,8 @@ impl Server {
     /// If it runs on or ends without an error.
     #[must_use]
     pub fn expect_refusal(&mut self, limit: Duration) -> String {
-        let mut child = self.child.take().expect("the server was launched");
-        let mut status = None;
-        wait_until("the server ends by itself", limit, || {
-            status = child.try_wait().expect("ask for the server's status");
-            status.is_some()
-        });
-        assert!(!status.is_some_and(|status| status.success()), "the server ended well:\n{}", self.log());
+        let status = self.wait_for_end("the server ends by itself", limit);
+        assert!(!status.success(), "the server ended well:\n{}", self.log());
         self.log()
     }
 
@@ -216,12 +211,18 @@ impl Server {
     /// If it does not run or does not end within 30 s.
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal("TERM");
-        let mut child = self.child.take().expect("the server runs");
+        self.wait_for_end("the server ends after SIGTERM", Duration::from_secs(30))
+    }
+
+    /// How the server ended. One that does not end stays this one's, which kills it.
+    fn wait_for_end(&mut self, what: &str, limit: Duration) -> ExitStatus {
+        let child = self.child.as_mut().expect("the server was launched");
         let mut status = None;
-        wait_until("the server ends after SIGTERM", Duration::from_secs(30), || {
+        wait_until(what, limit, || {
             status = child.try_wait().expect("ask for the server's status");
             status.is_some()
         });
+        self.child = None;
         status.expect("waited for")
     }
 
