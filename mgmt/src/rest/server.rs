@@ -1,5 +1,5 @@
 //! Accepts connections, speaks TLS and HTTP/1.1, and lets nothing grow: connections, headers, bodies and times are
-//! all limited.
+//! all limited. A request that was read is worked on to its end, whether or not its client waits for that.
 
 use std::convert::Infallible;
 use std::io;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, HeaderMap, IF_MATCH};
+use hyper::header::{AUTHORIZATION, CONNECTION, HeaderMap, HeaderValue, IF_MATCH};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode};
@@ -45,8 +45,8 @@ impl Server {
         Self { api: api.clone(), connections }
     }
 
-    /// Accepts nothing more, lets requests under way end, and returns when all connections are closed or the time for
-    /// it is over.
+    /// Accepts nothing more, lets requests under way end, also those whose clients are gone, and returns when all
+    /// connections are closed or the time for it is over.
     pub(crate) async fn stop(self) {
         self.api.listeners.close_all();
         let all = u32::try_from(CONNECTIONS_MAX).expect("a small constant");
@@ -97,7 +97,7 @@ impl Acceptance {
         let acceptor = self.acceptor.clone();
         let mut stopped = self.stopped.clone();
         tokio_uring::spawn(async move {
-            let _permit = permit;
+            let place = Rc::new(permit);
             let stream = Deadline::new(stream, READ_LIMIT, WRITE_LIMIT);
             let handshake = timeout(HANDSHAKE_LIMIT, acceptor.accept(stream));
             let stream = match handshake.await {
@@ -106,8 +106,8 @@ impl Acceptance {
                 Err(_) => return tracing::debug!("the TLS handshake took too long"),
             };
             let service = service_fn(move |request| {
-                let api = api.clone();
-                async move { Ok::<_, Infallible>(respond(api, peer, request).await) }
+                let answer = respond(api.clone(), peer, place.clone(), request);
+                async move { Ok::<_, Infallible>(answer.await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -129,20 +129,54 @@ impl Acceptance {
     }
 }
 
-async fn respond(api: Rc<Api>, peer: Option<IpAddr>, request: hyper::Request<Incoming>) -> Response<Body> {
+/// Answers a request from a task of its own, so that what it changes is changed whole and noted: a client that goes away,
+/// or the limit, ends the wait alone. Until it has ended, the task keeps its connection's place.
+async fn respond(
+    api: Rc<Api>,
+    peer: Option<IpAddr>,
+    place: Rc<OwnedSemaphorePermit>,
+    request: hyper::Request<Incoming>,
+) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    let task = tokio_uring::spawn({
+        let api = api.clone();
+        async move {
+            let _place = place;
+            settle(&api, peer, request).await
+        }
+    });
+    let outcome = timeout(REQUEST_LIMIT, task).await;
+    let is_late = outcome.is_err();
+    let reply = match outcome {
+        Ok(Ok(reply)) => reply,
+        Ok(Err(error)) => {
+            tracing::error!(%error, path, "a request has failed");
+            refusal(&path, &ApiError::internal("the request failed; the server's log says why"))
+        }
+        Err(_) => {
+            tracing::warn!(path, "a request takes too long; its client waits no more");
+            let message = "the request took too long; a change may still be made";
+            let late = ApiError::new(StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded, message);
+            refusal(&path, &late)
+        }
+    };
+    api.counters.count(reply.status());
+    let mut response = reply.into_response();
+    if is_late {
+        // The next request of this connection would be a second one in its place.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Answers a request, and notes how it ended.
+async fn settle(api: &Rc<Api>, peer: Option<IpAddr>, request: hyper::Request<Incoming>) -> Reply {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let mut audit = Audit::of(peer);
-    let answer = timeout(REQUEST_LIMIT, answer(&api, request, &mut audit)).await.unwrap_or_else(|_| {
-        let message = "the request took too long; a change may still be made";
-        Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded, message))
-    });
-    let reply = answer.unwrap_or_else(|error| match vault::owns(&path) {
-        true => vault::error_reply(&error),
-        false => Reply::error(&error),
-    });
+    let answer = answer(api, request, &mut audit).await;
+    let reply = answer.unwrap_or_else(|error| refusal(&path, &error));
     let status = reply.status();
-    api.counters.count(status);
     let subject = audit.subject.as_deref().unwrap_or_default();
     if method != Method::GET {
         tracing::info!(%method, path, subject, status = status.as_u16(), "request");
@@ -150,7 +184,12 @@ async fn respond(api: Rc<Api>, peer: Option<IpAddr>, request: hyper::Request<Inc
         tracing::debug!(%method, path, subject, status = status.as_u16(), "request");
     }
     api.events.audit(&audit, &method, &path, status);
-    reply.into_response()
+    reply
+}
+
+/// An error in the shape that the clients of this path know.
+fn refusal(path: &str, error: &ApiError) -> Reply {
+    if vault::owns(path) { vault::error_reply(error) } else { Reply::error(error) }
 }
 
 async fn answer(
@@ -321,7 +360,7 @@ async fn read_body(body: Incoming) -> Result<Bytes, ApiError> {
     }
 }
 
-/// Connections at once, over all listeners.
+/// Connections at once over all listeners, and requests under way whose connections are gone.
 const CONNECTIONS_MAX: usize = 256;
 /// Request line and headers; also what one connection buffers.
 const HEADER_BYTES_MAX: usize = 32 * 1024;
@@ -331,6 +370,7 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// From the end of one request to the end of the next one's headers.
 const HEADER_LIMIT: Duration = Duration::from_secs(30);
 const BODY_LIMIT: Duration = Duration::from_secs(30);
+/// What a client waits for an answer.
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 /// Longer than a request may take, during which nothing is read.
 const READ_LIMIT: Duration = Duration::from_secs(120);

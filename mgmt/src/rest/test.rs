@@ -6,6 +6,7 @@ mod cinder;
 mod contract;
 mod events;
 mod fake;
+mod gone;
 mod limits;
 mod qos;
 mod site;

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -54,22 +55,29 @@ pub(crate) struct Bench {
 #[derive(Debug)]
 pub(crate) struct Fallible {
     store: Embedded,
-    fault: Mutex<Option<Fault>>,
+    fault: watch::Sender<Option<Fault>>,
 }
 
 /// How a metadata store fails.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// The file below is broken.
     Broken,
     /// It does not answer now.
     Away,
+    /// It makes changes, and does not answer as long as this is so.
+    Held,
 }
 
 impl Fallible {
     /// Whether and how changes fail from now on.
     pub(crate) fn fail(&self, fault: Option<Fault>) {
-        *self.fault.lock().unwrap() = fault;
+        self.fault.send_replace(fault);
+    }
+
+    /// How many changes are made and unanswered.
+    pub(crate) fn held(&self) -> usize {
+        self.fault.receiver_count()
     }
 }
 
@@ -79,8 +87,17 @@ impl Store for Fallible {
     }
 
     fn commit(&self, changes: Vec<Change>, guard: Option<u64>) -> Pending<'_, u64> {
-        let error = match *self.fault.lock().unwrap() {
+        let fault = *self.fault.borrow();
+        let error = match fault {
             None => return self.store.commit(changes, guard),
+            Some(Fault::Held) => {
+                return Box::pin(async move {
+                    let outcome = self.store.commit(changes, guard).await;
+                    let mut fault = self.fault.subscribe();
+                    drop(fault.wait_for(|fault| *fault != Some(Fault::Held)).await);
+                    outcome
+                });
+            }
             Some(Fault::Broken) => {
                 StoreError::Failed { context: "told to fail".to_owned(), source: "a test".into() }
             }
@@ -126,7 +143,7 @@ impl Bench {
     async fn start() -> Self {
         let folder = Folder::new("rest");
         let embedded = Embedded::open(&folder.path().join("metadata.redb")).unwrap();
-        let store = Rc::new(Fallible { store: embedded, fault: Mutex::new(None) });
+        let store = Rc::new(Fallible { store: embedded, fault: watch::Sender::new(None) });
         let fake = Fake::default();
         let plane = Plane::new(fake.handle());
         let view = View::load(plane.clone()).await.unwrap();

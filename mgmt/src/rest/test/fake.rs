@@ -116,6 +116,7 @@ impl Fake {
                 | Action::UpdateVolume { .. }
                 | Action::DeleteVolume { .. }
                 | Action::RollbackVolume { .. }
+                | Action::AddDrive { .. }
         );
         let is_held = state.hold_snapshots && matches!(action, Action::CreateSnapshot(_));
         if changes && state.hold || is_held {
