@@ -309,6 +309,25 @@ fn an_etcd_that_is_away_stops_changes_and_no_volume_and_comes_back_by_itself() {
 }
 
 #[test]
+fn an_etcd_that_was_full_takes_changes_again_over_the_same_connection() {
+    let etcd = Etcd::start_with_quota(4 * MIB);
+    let server = Server::start(&setup(&etcd));
+    let client = server.client();
+    etcd.fill();
+    let project = json!({"name": "blue"});
+    let refused = client.send("POST", "/api/v2/projects", &[], Some(&project));
+    refused.expect_error(503, 14);
+    assert!(refused.text.contains("database space exceeded"), "{}", refused.text);
+    // What needs no change is answered all the time.
+    assert_eq!(client.get("/api/v2/projects/default")["name"], "default");
+    etcd.make_room();
+    wait_until("changes are made again", SOON, || {
+        client.send("POST", "/api/v2/projects", &[], Some(&project)).status == 200
+    });
+    assert!(!server.log().contains("the metadata store is lost"), "{}", server.log());
+}
+
+#[test]
 fn a_server_that_starts_before_etcd_serves_volumes_and_waits() {
     let mut etcd = Etcd::start();
     let mut server = Server::start(&setup(&etcd));

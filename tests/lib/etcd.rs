@@ -29,6 +29,18 @@ impl Etcd {
         etcd
     }
 
+    /// The same with room for so many bytes, deleted ones counted.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    #[must_use]
+    pub fn start_with_quota(bytes: u64) -> Self {
+        let mut etcd = Self::prepare();
+        etcd.arguments = vec![format!("--quota-backend-bytes={bytes}")];
+        etcd.restart();
+        etcd
+    }
+
     /// Chooses folder and ports without starting anything.
     #[must_use]
     pub fn prepare() -> Self {
@@ -94,6 +106,29 @@ impl Etcd {
     pub fn wipe(&self) {
         assert!(self.child.is_none(), "etcd runs");
         std::fs::remove_dir_all(self.scratch.join("data")).expect("remove etcd's folder");
+    }
+
+    /// Fills it until it takes nothing more.
+    ///
+    /// # Panics
+    /// If there is no end to it.
+    pub fn fill(&self) {
+        let value = "x".repeat(100_000);
+        let put = |number: u32| self.try_ctl(&["put", &format!("/filler/{number}"), &value], &[]);
+        assert!((0..1000).any(|number| !put(number).status.success()), "etcd is never full");
+    }
+
+    /// Takes out what filled it, as its operator does.
+    ///
+    /// # Panics
+    /// If etcd does not do as it is told.
+    pub fn make_room(&self) {
+        let _ = self.ctl(&["del", "/filler/", "--prefix"]);
+        let said = self.ctl(&["get", "/filler/", "--write-out=json"]);
+        let said: serde_json::Value = serde_json::from_str(&said).expect("etcdctl prints JSON");
+        let _ = self.ctl(&["compaction", "--physical", &said["header"]["revision"].to_string()]);
+        let _ = self.ctl(&["defrag"]);
+        let _ = self.ctl(&["alarm", "disarm"]);
     }
 
     /// Runs etcdctl, which must succeed; returns what it prints.

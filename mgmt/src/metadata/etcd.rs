@@ -195,13 +195,16 @@ impl Shared {
         state.heard = Instant::now();
     }
 
-    /// Notes that etcd was heard.
-    fn hear(&self) {
-        self.state().heard = Instant::now();
+    /// Notes that etcd was heard over `link`, which is good for changes then, even if one has failed: etcd was slow, or
+    /// full, or would not have that one.
+    fn hear(&self, link: &Link) {
+        let mut state = self.state();
+        state.heard = Instant::now();
+        state.link.get_or_insert_with(|| link.clone());
     }
 
-    /// Notes how an attempt ended, and names the store in an error: with etcd gone, nothing is tried until there is
-    /// another link.
+    /// Notes how an attempt ended, and names the store in an error: with etcd gone, nothing is tried until it was heard
+    /// again or there is another link.
     fn note<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
         let reason = match &outcome {
             Err(StoreError::Unavailable(reason)) => reason.clone(),

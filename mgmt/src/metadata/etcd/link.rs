@@ -99,7 +99,7 @@ async fn life(shared: &Arc<Shared>, news: &mpsc::Sender<News>, told: &mut bool) 
             _ = beat.tick() => {
                 // A read that a majority has to answer: it tells that this is no member that was left behind.
                 let found = limited(link.client.get(shared.keys.guard(), None)).await?;
-                shared.hear();
+                shared.hear(&link);
                 let newest = found.kvs().first().map_or(0, KeyValue::mod_revision);
                 behind = if newest == guard { 0 } else { behind + 1 };
                 if behind > BEHIND_MAX {
