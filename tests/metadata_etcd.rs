@@ -328,6 +328,29 @@ fn an_etcd_that_was_full_takes_changes_again_over_the_same_connection() {
 }
 
 #[test]
+fn records_that_are_large_together_are_read_all_the_same() {
+    const COUNT: u64 = 60;
+    let etcd = Etcd::start();
+    let mut server = Server::start(&setup(&etcd));
+    server.kill();
+    // More than one answer of etcd may have, in fewer keys than are asked for at once.
+    for number in 1..=COUNT {
+        let event = json!({
+            "ID": (1000 + number).to_string(), "Time": "2026-01-01T12:00:00.000Z", "Type": "Cluster", "Severity": "Low",
+            "EventName": "Large", "EventCode": 1, "ReportingService": "API", "Status": "Failed", "CauseCode": 401,
+            "Description": "x".repeat(100_000)
+        });
+        let key = format!("/ferrule/records/event/{:020}", 1000 + number);
+        let _ = etcd.ctl(&["put", &key, &event.to_string()]);
+    }
+    server.restart();
+    let events = server.client().get("/api/v2/events");
+    let events = events["events"].as_array().unwrap();
+    let large = events.iter().filter(|event| event["EventName"] == "Large").count() as u64;
+    assert_eq!(large, COUNT);
+}
+
+#[test]
 fn a_server_that_starts_before_etcd_serves_volumes_and_waits() {
     let mut etcd = Etcd::start();
     let mut server = Server::start(&setup(&etcd));

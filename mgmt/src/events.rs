@@ -1,7 +1,9 @@
 //! What has happened: a bounded log of events in the metadata store, written behind by a task of its own.
 //!
 //! Whoever notes an event never waits. Events that come faster than the store takes them are dropped and counted; the
-//! oldest go when there are too many.
+//! oldest go when there are too many. What clients send is cut before it is part of one.
+
+mod strangers;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -13,9 +15,11 @@ use hyper::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
 use crate::metadata::{Change, Expect, Found, Kept, Kind, Records, StoreError};
 use crate::rest::Request;
+use strangers::Strangers;
 
 /// The log of events.
 #[derive(Debug)]
@@ -25,6 +29,7 @@ pub(crate) struct Events {
     dropped: Cell<u64>,
     /// Whether audit events are written, too.
     enabled: Cell<bool>,
+    strangers: RefCell<Strangers>,
     wake: Notify,
     written: Notify,
 }
@@ -95,9 +100,34 @@ impl Audit {
 
     /// Notes what the request is about.
     pub(crate) fn target(&mut self, request: &Request) {
-        self.project = request.text("projectName").to_owned();
-        self.uuid = request.text("UUID").to_owned();
-        self.name = request.text("name").to_owned();
+        self.project = cut(request.text("projectName"));
+        self.uuid = cut(request.text("UUID"));
+        self.name = cut(request.text("name"));
+    }
+
+    fn event(&self, operation: &str, method: &Method, path: &str, status: StatusCode) -> Event {
+        let peer = self.peer.map_or_else(|| "an unknown address".to_owned(), |peer| peer.to_string());
+        let who = cut(self.subject.as_deref().unwrap_or("nobody"));
+        let (name, code, severity) = match status.as_u16() {
+            401 => ("RequestUnauthenticated", 3001, "Low"),
+            403 => ("RequestForbidden", 3003, "Low"),
+            429 => ("RequestsTooMany", 3029, "Medium"),
+            500.. => (operation, 3500, "High"),
+            _ => (operation, 3200, "Info"),
+        };
+        let (component, path, status_code) = (component_of(path), cut(path), status.as_u16());
+        Event {
+            time: crate::rest::timestamp(now_ns()),
+            component: component.to_owned(),
+            severity: severity.to_owned(),
+            name: name.to_owned(),
+            code,
+            service: "API".to_owned(),
+            status: if status.is_success() { "Finished" } else { "Failed" }.to_owned(),
+            cause: status_code.into(),
+            description: format!("{operation} by {who} from {peer}: {method} {path}: {status_code}"),
+            ..Event::default()
+        }
     }
 }
 
@@ -135,6 +165,7 @@ impl Events {
             waiting: RefCell::default(),
             dropped: Cell::new(0),
             enabled: Cell::new(true),
+            strangers: RefCell::default(),
             wake: Notify::new(),
             written: Notify::new(),
         })
@@ -169,32 +200,18 @@ impl Events {
 
     /// Notes a request that was refused, or that changed something or tried to.
     pub(crate) fn audit(&self, audit: &Audit, method: &Method, path: &str, status: StatusCode) {
-        let Some(operation) = audit.operation else { return };
+        let Some(operation) = audit.operation.filter(|_| self.enabled.get()) else { return };
         let refused = matches!(status.as_u16(), 401 | 403 | 429);
         // A token that is given out is worth a note, however it was asked for.
         if *method == Method::GET && !refused && operation != "IssueToken" {
             return;
         }
-        let peer = audit.peer.map_or_else(|| "an unknown address".to_owned(), |peer| peer.to_string());
-        let who = audit.subject.as_deref().unwrap_or("nobody");
-        let (name, code, severity) = match status.as_u16() {
-            401 => ("RequestUnauthenticated".to_owned(), 3001, "Low"),
-            403 => ("RequestForbidden".to_owned(), 3003, "Low"),
-            429 => ("RequestsTooMany".to_owned(), 3029, "Medium"),
-            500.. => (operation.to_owned(), 3500, "High"),
-            _ => (operation.to_owned(), 3200, "Info"),
-        };
-        let event = Event {
-            component: component_of(path).to_owned(),
-            severity: severity.to_owned(),
-            name,
-            code,
-            service: "API".to_owned(),
-            status: if status.is_success() { "Finished" } else { "Failed" }.to_owned(),
-            cause: status.as_u16().into(),
-            description: format!("{operation} by {who} from {peer}: {method} {path}: {}", status.as_u16()),
-            ..Event::default()
-        };
+        let event = audit.event(operation, method, path, status);
+        // Who logs in is no stranger from then on.
+        let is_known = audit.subject.is_some() || operation == "LogIn" && status.is_success();
+        if !is_known && !self.strangers.borrow_mut().admit(audit.peer, &event, Instant::now()) {
+            return;
+        }
         let in_project = !audit.project.is_empty() && audit.project != crate::auth::SYSTEM;
         self.note(if in_project && !refused {
             let volume = component_of(path) == "Volume";
@@ -221,9 +238,15 @@ impl Events {
     /// Writes events as they come; never returns.
     pub(crate) async fn run(self: Rc<Self>) {
         loop {
+            let counted = self.strangers.borrow_mut().take(Instant::now());
+            counted.into_iter().for_each(|event| self.note(event));
             let batch: Vec<Event> = self.waiting.borrow().iter().take(BATCH_MAX).cloned().collect();
             if batch.is_empty() {
-                self.wake.notified().await;
+                let due = self.strangers.borrow().due();
+                match due {
+                    Some(due) => drop(timeout_at(due, self.wake.notified()).await),
+                    None => self.wake.notified().await,
+                }
                 continue;
             }
             let count = batch.len();
@@ -263,6 +286,20 @@ impl Events {
     }
 }
 
+/// As much of what a client has sent as an event has room for, in bytes of JSON.
+fn cut(text: &str) -> String {
+    let mut bytes = 0;
+    let end = text.char_indices().find(|(_, character)| {
+        bytes += match character {
+            '"' | '\\' => 2,
+            character if character.is_control() => 6,
+            character => character.len_utf8(),
+        };
+        bytes > TEXT_BYTES_MAX
+    });
+    end.map_or_else(|| text.to_owned(), |(end, _)| format!("{}…", &text[..end]))
+}
+
 /// Numbers sort as texts.
 fn event_key(number: u64) -> String {
     format!("{number:020}")
@@ -289,7 +326,7 @@ pub(crate) fn now_ns() -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Events that are kept; some 3 MiB in memory.
+/// Events that are kept: some 3 MiB in memory, and at most 16 MiB if all are as large as they can be.
 pub(crate) const EVENTS_MAX: usize = 8192;
 /// Events that wait for the store.
 const WAITING_MAX: usize = 1024;
@@ -297,6 +334,14 @@ const WAITING_MAX: usize = 1024;
 const BATCH_MAX: usize = 64;
 /// Events forgotten in one commit: more than come, so that a backlog shrinks.
 const SURPLUS_MAX: usize = 2 * BATCH_MAX;
+/// Path, subject, project, UUID and name are each cut to this.
+const TEXT_BYTES_MAX: usize = 256;
+/// The JSON text of an event of a request.
+pub(crate) const EVENT_BYTES_MAX: usize = 2048;
 const ATTEMPTS: u32 = 32;
 /// Between attempts while the store is away.
 const AGAIN: Duration = Duration::from_secs(1);
+
+const _: () = assert!(EVENTS_MAX * EVENT_BYTES_MAX <= 16 << 20);
+// etcd takes 1.5 MiB in one commit.
+const _: () = assert!(BATCH_MAX * EVENT_BYTES_MAX <= 1 << 20);

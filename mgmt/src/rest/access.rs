@@ -30,6 +30,9 @@ pub(super) async fn create_credential(
         let hint = "payload: required, a public key in PEM form or a secret, in base64";
         return Err(ApiError::invalid(hint));
     }
+    if body.payload.len() > PAYLOAD_BYTES_MAX {
+        return Err(ApiError::invalid(format!("payload: at most {PAYLOAD_BYTES_MAX} bytes")));
+    }
     let record = CredentialRecord {
         project: project.to_owned(),
         id: rules::name("ID", &body.id)?,
@@ -179,3 +182,6 @@ impl CredentialBody {
         }
     }
 }
+
+/// An RSA key of 16,384 bits in PEM form and base64 takes a quarter of this.
+const PAYLOAD_BYTES_MAX: usize = 16 * 1024;

@@ -186,11 +186,23 @@ impl Link {
     /// Reads everything as it was at one moment, some keys at a time; also returns etcd's own revision of then.
     pub(super) async fn load(&mut self, keys: &Keys) -> Result<(Loaded, i64), StoreError> {
         let mut loaded = Loaded::default();
-        let mut moment = 0;
+        let (mut moment, mut limit) = (0, PAGE);
         let mut first = keys.prefix().as_bytes().to_vec();
         loop {
-            let options = GetOptions::new().with_range(keys.end()).with_limit(PAGE).with_revision(moment);
-            let page = limited(self.client.get(first, Some(options))).await?;
+            let options = GetOptions::new().with_range(keys.end()).with_limit(limit).with_revision(moment);
+            let answer = self.client.get(first.clone(), Some(options));
+            let answer = async {
+                match answer.await {
+                    Err(Error::GRpcStatus(status)) if status.code() as i32 == TOO_LARGE && limit > 1 => {
+                        Ok(None)
+                    }
+                    answer => answer.map(Some),
+                }
+            };
+            let Some(page) = limited(answer).await? else {
+                limit /= 2;
+                continue;
+            };
             if moment == 0 {
                 moment = page.header().map_or(0, ResponseHeader::revision);
             }
@@ -326,5 +338,7 @@ const BEAT: Duration = Duration::from_secs(2);
 /// Heartbeats that may find a guard which the watch has not told of.
 const BEHIND_MAX: u32 = 2;
 const ATTEMPTS: u32 = 8;
-/// Keys in one answer: a fraction of the 4 MiB that one may have.
+/// Keys in one answer, which may have 4 MiB: where they are large, fewer are asked for. etcd keeps none over 1.5 MiB.
 const PAGE: i64 = 256;
+/// gRPC's OUT_OF_RANGE, which also is the client's own for an answer that is too large.
+const TOO_LARGE: i32 = 11;

@@ -106,6 +106,7 @@ fn wrong_credentials_are_refused() {
             changed("payload", json!("###")),
             changed("payload", json!(STANDARD.encode("no pem"))),
             changed("payload", json!(private)),
+            changed("payload", json!(STANDARD.encode("x".repeat(16 * 1024) + &KEY.public_pem()))),
             "[]".to_owned(),
             "{".to_owned(),
         ] {

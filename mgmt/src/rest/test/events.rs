@@ -1,9 +1,13 @@
 //! Events: what is noted of requests, and how they are listed.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::bench;
-use super::bench::Bench;
+use super::bench::{Bench, pass};
+use crate::events::EVENT_BYTES_MAX;
 
 async fn list(bench: &Bench, query: &str) -> Vec<Value> {
     bench.api.events.settle().await;
@@ -97,5 +101,58 @@ fn events_can_be_turned_off() {
         turn("enable").await;
         bench.create("w").await;
         assert_eq!(list(&bench, "?componentType=Volume").await.len(), 1);
+    });
+}
+
+#[test]
+fn what_a_client_sends_does_not_make_an_event_large() {
+    bench(async |bench| {
+        let long = "n".repeat(30_000);
+        bench.send("", "GET", &format!("/api/v2/nodes/{long}"), None).await.expect_error(401, 16);
+        // Each of these takes more bytes in JSON than in UTF-8.
+        for name in ["n", "é", "\u{1}", "\""] {
+            let volume =
+                json!({"name": name.repeat(40_000), "UUID": name.repeat(1000), "size": "1MiB"}).to_string();
+            let path = "/api/v2/projects/default/volumes";
+            bench.send(&bench.admin, "POST", path, Some(&volume)).await.expect_error(400, 3);
+        }
+        bench.api.events.settle().await;
+        let events = bench.api.events.list_from(0);
+        assert!(events.len() >= 5, "{events:?}");
+        for event in events {
+            let text = serde_json::to_string(&event.value).unwrap();
+            assert!(text.len() <= EVENT_BYTES_MAX, "{} bytes", text.len());
+        }
+    });
+}
+
+#[test]
+fn requests_of_strangers_are_merged_and_those_of_others_are_not() {
+    bench(async |bench| {
+        let refusals = async || {
+            let events = list(&bench, "?severity=Low").await;
+            events.iter().map(|event| event["Description"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        for _ in 0..20 {
+            bench.send("", "GET", "/api/v2/nodes", None).await.expect_error(401, 16);
+            assert_eq!(bench.send("", "POST", "/logout", None).await.status, 200);
+            bench.send(&bench.viewer, "GET", "/api/v2/cluster", None).await.expect_error(403, 7);
+        }
+        let before = refusals().await;
+        assert_eq!(before.len(), 1 + 20, "{before:?}");
+        assert_eq!(list(&bench, "?severity=Info").await.len(), 1);
+        pass(Duration::from_secs(3600)).await;
+        let told = async || {
+            loop {
+                let after = refusals().await;
+                if after.len() > before.len() {
+                    return after;
+                }
+            }
+        };
+        let after = timeout(Duration::from_secs(10), told()).await.expect("what was repeated is told");
+        let last = after.last().unwrap();
+        assert!(last.starts_with("19 more like it from 127.0.0.1 since "), "{last}");
+        assert_eq!((after.len(), list(&bench, "?severity=Info").await.len()), (22, 2));
     });
 }
