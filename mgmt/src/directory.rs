@@ -166,6 +166,9 @@ pub(crate) enum DirectoryError {
     /// The payload is no base64.
     #[error("payload: not standard base64 with padding")]
     Base64,
+    /// There is no such project.
+    #[error("project {0} does not exist; the cluster's own is {SYSTEM}")]
+    NoProject(String),
     /// There are too many.
     #[error("at most {0} are possible")]
     Full(usize),
@@ -227,7 +230,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Registers a credential.
+    /// Registers a credential of a project that there is.
     pub(crate) async fn create_credential(
         &self,
         record: CredentialRecord,
@@ -235,6 +238,10 @@ impl Directory {
         let one = self.records.exclusive().await;
         let mut credential = Credential::parse(record, 0)?;
         let record = &credential.record;
+        // Whoever deletes the project has the same right until it is gone, with the credentials that it had.
+        if !self.has_scope(&record.project) {
+            return Err(DirectoryError::NoProject(record.project.clone()));
+        }
         if self.records.revision(Kind::Credential, &record.key()).is_some() {
             return Err(DirectoryError::Exists(record.id.clone()));
         }

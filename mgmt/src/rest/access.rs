@@ -11,7 +11,7 @@ use super::json::or_default;
 use super::request::Request;
 use super::schema::tenants;
 use super::{Api, Reply, rules};
-use crate::auth::{Caller, Resource, SYSTEM, Scope, Verb};
+use crate::auth::{Caller, Resource, Scope, Verb};
 use crate::directory::{Credential, CredentialKind, CredentialRecord, DirectoryError};
 
 /// `POST /api/v2/projects/{projectName}/credentials`.
@@ -97,7 +97,7 @@ fn permit<'a>(api: &Api, caller: &Caller, request: &'a Request, verb: Verb) -> R
     }
     caller.permit(Resource::Credentials, verb, Scope::Project(project))?;
     if !api.directory.has_scope(project) {
-        let message = format!("project {project} does not exist; the cluster's own is {SYSTEM}");
+        let message = DirectoryError::NoProject(project.to_owned()).to_string();
         return Err(match verb {
             Verb::Get | Verb::Delete => ApiError::not_found(message),
             Verb::Create | Verb::List | Verb::Update => ApiError::invalid(message),

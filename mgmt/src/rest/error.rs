@@ -149,7 +149,9 @@ impl From<DirectoryError> for ApiError {
         match error {
             DirectoryError::Exists(_) => Self::new(StatusCode::CONFLICT, Code::AlreadyExists, message),
             DirectoryError::NotFound(_) => Self::not_found(message),
-            DirectoryError::Key(_) | DirectoryError::Base64 => Self::invalid(message),
+            DirectoryError::Key(_) | DirectoryError::Base64 | DirectoryError::NoProject(_) => {
+                Self::invalid(message)
+            }
             DirectoryError::Full(_) => Self::new(StatusCode::BAD_REQUEST, Code::ResourceExhausted, message),
             DirectoryError::Store(error) => error.into(),
         }

@@ -17,15 +17,17 @@ use crate::schedule::{Schedule, SchedulePolicy};
 
 /// `POST /api/v2/projects/{projectName}/resourcePolicies`.
 pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
-    let project = permit(&api, &caller, &request, Verb::Create)?;
+    permit(&api, &caller, &request, Verb::Create)?;
     let body: ScheduleRequest = request.json()?;
     let name = rules::name("name", &body.name)?;
     rules::description(body.description.as_deref().unwrap_or_default())?;
     let policy = body.policy.ok_or_else(|| ApiError::invalid("schedulePolicy: required"))?;
     check(&policy)?;
     api.view.freshen().await?;
-    let volume = volume_of(&api, project, &body.resource_uuid, &body.resource_name)?;
     let one = api.records.exclusive().await;
+    // The project may have been deleted meanwhile; nobody deletes it under this right.
+    let project = permit(&api, &caller, &request, Verb::Create)?;
+    let volume = volume_of(&api, project, &body.resource_uuid, &body.resource_name)?;
     if of_project(&api, project).iter().any(|found| found.value.name == name) {
         return Err(ApiError::exists(format!("resource policy {name} exists")));
     }

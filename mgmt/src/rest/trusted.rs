@@ -82,6 +82,8 @@ pub(super) async fn create(api: Rc<Api>, caller: Caller, request: Request) -> Re
         auth_required: truth(&body.auth_required)?.to_owned(),
     };
     let one = api.records.exclusive().await;
+    // The project may have been deleted meanwhile; nobody deletes it under this right.
+    let project = permit(&api, &caller, &request, Resource::TrustedHosts, Verb::Create)?;
     if api.records.revision(Kind::TrustedHost, &key(project, &host.name)).is_some() {
         return Err(ApiError::exists(format!("trusted host {} exists", host.name)));
     }

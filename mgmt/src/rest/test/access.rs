@@ -122,3 +122,55 @@ fn wrong_credentials_are_refused() {
         send("DELETE", &format!("{unknown}/x")).await.expect_error(404, 5);
     });
 }
+
+#[test]
+fn what_is_made_in_a_project_while_that_is_deleted_is_refused() {
+    bench(async |bench| {
+        let volume =
+            json!({"name": "v", "size": "1MiB", "acl": {"values": ["ALLOW_ANY"]}, "replicaCount": 1});
+        let volumes = "/api/v2/projects/other/volumes";
+        let made = bench.send(&bench.system, "POST", volumes, Some(&volume.to_string())).await;
+        assert_eq!(made.status, 200, "{}", made.text);
+        let ask = |method: &'static str, path: &'static str, body: Value| {
+            let bench = bench.clone();
+            tokio_uring::spawn(async move {
+                bench.send(&bench.system, method, path, Some(&body.to_string())).await
+            })
+        };
+        // By the end of it, what was asked before waits for its turn.
+        let pause = async || {
+            for _ in 0..8 {
+                bench.get("/api/v2/version").await;
+            }
+        };
+        let turn = bench.api.records.exclusive().await;
+        let deleted = ask("DELETE", "/api/v2/projects/other", json!({}));
+        pause().await;
+        let host = json!({"name": "h", "hostNqn": "nqn.2026-01.io.example:h"});
+        let cycle = json!({"hourlySchedule": {"hoursInCycle": 1}});
+        let policy = json!({"snapshotSchedulePolicy": cycle, "retentionTime": "90m"});
+        let schedule = json!({"name": "s", "resourceName": "v", "schedulePolicy": policy});
+        let asked = [
+            ask("POST", "/api/v2/projects/other/credentials", body("x")),
+            ask("POST", "/api/v2/projects/other/trustedHosts", host),
+            ask("POST", "/api/v2/projects/other/resourcePolicies", schedule),
+        ];
+        pause().await;
+        assert!(!deleted.is_finished() && asked.iter().all(|one| !one.is_finished()));
+        let gone = bench.send(&bench.system, "DELETE", &format!("{volumes}/?name=v"), None).await;
+        assert_eq!(gone.status, 200, "{}", gone.text);
+        bench.get(volumes).await;
+        drop(turn);
+        let deleted = deleted.await.unwrap();
+        assert_eq!(deleted.status, 200, "{}", deleted.text);
+        for (asked, (status, code)) in asked.into_iter().zip([(400, 3), (400, 3), (404, 5)]) {
+            asked.await.unwrap().expect_error(status, code);
+        }
+        let project = json!({"name": "other"}).to_string();
+        assert_eq!(bench.send(&bench.system, "POST", "/api/v2/projects", Some(&project)).await.status, 200);
+        let kept = token("other:x", &["other:admin"]);
+        bench.send(&kept, "GET", volumes, None).await.expect_error(401, 16);
+        // A project made anew has nothing that would keep it.
+        assert_eq!(bench.send(&bench.system, "DELETE", "/api/v2/projects/other", None).await.status, 200);
+    });
+}
