@@ -416,8 +416,10 @@ mod test {
             let scratch = Folder::new("outrun");
             let folder = StateFolder::open(&scratch.path().join("state")).unwrap();
             let store = Embedded::open(&folder.metadata()).unwrap();
-            let store = Rc::new(Outrun { store, left: Cell::new(2) });
-            let directory = Directory::load(store).await.unwrap();
+            let store = Rc::new(Outrun { store, left: Cell::new(0) });
+            let directory = Directory::load(store.clone()).await.unwrap();
+            directory.ensure_projects([DEFAULT_PROJECT.to_owned()], |_| String::new()).await.unwrap();
+            store.left.set(2);
             let fresh = folder.prepare_tokens(&directory, now(), false).await.unwrap();
             assert_eq!(fresh.len(), TOKENS.len());
             assert!(directory.credential(SYSTEM, CREDENTIAL).is_some());
