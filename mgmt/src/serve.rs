@@ -33,6 +33,7 @@ use options::{EnvironmentFileError, Options};
 pub(crate) use state::DEFAULT_PROJECT;
 use state::{DEFAULT_TOKEN, FreshToken, SYSTEM_TOKEN, StateError, StateFolder};
 use tls::TlsError;
+pub(crate) use values::cpu_list;
 
 /// Why a server does not start, or ended.
 #[derive(Debug, Error)]

@@ -14,6 +14,7 @@ use dataplane::load::{
 
 use super::failure::USAGE;
 use super::print;
+use crate::serve::cpu_list;
 use crate::size::parse_size;
 
 /// What to measure, and how.
@@ -49,9 +50,9 @@ pub(super) struct PerfArgs {
     /// Threads that the queues are spread over [default: one a queue]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-    /// CPUs that the threads are pinned to, in turn, such as 0,2
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    cpus: Vec<u32>,
+    /// CPUs that the threads are pinned to, in turn, such as 0,2,4-7
+    #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
+    cpus: Option<Cpus>,
     /// Sleep until data arrives, instead of spinning
     #[arg(long)]
     block: bool,
@@ -145,7 +146,7 @@ fn options(arguments: PerfArgs) -> LoadOptions {
     options.rate = arguments.rate;
     options.queues = arguments.queues;
     options.threads = arguments.threads;
-    options.cpus = arguments.cpus;
+    options.cpus = arguments.cpus.map(|Cpus(cpus)| cpus).unwrap_or_default();
     options.waiting = if arguments.block { Waiting::Block } else { Waiting::Spin };
     options.ramp = arguments.ramp;
     options.time = arguments.time;
@@ -280,6 +281,14 @@ fn parse_block(text: &str) -> Result<u32, String> {
     u32::try_from(parse_bytes(text)?).map_err(|_| "a command moves less than 4 GiB".to_owned())
 }
 
+/// Numbers of CPUs, of which one argument has many.
+#[derive(Clone, Debug)]
+struct Cpus(Vec<u32>);
+
+fn parse_cpus(text: &str) -> Result<Cpus, String> {
+    cpu_list(text).map(Cpus).ok_or_else(|| "expected a list of CPUs such as 0,2,4-7".to_owned())
+}
+
 fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().map_err(|_| "expected seconds, such as 10 or 0.5".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
@@ -306,7 +315,8 @@ mod test {
     #[test]
     fn words_become_options() {
         let options = parse(
-            "--rw randrw --bs 128k --qd 8 --rate 20000 --queues 4 --time 1.5 --verify --words 60 --sq-flow-control",
+            "--rw randrw --bs 128k --qd 8 --rate 20000 --queues 4 --time 1.5 --verify --words 60 --sq-flow-control \
+             --cpus 4,0-2",
         )
         .unwrap();
         assert_eq!(
@@ -317,6 +327,7 @@ mod test {
         assert_eq!((options.rate, options.words_percent), (Some(20_000), 60));
         assert!(options.verify && options.sq_flow_control && !options.header_digest);
         assert_eq!(options.waiting, Waiting::Spin);
+        assert_eq!(options.cpus, [4, 0, 1, 2]);
     }
 
     #[test]
@@ -324,6 +335,7 @@ mod test {
         for words in [
             "--rw trim",
             "--bs 4q",
+            "--cpus 2-1",
             "--qd 0",
             "--rate 0",
             "--queues 0",

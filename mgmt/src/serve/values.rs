@@ -61,17 +61,21 @@ pub(super) fn reactors(text: &str) -> Result<Reactors, String> {
             Ok(Reactors::Count(count))
         };
     }
+    cpu_list(text).map(Reactors::Cpus).ok_or_else(hint)
+}
+
+/// CPUs and ranges of them, `0,2,4-7`, each once and in their order; `None` where it is no such list.
+pub(crate) fn cpu_list(text: &str) -> Option<Vec<u32>> {
     let mut cpus = Vec::new();
     for part in text.split(',').filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let first: u32 = first.trim().parse().map_err(|_| hint())?;
-        let last: u32 = last.trim().parse().map_err(|_| hint())?;
+        let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
         if first > last || last >= CPUS_MAX {
-            return Err(hint());
+            return None;
         }
-        cpus.extend((first..=last).filter(|cpu| !cpus.contains(cpu)).collect::<Vec<_>>());
+        cpus.extend((first..=last).filter(|cpu| !cpus.contains(cpu)).collect::<Vec<u32>>());
     }
-    if cpus.is_empty() { Err(hint()) } else { Ok(Reactors::Cpus(cpus)) }
+    (!cpus.is_empty()).then_some(cpus)
 }
 
 /// An address of the I/O listeners.
