@@ -26,9 +26,10 @@ async fn delete_due(api: &Api, snapshots: &[Snapshot]) -> Duration {
     let mut wait = LOOK_LEAST_OFTEN;
     for snapshot in snapshots {
         let Some(due_ns) = due_ns(snapshot) else { continue };
-        let left = u64::try_from(due_ns - now_ns).unwrap_or(0);
+        let left = due_ns - now_ns;
         if left > 0 {
-            wait = wait.min(Duration::from_nanos(left));
+            // Times may be of thousands of years, far more than 64 bits of nanoseconds.
+            wait = wait.min(Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX)));
             continue;
         }
         let uuid = snapshot.spec.uuid;
@@ -51,3 +52,39 @@ fn due_ns(snapshot: &Snapshot) -> Option<i128> {
 
 const LOOK_LEAST_OFTEN: Duration = Duration::from_secs(5);
 const LOOK_MOST_OFTEN: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod test {
+    use serde_json::json;
+
+    use super::*;
+    use crate::rest::test::{Bench, bench};
+
+    async fn list(bench: &Bench) -> Vec<Snapshot> {
+        match bench.api.plane.ask(Action::ListSnapshots).await {
+            Ok(Outcome::Snapshots(snapshots)) => snapshots,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_snapshot_goes_when_its_time_is_over_however_long_that_is() {
+        bench(async |bench| {
+            bench.create("v").await;
+            // The last two are longer than 2^64 ns, one of them as long as the contract has it.
+            let times =
+                [("for-ever", "0s"), ("hour", "1h"), ("long", "20000000000s"), ("longest", "315576000000s")];
+            for (name, time) in times {
+                let body = json!({"name": name, "sourceVolumeName": "v", "retentionTime": time}).to_string();
+                let path = "/api/v2/projects/default/snapshots";
+                let made = bench.send(&bench.admin, "POST", path, Some(&body)).await;
+                assert_eq!(made.status, 200, "{}", made.text);
+            }
+            delete_due(&bench.api, &list(&bench).await).await;
+            let left = list(&bench).await;
+            let mut left: Vec<&str> = left.iter().map(|snapshot| snapshot.spec.name.as_str()).collect();
+            left.sort_unstable();
+            assert_eq!(left, ["for-ever", "long", "longest"]);
+        });
+    }
+}
