@@ -2,8 +2,8 @@
 //!
 //! Every rule is set here explicitly, none is left to a library's defaults. A token is accepted if
 //! - it has three parts, its header names one of ten algorithms and no critical extension;
-//! - a key is found: by `kid`, or where that is none of this server's names, by its registered issuer; and the algorithm
-//!   is the one that the key is for;
+//! - a key is found: by `kid`, or where that is none of this server's names, by its registered issuer, among the keys that
+//!   may give one of its roles; and the algorithm is the one that the key is for;
 //! - the signature is right, `exp` is in the future, `nbf`, if there is one, is not, each with [`LEEWAY_S`] for clocks
 //!   that differ;
 //! - it has `sub` and `roles`; `aud` is what the key's owner registered, or absent: a token meant for another service is
@@ -11,6 +11,8 @@
 //! - it has not been revoked.
 //!
 //! Roles that the key's scope may not give are dropped, so that such a token is right and permits nothing.
+
+use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -95,8 +97,10 @@ pub(crate) enum TokenError {
     /// Its header asks for an extension.
     #[error("the token's header has a critical extension")]
     Critical,
-    /// Its header names no credential, and its issuer is not registered.
-    #[error("the token has no kid of the form <project>:<credential>, and no registered issuer")]
+    /// Its header names no credential, and no key that is registered for its issuer has signed it.
+    #[error(
+        "the token has no kid of the form <project>:<credential>, and no key of a registered issuer has signed it"
+    )]
     KeyId,
     /// There is no such credential.
     #[error("no credential {0:?}")]
@@ -233,13 +237,16 @@ impl<'a> Parsed<'a> {
         Ok(Role::of_claims(RoleClaims { roles: &roles, groups: &groups, projects: &projects }))
     }
 
-    fn accept(&self, trusted: &Trusted, now: f64) -> Result<(Caller, Facts), TokenError> {
+    /// Checks that `trusted` has signed it.
+    fn check_signature(&self, trusted: &Trusted) -> Result<(), TokenError> {
         if self.algorithm != trusted.key.algorithm() {
             return Err(rejected("the algorithm is not the key's"));
         }
-        if !self.is_signed_by(&trusted.key) {
-            return Err(rejected("the signature is wrong"));
-        }
+        if self.is_signed_by(&trusted.key) { Ok(()) } else { Err(rejected("the signature is wrong")) }
+    }
+
+    /// Checks the claims of a token that `trusted` has signed, but for its roles.
+    fn check_claims(&self, trusted: &Trusted, now: f64) -> Result<Facts, TokenError> {
         let facts = self.check_times(now)?;
         if !self.is_for(trusted.audience.as_deref()) {
             return Err(TokenError::Audience);
@@ -247,20 +254,36 @@ impl<'a> Parsed<'a> {
         if trusted.issuer.is_some() && trusted.issuer.as_deref() != self.text("iss") {
             return Err(rejected("the issuer is not the key's"));
         }
-        let mut roles = self.roles()?;
-        roles.retain(|role| {
-            let own = trusted.scope == SYSTEM || role.scope() == trusted.scope;
-            if !own {
-                tracing::warn!(
-                    scope = trusted.scope,
-                    ?role,
-                    "a token claims a role that its key may not give"
-                );
+        Ok(facts)
+    }
+
+    /// Those of an issuer's keys that have signed it and may give a role that it claims.
+    ///
+    /// Every project may register any issuer and any public key. So a project's keys count for tokens with roles of that
+    /// project alone, and one key of each scope is tried before the second of any: nobody's keys keep another project's
+    /// from being found, whatever they are and however many.
+    fn signers(&self, issuers: Vec<Trusted>) -> Vec<Trusted> {
+        let claimed = self.roles().unwrap_or_default();
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        let mut ranked: Vec<(usize, Trusted)> = Vec::new();
+        for trusted in issuers {
+            let may = claimed.iter().any(|role| trusted.may_give(role)) || trusted.scope == SYSTEM;
+            if may && trusted.key.algorithm() == self.algorithm {
+                let count = counts.entry(trusted.scope.clone()).or_default();
+                *count += 1;
+                ranked.push((*count, trusted));
             }
-            own
-        });
-        let caller = Caller { subject: facts.subject.clone(), roles, _verified: Verified(()) };
-        Ok((caller, facts))
+        }
+        ranked.sort_by_key(|(rank, _)| *rank);
+        let tried = ranked.into_iter().take(CANDIDATES_MAX).map(|(_, trusted)| trusted);
+        tried.filter(|trusted| self.is_signed_by(&trusted.key)).collect()
+    }
+}
+
+impl Trusted {
+    /// Whether the key's scope has the role.
+    fn may_give(&self, role: &Role) -> bool {
+        self.scope == SYSTEM || role.scope() == self.scope
     }
 }
 
@@ -268,23 +291,44 @@ impl<'a> Parsed<'a> {
 pub(crate) fn verify_with(token: &str, keys: &dyn Keys, now: f64) -> Result<(Caller, Facts), TokenError> {
     let parsed = Parsed::read(token)?;
     let named = parsed.header.kid.as_deref();
-    let candidates = match named.and_then(|kid| keys.by_id(kid)) {
-        Some(trusted) => vec![trusted],
+    let signers = match named.and_then(|kid| keys.by_id(kid)) {
+        Some(trusted) => {
+            parsed.check_signature(&trusted)?;
+            vec![trusted]
+        }
         None if named.is_some_and(|kid| keys.is_own(kid)) => Vec::new(),
-        None => parsed.text("iss").map(|issuer| keys.by_issuer(issuer)).unwrap_or_default(),
+        None => parsed.text("iss").map(|issuer| parsed.signers(keys.by_issuer(issuer))).unwrap_or_default(),
     };
     let mut outcome = Err(match named {
         Some(kid) if kid.contains(':') => TokenError::UnknownKey(kid.to_owned()),
         _ => TokenError::KeyId,
     });
-    for trusted in candidates.iter().take(CANDIDATES_MAX) {
-        outcome = parsed.accept(trusted, now);
-        if outcome.is_ok() {
-            break;
+    let mut good: Vec<&Trusted> = Vec::new();
+    for trusted in &signers {
+        match parsed.check_claims(trusted, now) {
+            Ok(facts) => {
+                good.push(trusted);
+                outcome = Ok(facts);
+            }
+            Err(error) if good.is_empty() => outcome = Err(error),
+            Err(_) => {}
         }
     }
-    let (caller, facts) = outcome?;
-    if keys.is_revoked(&facts) { Err(TokenError::Revoked) } else { Ok((caller, facts)) }
+    let facts = outcome?;
+    if keys.is_revoked(&facts) {
+        return Err(TokenError::Revoked);
+    }
+    // Several projects may have registered the key that has signed it. Each then gives its own roles and no other's, as if
+    // the bearer had a token for each: subject, issuer and times are the same in all of them.
+    let mut roles = parsed.roles()?;
+    roles.retain(|role| {
+        let own = good.iter().any(|trusted| trusted.may_give(role));
+        if !own {
+            tracing::warn!(subject = facts.subject, ?role, "a token claims a role that its key may not give");
+        }
+        own
+    });
+    Ok((Caller { subject: facts.subject.clone(), roles, _verified: Verified(()) }, facts))
 }
 
 /// Verifies a token with the key that `find` gives for `<project>` and `<credential id>`.
@@ -360,7 +404,7 @@ pub(crate) const LEEWAY_S: f64 = 30.0;
 /// Longer than any token with a reasonable list of roles.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// Keys of one issuer that are tried: work for a stranger is bounded.
-const CANDIDATES_MAX: usize = 8;
+const CANDIDATES_MAX: usize = 16;
 
 #[cfg(test)]
 mod test;

@@ -299,6 +299,61 @@ fn keys_of_one_issuer_are_told_apart_by_algorithm_and_signature() {
     assert!(accepted(&table, &mint(&stranger, "", &claims).unwrap()).is_err());
 }
 
+/// A key that the project `scope` has registered for the issuer `them`.
+fn registered(scope: &str, key: &SigningKey) -> (Option<&'static str>, Trusted) {
+    (None, Trusted { scope: scope.to_owned(), ..trusted(key, Some("them"), None) })
+}
+
+/// A token of the issuer `them` with these roles.
+fn theirs(key: &SigningKey, roles: &[&str]) -> String {
+    let claims = json!({"exp": now() + 60, "sub": "someone", "iss": "them", "roles": roles});
+    mint(key, "", &claims).unwrap()
+}
+
+fn new_key() -> SigningKey {
+    SigningKey::generate_for(crate::auth::algorithm::Algorithm::ES256).unwrap()
+}
+
+#[test]
+fn a_project_does_not_crowd_out_the_keys_that_another_registers_for_an_issuer() {
+    let key = new_key();
+    let mut keys: Vec<_> = (0..40).map(|_| registered("aaa", &new_key())).collect();
+    keys.push(registered("bbb", &key));
+    let table = Table(keys, vec![]);
+    for roles in [&["bbb:admin"][..], &["aaa:admin", "bbb:admin"]] {
+        let caller = accepted(&table, &theirs(&key, roles)).unwrap();
+        assert!(caller.permit(Resource::Volumes, Verb::Create, Scope::Project("bbb")).is_ok());
+        assert!(caller.permit(Resource::Volumes, Verb::List, Scope::Project("aaa")).is_err());
+    }
+}
+
+#[test]
+fn a_key_that_several_projects_register_gives_the_roles_of_each() {
+    let key = new_key();
+    let keys = [("aaa", &key), ("bbb", &key), ("ccc", &new_key())];
+    let table = Table(keys.map(|(scope, key)| registered(scope, key)).into(), vec![]);
+    let roles = ["ccc:admin", "bbb:admin", "aaa:viewer", "system:cluster-admin"];
+    let caller = accepted(&table, &theirs(&key, &roles)).unwrap();
+    let may = |verb, project| caller.permit(Resource::Volumes, verb, Scope::Project(project)).is_ok();
+    assert!(may(Verb::List, "aaa") && may(Verb::Create, "bbb"));
+    assert!(!may(Verb::Create, "aaa") && !may(Verb::List, "ccc") && !caller.is_cluster_admin());
+    let other = accepted(&table, &theirs(&key, &["bbb:viewer"])).unwrap();
+    assert!(other.permit(Resource::Volumes, Verb::List, Scope::Project("bbb")).is_ok());
+}
+
+#[test]
+fn an_issuers_token_that_no_key_is_for_may_be_of_another_service() {
+    let (key, stranger) = (new_key(), new_key());
+    let table = Table(vec![registered("aaa", &key)], vec![]);
+    for token in [theirs(&stranger, &["aaa:admin"]), theirs(&key, &["bbb:admin"]), theirs(&key, &[])] {
+        assert_eq!(accepted(&table, &token).unwrap_err(), TokenError::KeyId);
+    }
+    // What a key is for is judged by it alone.
+    let old = json!({"exp": now() - 60, "sub": "s", "iss": "them", "roles": ["aaa:admin"]});
+    let outcome = accepted(&table, &mint(&key, "", &old).unwrap());
+    assert!(matches!(outcome, Err(TokenError::Rejected(_))), "{outcome:?}");
+}
+
 #[test]
 fn a_registered_audience_is_required() {
     let keys = Table(vec![(Some("p:a"), trusted(&KEY, None, Some("ours")))], vec![]);

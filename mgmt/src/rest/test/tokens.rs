@@ -6,6 +6,8 @@ use serde_json::json;
 
 use super::bench;
 use super::bench::{Bench, KEY, token};
+use crate::auth::algorithm::Algorithm;
+use crate::auth::key::SigningKey;
 use crate::auth::token::LEEWAY_S;
 use crate::auth::{Claims, mint, now};
 
@@ -93,6 +95,32 @@ fn a_key_is_good_for_its_own_project_alone() {
 }
 
 #[test]
+fn a_project_cannot_lock_out_the_tokens_of_another_by_its_issuer() {
+    bench(async |bench| {
+        let volumes = "/api/v2/projects/other/volumes";
+        let register = async |project: &str, id: &str, kind: &str, pem: &str| {
+            let body = json!({"ID": id, "type": kind, "payload": STANDARD.encode(pem), "issuer": "test"})
+                .to_string();
+            let path = format!("/api/v2/projects/{project}/credentials");
+            let made = bench.send(&bench.system, "POST", &path, Some(&body)).await;
+            assert_eq!(made.status, 200, "{}", made.text);
+        };
+        register("other", "theirs", "RS256PubKey", &KEY.public_pem()).await;
+        let theirs = token("", &["other:viewer"]);
+        assert_eq!(status(&bench, &theirs, volumes).await, 200);
+        // Another project, whose name comes first, registers the same key for that issuer, and many others.
+        register("default", "same", "RS256PubKey", &KEY.public_pem()).await;
+        assert_eq!(status(&bench, &theirs, volumes).await, 200);
+        for number in 0..20 {
+            let pem = SigningKey::generate_for(Algorithm::ES256).unwrap().public_pem();
+            register("default", &format!("a{number}"), "ES256PubKey", &pem).await;
+        }
+        assert_eq!(status(&bench, &theirs, volumes).await, 200);
+        bench.send(&theirs, "GET", "/api/v2/projects/default/volumes", None).await.expect_error(403, 7);
+    });
+}
+
+#[test]
 fn who_guesses_is_slowed_down_and_who_works_is_not() {
     bench(async |bench| {
         let wrong = token("default:nobody", &["default:viewer"]);
@@ -141,7 +169,7 @@ fn who_guesses_passwords_is_slowed_down_whatever_the_name() {
 fn refusals_say_which_and_not_why() {
     bench(async |bench| {
         let mut said: Vec<String> = Vec::new();
-        let stranger = crate::auth::key::SigningKey::generate().unwrap();
+        let stranger = SigningKey::generate().unwrap();
         let claims =
             Claims { exp: 1, iat: 0, sub: "s", iss: "i", jti: "j", roles: &["system:cluster-admin"] };
         for wrong in [
