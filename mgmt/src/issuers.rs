@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::auth::federation::Jwk;
+use crate::events::now_ns;
 use crate::web;
 
 /// Issuers and their keys.
@@ -25,17 +26,31 @@ struct Known {
     asked: Instant,
     /// When the issuer has told them.
     told: Option<Instant>,
-    right: bool,
+    health: Health,
+}
+
+/// How an issuer was when it was asked last.
+#[derive(Clone, Debug)]
+pub(crate) struct Health {
+    /// When that was, in nanoseconds since 1970.
+    pub(crate) asked_ns: u64,
+    /// Why its keys could not be had.
+    pub(crate) error: Option<String>,
 }
 
 impl Issuers {
     /// The contract's name of the state of an issuer's configuration.
     pub(crate) fn state(&self, issuer: &str) -> &'static str {
-        match self.known.borrow().get(issuer) {
+        match self.health(issuer) {
             None => "Creating",
-            Some(known) if known.right => "Active",
+            Some(health) if health.error.is_none() => "Active",
             Some(_) => "Failed",
         }
+    }
+
+    /// How an issuer was when it was asked last; none if it was not asked yet.
+    pub(crate) fn health(&self, issuer: &str) -> Option<Health> {
+        self.known.borrow().get(issuer).map(|known| known.health.clone())
     }
 
     /// The keys of an issuer. They are fetched if they are old, or lack the one that `wanted` names: issuers change
@@ -45,7 +60,7 @@ impl Issuers {
             let known = self.known.borrow().get(issuer).cloned()?;
             let age = known.asked.elapsed();
             let has = wanted.is_none() || known.keys.iter().any(|key| key.kid.as_deref() == wanted);
-            (age < PAUSE || has && known.right && age < LIFETIME).then_some(known.keys)
+            (age < PAUSE || has && known.health.error.is_none() && age < LIFETIME).then_some(known.keys)
         };
         if let Some(keys) = held() {
             return keys;
@@ -59,7 +74,7 @@ impl Issuers {
         if known.len() >= ISSUERS_MAX {
             known.clear();
         }
-        let right = fetched.is_ok();
+        let health = Health { asked_ns: now_ns(), error: fetched.as_ref().err().cloned() };
         let now = Instant::now();
         let (keys, told) = match fetched {
             Ok(keys) => (keys, Some(now)),
@@ -72,7 +87,7 @@ impl Issuers {
                 before.map(|before| (before.keys.clone(), before.told)).unwrap_or_default()
             }
         };
-        known.insert(issuer.to_owned(), Known { keys: keys.clone(), asked: now, told, right });
+        known.insert(issuer.to_owned(), Known { keys: keys.clone(), asked: now, told, health });
         keys
     }
 }
@@ -81,12 +96,13 @@ impl Issuers {
 async fn fetch(issuer: &str) -> Result<Vec<Jwk>, String> {
     let base = issuer.trim_end_matches('/');
     let (_, found) = web::fetch(&format!("{base}/.well-known/openid-configuration"), None).await?;
+    let wrong = |text: &str| format!("{issuer}: its {text}");
     if found["issuer"].as_str() != Some(issuer) {
-        return Err("its discovery document names another issuer".to_owned());
+        return Err(wrong("discovery document names another issuer"));
     }
-    let place = found["jwks_uri"].as_str().ok_or("its discovery document has no jwks_uri")?;
+    let place = found["jwks_uri"].as_str().ok_or_else(|| wrong("discovery document has no jwks_uri"))?;
     let (_, set) = web::fetch(place, None).await?;
-    let keys = set["keys"].as_array().ok_or("its key set has no keys")?;
+    let keys = set["keys"].as_array().ok_or_else(|| wrong("key set has no keys"))?;
     // A key of a kind that nobody here knows is no reason to refuse the others.
     let read = |key: &Value| serde_json::from_value::<Jwk>(key.clone()).ok();
     Ok(keys.iter().take(KEYS_MAX).filter_map(read).collect())

@@ -6,7 +6,8 @@ use dataplane::{Action, Drive, Outcome, Statistics, VolumeState};
 use serde::Serialize;
 
 use super::error::ApiError;
-use super::json::Text64;
+use super::idp::{self, IdpConfiguration};
+use super::json::{Text64, timestamp};
 use super::request::Request;
 use super::schema::site;
 use super::servers::NODE_REVISION;
@@ -45,10 +46,7 @@ pub(super) async fn cluster(api: Rc<Api>, caller: Caller, _: Request) -> Result<
             min_allowed_version: VERSION,
             max_allowed_version: VERSION,
             in_band_auth_mode: "Disabled",
-            federated_authentication_status: FederatedAuthenticationStatus {
-                federated_authentication_enabled: false,
-                idp_health_infos: [],
-            },
+            federated_authentication_status: FederatedAuthenticationStatus::of(&api),
         },
     )
 }
@@ -253,7 +251,44 @@ struct ClusterInfoV2 {
 #[serde(rename_all = "camelCase")]
 struct FederatedAuthenticationStatus {
     federated_authentication_enabled: bool,
-    idp_health_infos: [String; 0],
+    idp_health_infos: Vec<IdpHealthInfo>,
+}
+
+impl FederatedAuthenticationStatus {
+    /// Whether tokens of other issuers are taken, and if so, how each issuer was when this server asked it last.
+    fn of(api: &Api) -> Self {
+        let enabled = idp::is_enabled(&api.records);
+        let idps = if enabled { api.records.list::<IdpConfiguration>("") } else { Vec::new() };
+        let infos = idps.iter().map(|found| IdpHealthInfo::of(api, &found.value.issuer));
+        Self { federated_authentication_enabled: enabled, idp_health_infos: infos.collect() }
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct IdpHealthInfo {
+    server_name: String,
+    idp_health_status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<String>,
+    health_error_message: String,
+}
+
+impl IdpHealthInfo {
+    fn of(api: &Api, issuer: &str) -> Self {
+        let health = api.issuers.health(issuer);
+        let status = match &health {
+            None => "IdpHealthStatus_Unknown",
+            Some(health) if health.error.is_none() => "IdpHealthStatus_Healthy",
+            Some(_) => "IdpHealthStatus_UnHealthy",
+        };
+        Self {
+            server_name: api.site.hostname.clone(),
+            idp_health_status: status,
+            timestamp: health.as_ref().map(|health| timestamp(health.asked_ns)),
+            health_error_message: health.and_then(|health| health.error).unwrap_or_default(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]

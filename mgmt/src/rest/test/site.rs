@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::bench;
-use super::bench::pass;
+use super::bench::{KEY, pass};
+use crate::auth::mint;
 
 #[test]
 fn the_version_needs_no_token() {
@@ -62,6 +63,47 @@ fn cluster_has_statistics_and_health() {
         let cluster = bench.get("/api/v2/cluster").await;
         assert_eq!(cluster["health"]["state"], "Error");
         assert_eq!(cluster["health"]["numNotAvailableVolumes"], 1);
+    });
+}
+
+#[test]
+fn the_cluster_says_whether_it_takes_tokens_of_others_and_how_their_issuers_are() {
+    bench(async |bench| {
+        let post = async |path: &str, body: serde_json::Value| {
+            let path = format!("/api/v2/cluster/{path}");
+            let answer = bench.send(&bench.system, "POST", &path, Some(&body.to_string())).await;
+            assert_eq!(answer.status, 200, "{}", answer.text);
+        };
+        let status = async || bench.get("/api/v2/cluster").await["federatedAuthenticationStatus"].clone();
+        let off = json!({"federatedAuthenticationEnabled": false, "idpHealthInfos": []});
+        assert_eq!(status().await, off);
+        // Nobody listens there.
+        let issuer = "https://127.0.0.1:1";
+        post("IdpConfiguration", json!({"name": "i", "idpIssuerURL": issuer, "type": "ADFS"})).await;
+        let client = json!({"name": "c", "clientId": "a", "idpConfigurationName": "i", "authzMode": "App"});
+        post("idpClientConfs", client).await;
+        assert_eq!(status().await, off);
+        post("federatedAuthentication/enable", json!({})).await;
+        let unknown = json!({
+            "serverName": "server00",
+            "idpHealthStatus": "IdpHealthStatus_Unknown",
+            "healthErrorMessage": "",
+        });
+        assert_eq!(
+            status().await,
+            json!({"federatedAuthenticationEnabled": true, "idpHealthInfos": [unknown]})
+        );
+        // The first token of the issuer makes the server ask it for its keys.
+        let claims = json!({"iss": issuer, "sub": "s", "exp": 4_102_444_800_u64});
+        let theirs = mint(&KEY, "theirs", &claims).unwrap();
+        bench.send(&theirs, "GET", "/api/v2/nodes", None).await.expect_error(401, 16);
+        let now = status().await["idpHealthInfos"][0].clone();
+        assert_eq!(now["idpHealthStatus"], "IdpHealthStatus_UnHealthy");
+        let said = now["healthErrorMessage"].as_str().unwrap();
+        assert!(said.starts_with(&format!("{issuer}/")), "{said}");
+        assert!(now["timestamp"].as_str().unwrap().ends_with('Z'), "{now}");
+        post("federatedAuthentication/disable", json!({})).await;
+        assert_eq!(status().await, off);
     });
 }
 
