@@ -100,6 +100,13 @@ impl Schedule {
         (newest > self.taken_ns).then_some(newest)
     }
 
+    /// Whether what was taken lies ahead of `now_ns`: the clock was ahead when that was noted, and was set right since.
+    ///
+    /// Nothing would be due until then. Small steps back are usual, and pass by themselves.
+    pub(crate) fn is_ahead(&self, now_ns: u64) -> bool {
+        self.taken_ns > now_ns.saturating_add(STEP_BACK_NS_MAX)
+    }
+
     /// The name of the snapshot that is due at `due_ns`.
     pub(crate) fn snapshot_name(&self, due_ns: u64) -> String {
         let time = crate::rest::timestamp(due_ns - due_ns % NS).replace([':', '-'], "");
@@ -204,6 +211,8 @@ fn weekday_of(time_ns: u64) -> u64 {
 const NS: u64 = 1_000_000_000;
 const HOUR_NS: u64 = 3600 * NS;
 const DAY_NS: u64 = 24 * HOUR_NS;
+/// How far a clock may step back before schedules go by what it says then.
+const STEP_BACK_NS_MAX: u64 = 300 * NS;
 /// A year of hours.
 const CYCLE_MAX: u32 = 8784;
 
@@ -240,6 +249,14 @@ mod test {
         expect(&policy, taken, "2026-01-01T00:30:00Z", Some("2026-01-01T00:30:00Z"));
         expect(&policy, "2026-01-01T00:30:00Z", "2026-01-01T06:29:59Z", None);
         expect(&policy, "2026-01-01T00:30:00Z", "2026-01-02T00:00:00Z", Some("2026-01-01T18:30:00Z"));
+    }
+
+    #[test]
+    fn a_clock_was_ahead_when_more_than_minutes_are_missing() {
+        let one = schedule(json!({"hourlySchedule": {"hoursInCycle": 1}}), "2026-01-01T01:00:00Z");
+        let is_ahead = |now: &str| one.is_ahead(time_ns(now).unwrap());
+        assert!(!is_ahead("2026-01-01T02:00:00Z") && !is_ahead("2026-01-01T00:55:00Z"));
+        assert!(is_ahead("2026-01-01T00:54:59Z") && !one.is_ahead(u64::MAX));
     }
 
     #[test]

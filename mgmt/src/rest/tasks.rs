@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::devices::serial_of;
 use super::policies::Policy;
-use super::{Api, Parameters, rules, settings, uses};
+use super::{Api, Parameters, rules, settings, timestamp, uses};
 use crate::events::{Event, now_ns};
 use crate::metadata::{Found, Kept as _, Kind, StoreError};
 use crate::schedule::Schedule;
@@ -71,10 +71,15 @@ async fn take_snapshots(api: Rc<Api>) {
 }
 
 impl Api {
-    /// Takes every snapshot that is due at `now_ns`, and forgets schedules whose volumes are gone.
+    /// Takes every snapshot that is due at `now_ns`, forgets schedules whose volumes are gone, and sets those back whose
+    /// last time is still to come.
     pub(crate) async fn take_due(&self, now_ns: u64) {
         for Found { value: schedule, revision } in self.records.list::<Schedule>("") {
             if !self.is_own(&schedule) {
+                continue;
+            }
+            if schedule.is_ahead(now_ns) {
+                self.set_back(schedule, revision, now_ns).await;
                 continue;
             }
             let Some(due_ns) = schedule.due(now_ns) else { continue };
@@ -96,6 +101,15 @@ impl Api {
                 }
                 (Err(error), _) => tracing::warn!(%error, name = schedule.name, "a schedule waits"),
             }
+        }
+    }
+
+    /// Lets a schedule go on from `now_ns`, which is before what it has taken.
+    async fn set_back(&self, schedule: Schedule, revision: u64, now_ns: u64) {
+        let (name, taken) = (schedule.name.clone(), timestamp(schedule.taken_ns));
+        match self.records.replace(&Schedule { taken_ns: now_ns, ..schedule }, revision).await {
+            Ok(_) => tracing::warn!(name, taken, "the clock was ahead: a schedule goes on from now"),
+            Err(error) => tracing::warn!(%error, name, "a schedule waits"),
         }
     }
 

@@ -181,6 +181,29 @@ fn a_snapshot_that_is_being_taken_keeps_its_project() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_does_not_silence_a_schedule() {
+    bench(async |bench| {
+        bench.create("v").await;
+        let policy = json!({"snapshotSchedulePolicy": {"hourlySchedule": {"hoursInCycle": 1}}});
+        let body = json!({"name": "s", "resourceName": "v", "schedulePolicy": policy});
+        let made = post(&bench, "/api/v2/projects/default/resourcePolicies", body).await;
+        assert_eq!(made.status, 200, "{}", made.text);
+        let (now, hour) = (crate::events::now_ns(), 3_600_000_000_000);
+        let take = async |at: u64| {
+            bench.api.take_due(at).await;
+            bench.get(PATH).await["snapshots"].as_array().unwrap().len()
+        };
+        assert_eq!(take(now + 365 * 24 * hour).await, 1, "by the clock as it is then");
+        assert_eq!(take(now).await, 1, "the clock was set right");
+        assert_eq!(take(now + hour).await, 2);
+        assert_eq!(take(now + hour).await, 2);
+        // A step back by less than an hour takes nothing twice.
+        assert_eq!(take(now + hour - hour / 30).await, 2);
+        assert_eq!(take(now + hour).await, 2);
+    });
+}
+
+#[test]
 fn changed_blocks_come_in_parts_of_ten_thousand_ranges() {
     bench(async |bench| {
         bench.create("v").await;
