@@ -174,6 +174,11 @@ impl View {
         self.refreshed.set(None);
     }
 
+    /// Whether a volume is being changed.
+    pub(crate) fn is_changing(&self, uuid: VolumeUuid) -> bool {
+        self.changing.borrow().contains_key(&uuid)
+    }
+
     /// True while a volume goes back to a snapshot.
     pub(crate) fn is_rolling_back(&self, uuid: VolumeUuid) -> bool {
         self.changing.borrow().get(&uuid) == Some(&Change::Rollback)

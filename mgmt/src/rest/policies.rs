@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use dataplane::{ActionError, Limits, VolumeState};
+use dataplane::{ActionError, Limits, VolumeState, VolumeUuid};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -170,10 +170,25 @@ impl Api {
     }
 
     /// Gives volumes the limits that their policies have now; whether none was being changed.
+    ///
+    /// Policies and volumes change meanwhile, and others do the same: each volume is looked at just before its turn, and one
+    /// that is being changed may still get limits of before, whatever it has now.
     async fn set_limits(&self) -> bool {
         let mut all = true;
         let mut known: BTreeMap<(String, String), Limits> = BTreeMap::new();
-        for volume in self.view.after(None) {
+        let mut changes = self.records.changes(&LIMITING);
+        let uuids: Vec<VolumeUuid> = self.view.after(None).iter().map(|volume| volume.spec.uuid).collect();
+        for uuid in uuids {
+            let Some(volume) = self.view.find(uuid) else { continue };
+            if self.view.is_changing(uuid) {
+                all = false;
+                continue;
+            }
+            let now = self.records.changes(&LIMITING);
+            if now != changes {
+                changes = now;
+                known.clear();
+            }
             let spec = &volume.spec;
             let own = super::volumes::policy_of(&volume).unwrap_or_default();
             let limits = known.entry((spec.project.clone(), own));
@@ -181,7 +196,7 @@ impl Api {
             if limits == spec.limits || volume.state != VolumeState::Available {
                 continue;
             }
-            match self.view.set_limits(spec.uuid, limits).await {
+            match self.view.set_limits(uuid, limits).await {
                 Ok(()) => {}
                 Err(ActionError::Busy) => all = false,
                 Err(error) => tracing::warn!(%error, volume = spec.name, "a volume's limits cannot be set"),
@@ -265,6 +280,8 @@ pub(super) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Re
         policy.limits = settle(&api, limits)?;
     }
     one.replace(&policy, found.revision).await?;
+    // Every volume is limited anew, which takes its time: other changes need not wait for it.
+    drop(one);
     api.settle_limits().await;
     Ok(Reply::done())
 }
@@ -430,6 +447,8 @@ struct PolicyList {
     policies: Vec<Policy>,
 }
 
+/// Records by which volumes are limited.
+pub(super) const LIMITING: [Kind; 3] = [Kind::Policy, Kind::Project, Kind::ClusterParameter];
 const MEGABYTE: u64 = 1_000_000;
 const GLOBAL: &str = "Global";
 const SCOPED: &str = "Scoped";

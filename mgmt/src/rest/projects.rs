@@ -75,6 +75,8 @@ pub(super) async fn update(api: Rc<Api>, caller: Caller, request: Request) -> Re
     check_policies(&api, &body.default_policies)?;
     let project = Project { default_policies: body.default_policies, ..found.value };
     one.replace(&project, found.revision).await?;
+    // Every volume is limited anew, which takes its time: other changes need not wait for it.
+    drop(one);
     api.settle_limits().await;
     Ok(Reply::done())
 }

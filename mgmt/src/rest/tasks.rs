@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::devices::serial_of;
-use super::policies::Policy;
+use super::policies::{LIMITING, Policy};
 use super::{Api, Parameters, rules, settings, timestamp, uses};
 use crate::events::{Event, now_ns};
 use crate::metadata::{Found, Kept as _, Kind, StoreError};
@@ -40,7 +40,6 @@ impl Api {
 /// Brings what depends on records up to date each time they change.
 async fn follow(api: Rc<Api>) {
     let mut changes = api.records.watch();
-    let limiting = [Kind::Policy, Kind::Project, Kind::ClusterParameter];
     let (mut endpoints, mut limits) = (None, None);
     loop {
         let now = Some(api.records.changes(&[Kind::AdminEndpoint]));
@@ -48,7 +47,7 @@ async fn follow(api: Rc<Api>) {
             endpoints = now;
             api.settle_endpoints();
         }
-        let now = Some(api.records.changes(&limiting));
+        let now = Some(api.records.changes(&LIMITING));
         if now != limits {
             limits = now;
             api.settle_limits().await;

@@ -27,6 +27,7 @@ struct State {
     fail_any: Option<ActionError>,
     hold: bool,
     hold_snapshots: bool,
+    hold_limits: bool,
     held: Vec<(Action, Reply)>,
     linger: bool,
 }
@@ -63,6 +64,11 @@ impl Fake {
         self.state.lock().unwrap().hold_snapshots = true;
     }
 
+    /// Keeps new limits alone unanswered until [`Self::release`].
+    pub(crate) fn hold_limits(&self) {
+        self.state.lock().unwrap().hold_limits = true;
+    }
+
     /// How many changes are unanswered.
     pub(crate) fn held(&self) -> usize {
         self.state.lock().unwrap().held.len()
@@ -72,7 +78,7 @@ impl Fake {
     pub(crate) fn release(&self) {
         let held = {
             let mut state = self.state.lock().unwrap();
-            (state.hold, state.hold_snapshots) = (false, false);
+            (state.hold, state.hold_snapshots, state.hold_limits) = (false, false, false);
             std::mem::take(&mut state.held)
         };
         for (action, reply) in held {
@@ -118,7 +124,8 @@ impl Fake {
                 | Action::RollbackVolume { .. }
                 | Action::AddDrive { .. }
         );
-        let is_held = state.hold_snapshots && matches!(action, Action::CreateSnapshot(_));
+        let is_held = state.hold_snapshots && matches!(action, Action::CreateSnapshot(_))
+            || state.hold_limits && matches!(action, Action::SetLimits { .. });
         if changes && state.hold || is_held {
             state.held.push((action, reply));
             return;

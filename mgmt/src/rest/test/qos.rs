@@ -1,7 +1,10 @@
 //! Policies, and the limits that volumes have by them.
 
+use std::time::Duration;
+
 use dataplane::Limits;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::bench::Bench;
 use super::{bench, token};
@@ -103,6 +106,58 @@ fn a_volume_that_is_being_made_or_changed_is_limited_by_its_policy_as_it_is_then
         while limits(&bench, &made.json["UUID"]).read_ios != 1024 {
             tokio::task::yield_now().await;
         }
+    });
+}
+
+#[test]
+fn other_changes_do_not_wait_while_volumes_are_limited_anew() {
+    bench(async |bench| {
+        let limit = |read: u32| json!({"qoSRateLimitPolicy": {"limitIOPS": {"readIOPSLimit": read}}});
+        let mut named = limit(256);
+        named["name"] = json!("own");
+        let own = policy(&bench, named).await;
+        let path = format!("/api/v2/policies/{}", own["UUID"].as_str().unwrap());
+        let default = json!([{"policyType": "qosRateLimit", "policyUUID": own["UUID"]}]);
+        let project = json!({"defaultPolicies": default});
+        let volume = bench.create("v").await;
+        let send = |method: &'static str, path: &str, body: &Value| {
+            let (bench, path, body) = (bench.clone(), path.to_owned(), body.to_string());
+            tokio_uring::spawn(async move {
+                let answer = bench.send(&bench.system, method, &path, Some(&body));
+                let answer = timeout(Duration::from_secs(10), answer).await.expect("nothing else waits");
+                assert_eq!(answer.status, 200, "{}", answer.text);
+            })
+        };
+        // A project's defaults, then the policy itself: both while the data plane has not set the limits yet.
+        for (number, path, body) in [(0, "/api/v2/projects/default", project), (1, path.as_str(), limit(512))]
+        {
+            bench.fake.hold_limits();
+            let changing = send("PUT", path, &body);
+            while bench.fake.held() == 0 {
+                tokio::task::yield_now().await;
+            }
+            let other = json!({"name": format!("p{number}")});
+            send("POST", "/api/v2/projects", &other).await.unwrap();
+            bench.fake.release();
+            changing.await.unwrap();
+        }
+        assert_eq!(limits(&bench, &volume["UUID"]).read_ios, 512);
+        // A policy that changes again meanwhile: what it says last is what the volume gets.
+        bench.fake.hold_limits();
+        let changing = send("PUT", &path, &limit(1024));
+        while bench.fake.held() == 0 {
+            tokio::task::yield_now().await;
+        }
+        send("PUT", &path, &limit(512)).await.unwrap();
+        assert_eq!(limits(&bench, &volume["UUID"]).read_ios, 512, "what the last change said before");
+        bench.fake.release();
+        changing.await.unwrap();
+        let in_time = timeout(Duration::from_secs(10), async {
+            while limits(&bench, &volume["UUID"]).read_ios != 512 {
+                tokio::task::yield_now().await;
+            }
+        });
+        in_time.await.expect("the last change wins");
     });
 }
 
