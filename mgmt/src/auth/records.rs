@@ -20,6 +20,19 @@ pub(super) struct Records<T> {
     _type: PhantomData<T>,
 }
 
+/// Keeps a record from being found as long as it lives.
+#[derive(Debug)]
+pub(super) struct Hidden<'a> {
+    going: &'a RefCell<BTreeSet<String>>,
+    key: String,
+}
+
+impl Drop for Hidden<'_> {
+    fn drop(&mut self) {
+        self.going.borrow_mut().remove(&self.key);
+    }
+}
+
 impl<T: Serialize + DeserializeOwned> Records<T> {
     /// Those of `kind` among `records`.
     pub(super) fn of(kind: Kind, records: &Rc<metadata::Records>) -> Self {
@@ -54,6 +67,12 @@ impl<T: Serialize + DeserializeOwned> Records<T> {
     pub(super) fn all(&self) -> Vec<(String, T)> {
         let keys = self.records.keys(self.kind).into_iter();
         keys.filter_map(|key| self.get(&key).map(|value| (key, value))).collect()
+    }
+
+    /// Lets nobody in by one any more, until the answer is dropped.
+    pub(super) fn hide(&self, key: &str) -> Hidden<'_> {
+        self.going.borrow_mut().insert(key.to_owned());
+        Hidden { going: &self.going, key: key.to_owned() }
     }
 
     /// Writes one. The caller makes one change at a time.

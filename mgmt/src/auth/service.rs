@@ -35,6 +35,8 @@ pub(crate) struct Tokens {
     roles: Records<IssuingRole>,
     revocations: Records<Revocation>,
     logins: Logins,
+    /// The latest `iat` of the users' tokens that were issued since the start, in seconds since 1970.
+    issued: Cell<f64>,
     generation: Cell<u64>,
     verified: RefCell<HashMap<[u8; 32], Remembered>>,
     /// One change at a time, so that limits hold.
@@ -105,6 +107,7 @@ impl Tokens {
             records,
             environment,
             logins: Logins::default(),
+            issued: Cell::new(0.0),
             generation: Cell::new(0),
             verified: RefCell::default(),
             changing: Mutex::new(()),
@@ -209,16 +212,20 @@ impl Tokens {
         if !self.users.has(name) {
             return Err(TokensError::NotFound(format!("user {name}")));
         }
-        let now = now();
-        let revocation = Revocation { until: now + USER_LIFETIME_S as f64 * 2.0, issued_until: Some(now) };
-        self.put_revocation(format!("sub/{name}"), revocation).await?;
+        // From here on the user gets no token, so that the revocation speaks of all that there are: also of those that were
+        // issued while the clock was ahead, and of those of an earlier user of this name.
+        let _hidden = self.users.hide(name);
+        let issued = now().max(self.issued.get()).max(self.taken_back_until(name).unwrap_or(0.0));
+        let revocation =
+            Revocation { until: issued + USER_LIFETIME_S as f64 * 2.0, issued_until: Some(issued) };
+        self.put_revocation(subject_key(name), revocation).await?;
         self.users.remove(&[name.to_owned()]).await?;
         self.logins.end_all_of(name);
         Ok(())
     }
 
-    /// Issues a token for a user, signed with the environment's key.
-    pub(crate) fn issue_for_user(&self, name: &str) -> Result<Issued, TokensError> {
+    /// Issues a token for a user at `now` in seconds since 1970, signed with the environment's key.
+    pub(crate) fn issue_for_user(&self, name: &str, now: f64) -> Result<Issued, TokensError> {
         #[derive(Serialize)]
         struct UserClaims<'a> {
             iss: &'a str,
@@ -237,17 +244,25 @@ impl Tokens {
             .and_then(|keys| Some((keys.signing.as_ref()?, &keys.issuer)))
             .ok_or(TokensError::NoKey)?;
         let id = uuid::Uuid::new_v4().to_string();
+        // Later than all that was taken back, also where the clock was ahead then.
+        let issued = self.taken_back_until(name).map_or(now, |until| now.max(until + 0.001));
+        self.issued.set(self.issued.get().max(issued));
         let claims = UserClaims {
             iss: issuer,
             sub: name,
             roles: &user.roles,
             projects: &user.projects,
-            iat: now(),
-            exp: jsonwebtoken::get_current_timestamp() + USER_LIFETIME_S,
+            iat: issued,
+            exp: now as u64 + USER_LIFETIME_S,
             jti: &id,
         };
         let token = mint(key, "", &claims)?;
         Ok(Issued { id, token })
+    }
+
+    /// Up to when all tokens of a user were taken back, in seconds since 1970.
+    fn taken_back_until(&self, name: &str) -> Option<f64> {
+        self.revocations.get(&subject_key(name))?.issued_until
     }
 
     /// Begins a login; the text is the cookie's value.
@@ -364,6 +379,11 @@ impl Tokens {
     }
 }
 
+/// The key of the revocation of all tokens of a user.
+fn subject_key(name: &str) -> String {
+    format!("sub/{name}")
+}
+
 /// What a token is remembered by: not the token itself.
 fn name_of(token: &str) -> [u8; 32] {
     let mut name = [0; 32];
@@ -413,8 +433,7 @@ impl Keys for All<'_> {
         let own = token.id.as_ref().is_some_and(|id| revocations.has(&format!("jti/{id}")));
         // Subjects are those of the environment's issuer: others' have nothing to do with our users.
         let users = self.tokens.environment.as_ref().map(|keys| keys.issuer.as_str());
-        let subject = revocations.get(&format!("sub/{}", token.subject));
-        let earlier = subject.and_then(|revocation| revocation.issued_until);
+        let earlier = self.tokens.taken_back_until(&token.subject);
         own || users.is_some()
             && users == token.issuer.as_deref()
             && earlier.is_some_and(|until| token.issued.is_none_or(|issued| issued <= until))
@@ -428,3 +447,6 @@ const USERS_MAX: usize = 1024;
 const ROLES_MAX: usize = 256;
 /// How long a user's token lasts: a year.
 const USER_LIFETIME_S: u64 = 365 * 24 * 3600;
+
+#[cfg(test)]
+mod test;

@@ -17,7 +17,7 @@ use super::server::check_failures;
 use super::{Api, Reply, rules};
 use crate::auth::service::TokensError;
 use crate::auth::users::{LIFETIME_S, USER_ROLES};
-use crate::auth::{Caller, Parsed, Resource, Scope, Verb};
+use crate::auth::{Caller, Parsed, Resource, Scope, Verb, now};
 
 /// `POST /auth/users/{name}`: makes a user, or changes one.
 pub(super) async fn put(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
@@ -59,7 +59,7 @@ pub(super) async fn delete(api: Rc<Api>, caller: Caller, request: Request) -> Re
 pub(super) async fn issue(api: Rc<Api>, caller: Caller, request: Request) -> Result<Reply, ApiError> {
     caller.permit(Resource::Tokens, Verb::Create, Scope::Cluster)?;
     let name = request.variable("name");
-    let issued = api.tokens.issue_for_user(name)?;
+    let issued = api.tokens.issue_for_user(name, now())?;
     tracing::info!(subject = caller.subject(), name, jti = issued.id, "issue a user's token");
     Reply::json(&json!({"jti": issued.id, "token": issued.token}))
 }
