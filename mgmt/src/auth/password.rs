@@ -85,7 +85,7 @@ const LANES: u32 = 1;
 const SALT_BYTES: usize = 16;
 const DIGEST_BYTES: usize = 32;
 const PASSWORD_BYTES_MIN: usize = 8;
-const PASSWORD_BYTES_MAX: usize = 256;
+pub(super) const PASSWORD_BYTES_MAX: usize = 256;
 
 #[cfg(test)]
 mod test {

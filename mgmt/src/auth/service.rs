@@ -7,17 +7,18 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use super::algorithm::Algorithm;
 use super::environment::EnvironmentKeys;
 use super::issuing::{self, Defaults, Issued, IssuingRole, Wanted};
 use super::key::KeyError;
-use super::password::{Hashed, PasswordError};
+use super::password::{Hashed, PASSWORD_BYTES_MAX, PasswordError};
 use super::records::Records;
 use super::role::RoleClaims;
 use super::token::{Facts, Keys, TokenError, Trusted, Verified, has_ended, mint, now, verify_with};
@@ -42,7 +43,7 @@ pub(crate) struct Tokens {
     /// One change at a time, so that limits hold.
     changing: Mutex<()>,
     /// One password at a time: each takes memory and a core.
-    hashing: Semaphore,
+    hashing: Arc<Semaphore>,
 }
 
 /// A token taken back: by its `jti`, or all tokens of a subject that were issued before.
@@ -111,7 +112,7 @@ impl Tokens {
             generation: Cell::new(0),
             verified: RefCell::default(),
             changing: Mutex::new(()),
-            hashing: Semaphore::new(1),
+            hashing: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -191,7 +192,10 @@ impl Tokens {
         projects: Vec<String>,
         password: String,
     ) -> Result<(), TokensError> {
-        let password = self.hash(move || Hashed::of(&password)).await??;
+        let turn = self.take_turn().await?;
+        let (password, turn) = self.hash(turn, move || Hashed::of(&password)).await?;
+        drop(turn);
+        let password = password?;
         let _one = self.changing.lock().await;
         if !self.users.has(name) && self.users.len() >= USERS_MAX {
             return Err(TokensError::Full(USERS_MAX));
@@ -265,31 +269,35 @@ impl Tokens {
         self.revocations.get(&subject_key(name))?.issued_until
     }
 
-    /// Begins a login; the text is the cookie's value.
-    pub(crate) async fn log_in(&self, name: &str, password: String) -> Result<String, TokensError> {
+    /// Begins a login at `now` in seconds since 1970; the text is the cookie's value.
+    pub(crate) async fn log_in(&self, name: &str, password: String, now: f64) -> Result<String, TokensError> {
+        // Nobody has such a password; whether there is the user is not looked at, so that no answer tells.
+        if password.len() > PASSWORD_BYTES_MAX {
+            return Err(TokensError::Login);
+        }
+        self.check_wait(name, now)?;
+        let turn = self.take_turn().await?;
+        // Others may have guessed while this one waited for its turn.
+        self.check_wait(name, now)?;
         let (user, revision) = (self.users.get(name), self.users.revision(name));
-        if let Some(wait) = user.as_ref().and_then(|_| self.logins.wait_s(name, now())) {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 64")]
-            return Err(TokensError::Slow(wait.ceil() as u64));
+        // It counts before it is known to be wrong: who hangs up has guessed, too.
+        self.logins.note_wrong(name, user.is_some(), now);
+        let work = move || match user {
+            Some(user) => user.password.is(&password),
+            None => {
+                drop(Hashed::decoy());
+                false
+            }
+        };
+        let (right, turn) = self.hash(turn, work).await?;
+        if right {
+            self.logins.forgive(name);
         }
-        let kept = user.as_ref().map(|user| user.password.clone());
-        let known = kept.is_some();
-        let right = self
-            .hash(move || match kept {
-                Some(kept) => kept.is(&password),
-                None => {
-                    drop(Hashed::decoy());
-                    false
-                }
-            })
-            .await?;
-        if known {
-            self.logins.note(name, right, now());
-        }
+        drop(turn);
         // The user may have been changed or deleted meanwhile.
         let revision = revision.filter(|revision| right && self.users.revision(name) == Some(*revision));
         let revision = revision.ok_or(TokensError::Login)?;
-        self.logins.begin(name, revision, now()).ok_or(TokensError::Password(PasswordError::Failed))
+        self.logins.begin(name, revision, now).ok_or(TokensError::Password(PasswordError::Failed))
     }
 
     /// Ends a login.
@@ -306,14 +314,27 @@ impl Tokens {
         Some(Caller { subject: name, roles: Role::of_claims(claims), _verified: Verified::new() })
     }
 
-    /// Runs `work` where it may take its time, one at a time.
+    /// Refuses a name whose next try is not heard yet.
+    fn check_wait(&self, name: &str, now: f64) -> Result<(), TokensError> {
+        let Some(wait) = self.logins.wait_s(name, now) else { return Ok(()) };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 64")]
+        Err(TokensError::Slow(wait.ceil() as u64))
+    }
+
+    /// Waits for the right to digest a password.
+    async fn take_turn(&self) -> Result<OwnedSemaphorePermit, TokensError> {
+        let turn = self.hashing.clone().acquire_owned().await;
+        turn.map_err(|_| TokensError::Password(PasswordError::Failed))
+    }
+
+    /// Runs `work` where it may take its time; the turn comes back with its outcome, and ends with it if nobody waits.
     async fn hash<T: Send + 'static>(
         &self,
+        turn: OwnedSemaphorePermit,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, TokensError> {
-        let failed = || TokensError::Password(PasswordError::Failed);
-        let _one = self.hashing.acquire().await.map_err(|_| failed())?;
-        tokio::task::spawn_blocking(work).await.map_err(|_| failed())
+    ) -> Result<(T, OwnedSemaphorePermit), TokensError> {
+        let outcome = tokio::task::spawn_blocking(move || (work(), turn)).await;
+        outcome.map_err(|_| TokensError::Password(PasswordError::Failed))
     }
 
     /// Makes an issuing role or changes one. Without a key the role's own stays, and with it its algorithm.

@@ -30,8 +30,19 @@ pub(crate) const USER_ROLES: [&str; 3] = ["admin", "api", "user"];
 #[derive(Debug, Default)]
 pub(super) struct Logins {
     open: RefCell<BTreeMap<[u8; 32], Login>>,
-    /// Wrong passwords in a row by known user, and when the next try is heard.
-    failures: RefCell<BTreeMap<String, (u32, f64)>>,
+    /// Tries of late, by the fingerprint of the name: whether there is such a user makes no difference to who tries.
+    tries: RefCell<BTreeMap<[u8; 32], Tries>>,
+}
+
+/// Wrong passwords of one name.
+#[derive(Clone, Copy, Debug)]
+struct Tries {
+    /// How many there were in a row.
+    count: u32,
+    /// When the next one is heard.
+    heard: f64,
+    /// Whether a user has the name.
+    known: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -76,34 +87,45 @@ impl Logins {
     /// Ends all logins of a user.
     pub(super) fn end_all_of(&self, user: &str) {
         self.open.borrow_mut().retain(|_, login| login.user != user);
-        self.failures.borrow_mut().remove(user);
+        self.forgive(user);
     }
 
-    /// How long a known user must wait before the next try is heard.
-    pub(super) fn wait_s(&self, user: &str, now: f64) -> Option<f64> {
-        let failures = self.failures.borrow();
-        failures.get(user).map(|(_, heard)| heard - now).filter(|wait| *wait > 0.0)
+    /// How long a name must wait before the next try is heard.
+    pub(super) fn wait_s(&self, name: &str, now: f64) -> Option<f64> {
+        let tries = self.tries.borrow();
+        tries.get(&fingerprint(name)).map(|tries| tries.heard - now).filter(|wait| *wait > 0.0)
     }
 
-    /// Notes how a known user's try ended.
-    pub(super) fn note(&self, user: &str, right: bool, now: f64) {
-        let mut failures = self.failures.borrow_mut();
-        if right {
-            failures.remove(user);
-            return;
+    /// Notes a wrong password for a name, which may be that of a user.
+    pub(super) fn note_wrong(&self, name: &str, known: bool, now: f64) {
+        let mut names = self.tries.borrow_mut();
+        let key = fingerprint(name);
+        if names.len() >= NAMES_MAX && !names.contains_key(&key) {
+            // Names that nobody has make room: who invents them does not make a user's tries forgotten.
+            let order = |one: &Tries, other: &Tries| {
+                one.known.cmp(&other.known).then(one.heard.total_cmp(&other.heard))
+            };
+            let first = names.iter().min_by(|one, other| order(one.1, other.1)).map(|(key, _)| *key);
+            first.and_then(|key| names.remove(&key));
         }
-        let entry = failures.entry(user.to_owned()).or_insert((0, now));
-        entry.0 = entry.0.saturating_add(1);
-        if entry.0 >= FREE_TRIES {
-            entry.1 = now + f64::from(2_u32.pow((entry.0 - FREE_TRIES).min(6)));
+        let tries = names.entry(key).or_insert(Tries { count: 0, heard: now, known });
+        tries.known = known;
+        tries.count = tries.count.saturating_add(1);
+        if tries.count >= FREE_TRIES {
+            tries.heard = now + f64::from(2_u32.pow((tries.count - FREE_TRIES).min(6)));
         }
+    }
+
+    /// Forgets a name's wrong passwords.
+    pub(super) fn forgive(&self, name: &str) {
+        self.tries.borrow_mut().remove(&fingerprint(name));
     }
 }
 
-/// What is kept of a cookie: who reads the memory cannot use it.
-fn fingerprint(cookie: &str) -> [u8; 32] {
+/// What is kept of a cookie or a name, however long: who reads the memory cannot use it.
+fn fingerprint(text: &str) -> [u8; 32] {
     let mut key = [0; 32];
-    key.copy_from_slice(digest(&SHA256, cookie.as_bytes()).as_ref());
+    key.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
     key
 }
 
@@ -111,8 +133,10 @@ const SECRET_BYTES: usize = 32;
 const LOGINS_MAX: usize = 1024;
 /// A working day.
 pub(crate) const LIFETIME_S: f64 = 12.0 * 3600.0;
+/// Names whose tries are remembered: more than there can be users.
+const NAMES_MAX: usize = 4096;
 /// Wrong passwords before tries are slowed down.
-const FREE_TRIES: u32 = 5;
+pub(super) const FREE_TRIES: u32 = 5;
 
 #[cfg(test)]
 mod test {
@@ -146,18 +170,31 @@ mod test {
     fn wrong_passwords_slow_down_and_a_right_one_forgives() {
         let logins = Logins::default();
         for _ in 1..FREE_TRIES {
-            logins.note("a", false, 0.0);
+            logins.note_wrong("a", true, 0.0);
             assert_eq!(logins.wait_s("a", 0.0), None);
         }
-        logins.note("a", false, 0.0);
+        logins.note_wrong("a", true, 0.0);
         assert_eq!(logins.wait_s("a", 0.0), Some(1.0));
-        logins.note("a", false, 1.0);
+        logins.note_wrong("a", true, 1.0);
         assert_eq!(logins.wait_s("a", 1.0), Some(2.0));
         for _ in 0..100 {
-            logins.note("a", false, 5.0);
+            logins.note_wrong("a", true, 5.0);
         }
         assert_eq!(logins.wait_s("a", 5.0), Some(64.0));
-        logins.note("a", true, 100.0);
+        logins.forgive("a");
         assert_eq!(logins.wait_s("a", 100.0), None);
+    }
+
+    #[test]
+    fn invented_names_neither_grow_nor_make_a_users_tries_forgotten() {
+        let logins = Logins::default();
+        for _ in 0..FREE_TRIES {
+            logins.note_wrong("ann", true, 0.0);
+        }
+        for number in 0..2 * NAMES_MAX {
+            logins.note_wrong(&number.to_string(), false, 0.5);
+        }
+        assert_eq!(logins.tries.borrow().len(), NAMES_MAX);
+        assert_eq!(logins.wait_s("ann", 0.5), Some(0.5));
     }
 }

@@ -106,7 +106,7 @@ pub(super) async fn log_in(api: Rc<Api>, _: Option<Caller>, request: Request) ->
     };
     let name = body.username;
     check_failures(&api, request.peer)?;
-    match api.tokens.log_in(&name, body.password).await {
+    match api.tokens.log_in(&name, body.password, now()).await {
         Ok(cookie) => {
             tracing::info!(name, "logged in");
             let mut reply = Reply::json(&json!({"username": name}))?;

@@ -1,4 +1,4 @@
-//! Users: what leaving and clocks do to their tokens.
+//! Users: what guessing, leaving and clocks do to their logins and tokens.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 use super::super::environment::{generate, parse_file};
+use super::super::users::FREE_TRIES;
 use super::*;
 use crate::metadata::{Change, Loaded, Pending, Store};
 
@@ -58,6 +59,36 @@ impl Service {
     fn verify(&self, token: &str) -> Result<Caller, TokenError> {
         self.tokens.verify(token, &self.directory, now())
     }
+
+    /// What a try says: 401 or 429 as clients see it, 200 for a login.
+    async fn log_in(&self, name: &str, password: &str, now: f64) -> u16 {
+        status_of(&self.tokens.log_in(name, password.to_owned(), now).await)
+    }
+
+    /// What tries at one time say, all of them begun before the first has ended.
+    async fn log_in_at_once(&self, count: u32, name: &'static str, now: f64) -> Vec<u16> {
+        let begin = |_| {
+            let tokens = self.tokens.clone();
+            tokio_uring::spawn(async move {
+                status_of(&tokens.log_in(name, "not-the-password".to_owned(), now).await)
+            })
+        };
+        let mut statuses = Vec::new();
+        for task in (0..count).map(begin).collect::<Vec<_>>() {
+            statuses.push(task.await.unwrap());
+        }
+        statuses.sort_unstable();
+        statuses
+    }
+}
+
+fn status_of(outcome: &Result<String, TokensError>) -> u16 {
+    match outcome {
+        Ok(_) => 200,
+        Err(TokensError::Login) => 401,
+        Err(TokensError::Slow(_)) => 429,
+        Err(other) => panic!("{other}"),
+    }
 }
 
 /// Whether a future still waits after it has done what it can.
@@ -102,5 +133,49 @@ fn a_token_made_by_a_clock_that_was_ahead_ends_with_its_user() {
         assert_eq!(service.verify(&early).unwrap_err(), TokenError::Revoked);
         service.tokens.delete_user("ann").await.unwrap();
         assert_eq!(service.verify(&fresh).unwrap_err(), TokenError::Revoked);
+    });
+}
+
+#[test]
+fn passwords_that_are_guessed_at_once_are_slowed_down_whatever_the_name() {
+    tokio_uring::start(async {
+        let service = Service::new().await;
+        for name in ["ann", "nobody"] {
+            let first = service.log_in_at_once(FREE_TRIES + 3, name, 1000.0).await;
+            assert_eq!(first, [401, 401, 401, 401, 401, 429, 429, 429], "{name}");
+            assert_eq!(service.log_in_at_once(3, name, 1001.0).await, [401, 429, 429], "{name}");
+        }
+        assert_eq!(service.log_in("ann", PASSWORD, 1002.0).await, 429);
+        assert_eq!(service.log_in("ann", PASSWORD, 1003.0).await, 200);
+        assert_eq!(service.log_in("ann", "not-the-password", 1003.0).await, 401, "a right one forgives");
+    });
+}
+
+#[test]
+fn a_password_that_none_can_be_tells_nothing_of_the_name() {
+    tokio_uring::start(async {
+        let service = Service::new().await;
+        let long = "x".repeat(257);
+        for name in ["ann", "nobody"] {
+            for _ in 0..=FREE_TRIES {
+                assert_eq!(service.log_in(name, &long, 1000.0).await, 401, "{name}");
+            }
+        }
+        assert_eq!(service.log_in("ann", PASSWORD, 1000.0).await, 200);
+    });
+}
+
+#[test]
+fn a_guess_counts_although_its_client_is_gone() {
+    tokio_uring::start(async {
+        let service = Service::new().await;
+        for _ in 0..FREE_TRIES {
+            let mut guess = Box::pin(service.tokens.log_in("ann", "not-the-password".to_owned(), 1000.0));
+            assert!(waits(&mut guess).await);
+            drop(guess);
+            // The next one's turn comes when this one's digest is done: two would take the memory of two.
+            drop(service.tokens.hashing.acquire().await.unwrap());
+        }
+        assert_eq!(service.log_in("ann", PASSWORD, 1000.0).await, 429);
     });
 }
