@@ -17,6 +17,10 @@ use tests::server::{Server, Setup, binary};
 
 const MIB: u64 = 1024 * 1024;
 const BLOCK: usize = 4096;
+/// Blocks that one chunk of a stream has at most.
+const CHUNK: u64 = 256;
+/// Generic Command Status, Capacity Exceeded.
+const CAPACITY_EXCEEDED: u16 = 0x081;
 
 /// A server with one volume, and what is in it: block by block, where it is not zero.
 struct Source {
@@ -311,6 +315,43 @@ fn an_import_that_never_came_to_write_goes_on_in_a_volume_of_another_size() {
     assert_eq!((revision(&taken), &taken["size"]), (Some(before + 1), &json!((96 * MIB).to_string())));
     let _ = target.cli_ok(&["import", "volume", "--name", "copy", "--resume", text(&file)]);
     check(&target, "s2", 96 * MIB, &source.blocks);
+}
+
+#[test]
+fn an_import_that_a_full_pool_stopped_leaves_no_gap() {
+    let mut source = Source::new(64 * MIB);
+    let target = target();
+    source.write(0, 8_000, 1);
+    source.snapshot("s1");
+    // A chunk that needs room, and more that need none, as they give some back.
+    source.write(0, CHUNK, 2);
+    source.drop_blocks(CHUNK, 5 * CHUNK);
+    source.snapshot("s2");
+    import_ok(&target, &source.export("s1", None, "full"));
+    let file = source.export("s2", Some("s1"), "one");
+
+    let occupant = target.create_volume("occupant", 1024 * MIB);
+    let association = Association::connect(&Identity::new(target.port, &target.nqn(), 3));
+    let mut queue = association.io_queue(1);
+    let (nsid, piece): (_, Vec<u8>) =
+        (nsid(&occupant), (0..64).flat_map(|block| content(7 + block)).collect());
+    let full = (0..1024 * MIB / BLOCK as u64).step_by(64).any(|block| {
+        let status = queue.write(nsid, block, BLOCK, &piece).status;
+        assert!(matches!(status, 0 | CAPACITY_EXCEEDED), "{status:#x}");
+        status != 0
+    });
+    assert!(full, "a volume twice as large as its pool fills it");
+    import_fails(&target, &[text(&file)], "Write");
+    let copy = target.client().get("/api/v2/projects/default/volumes/?name=copy");
+    assert_eq!(copy["acl"]["values"][1], "ferrule-import-chunks:0", "{copy}");
+
+    drop(queue);
+    drop(association);
+    let _ = target.cli_ok(&["delete", "volume", "--name", "occupant"]);
+    wait_until("there is room for the rest", Duration::from_secs(30), || {
+        target.cli(&["import", "volume", "--name", "copy", "--resume", text(&file)]).status.success()
+    });
+    check(&target, "s2", 64 * MIB, &source.blocks);
 }
 
 #[test]
