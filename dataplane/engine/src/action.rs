@@ -113,7 +113,7 @@ pub enum VolumeState {
     Available,
     /// It is gone for hosts; its space is being freed.
     Deleting,
-    /// It cannot serve I/O: its part of the pool is damaged or its drive failed.
+    /// It cannot serve I/O: a shard of the pool has stopped, because a drive failed or what it held is damaged.
     Failed,
 }
 
@@ -174,9 +174,10 @@ pub struct Drive {
     pub path: String,
     /// Usable size in bytes.
     pub size_bytes: u64,
-    /// False once it has failed.
+    /// False once it has failed what cannot be had from elsewhere: a flush, or what a shard or the directory cannot go on
+    /// without.
     pub healthy: bool,
-    /// Checksum mismatches found on it.
+    /// Checksum mismatches found on it since the server began; a block that is read twice counts twice.
     pub integrity_errors: u64,
 }
 

@@ -21,6 +21,9 @@ pub(crate) fn of_reactor<B: Buffer>(ports: &Ports<B>, rack: &Rack<B>, images: &[
         counters.stored_bytes += stats.stored_bytes;
         counters.device_written_bytes += stats.device_written_bytes;
         counters.host_written_bytes += stats.written_bytes;
+        for (drive, count) in shard.checksum_errors() {
+            *counters.checksum_errors.entry(drive).or_default() += count;
+        }
         let series = &mut counters.series;
         count(series, "store_read_bytes_total", "Bytes that hosts read from volumes", stats.read_bytes);
         count(series, "store_written_bytes_total", "Bytes that hosts wrote to volumes", stats.written_bytes);
@@ -106,6 +109,9 @@ fn count_map(series: &mut Vec<Series>, stats: &store::ShardStats) {
 pub(crate) fn add(sum: &mut Counters, more: Counters) {
     for series in more.series {
         add_series(&mut sum.series, series);
+    }
+    for (drive, count) in more.checksum_errors {
+        *sum.checksum_errors.entry(drive).or_default() += count;
     }
     for (volume, usage) in more.usage {
         add_usage(&mut sum.usage, volume, usage);

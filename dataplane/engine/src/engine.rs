@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use io::{Event, EventOf, Io, Memory, Net, ReactorId, Time, Token};
+use io::{DiskError, Event, EventOf, Io, Memory, Net, ReactorId, Time, Token};
 use nvme::Status;
 use store::ShardOptions;
 use subsystem::{Completion, Ports, PortsConfig, PortsOutput, Rates, Request, SocketOutput};
@@ -451,7 +451,7 @@ where
             }
             Message::Granted { shard, segment } => self.rack.handle_grant(shard, segment),
             Message::Space { free, total } => self.rack.handle_space(free, total),
-            Message::DriveFailed(error) => self.rack.gate.fail(error.drive, error),
+            Message::DriveFailed(error) => self.on_drive_failed(error),
             Message::Adopt { socket, queue } => {
                 let (association, qid) = (queue.association(), queue.qid());
                 match io.adopt(socket) {
@@ -502,6 +502,14 @@ where
             }
             Message::Stop(step) => self.on_stop(step),
             to_lead => self.on_lead_message(from, to_lead, io),
+        }
+    }
+
+    /// A flush of a drive has failed, on whichever reactor.
+    fn on_drive_failed(&mut self, error: DiskError) {
+        self.rack.gate.fail(error.drive, error);
+        if let Some(lead) = &mut self.lead {
+            lead.health.on_drive_failed(&error);
         }
     }
 

@@ -43,6 +43,7 @@ enum Asked {
     Volumes,
     Snapshots,
     Statistics,
+    Identity,
 }
 
 impl<I> Engine<I>
@@ -72,7 +73,7 @@ where
             Action::ListSnapshots => return self.ask_counters(Asked::Snapshots, reply, io),
             Action::ReadStatistics => return self.ask_counters(Asked::Statistics, reply, io),
             Action::ListHosts => return reply(Ok(Outcome::Hosts(lead.hosts()))),
-            Action::ReadIdentity => return reply(Ok(Outcome::Identity(Box::new(lead.identity.clone())))),
+            Action::ReadIdentity => return self.ask_counters(Asked::Identity, reply, io),
             Action::AddDrive { path } => return self.begin_growth(path, reply, io),
             Action::Stop => return self.begin_stop(reply, io),
         };
@@ -96,6 +97,7 @@ where
             Asked::Volumes => Outcome::Volumes(lead.volumes(&question.counters)),
             Asked::Snapshots => Outcome::Snapshots(lead.snapshots(&question.counters)),
             Asked::Statistics => Outcome::Statistics(Box::new(lead.statistics(question.counters))),
+            Asked::Identity => Outcome::Identity(Box::new(lead.identity(&question.counters))),
         };
         (question.reply)(Ok(outcome));
     }
@@ -107,7 +109,7 @@ where
             (Asked::Snapshots, Some(directory)) => {
                 directory.snapshots().map(|snapshot| snapshot.id).collect()
             }
-            (Asked::Statistics, _) | (_, None) => Arc::default(),
+            (Asked::Statistics | Asked::Identity, _) | (_, None) => Arc::default(),
         };
         self.questions.next += 1;
         let token = self.questions.next;

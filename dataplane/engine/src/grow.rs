@@ -101,7 +101,6 @@ impl<B: Buffer> Lead<B> {
         }
         self.layout = Some(layout);
         self.config.drives.push(growth.path);
-        self.identity.drives = self.drives();
         (growth.reply)(Ok(Outcome::Done));
     }
 }

@@ -146,6 +146,7 @@ impl<B: io::Buffer> Lead<B> {
         let mut volume = shape::to_management(record);
         let source = self.directory.as_ref().and_then(|directory| directory.snapshot_by_uuid(&record.source));
         volume.source_name = source.map(|snapshot| snapshot.name.clone()).unwrap_or_default();
+        volume.state = self.health.state_of(volume.state);
         volume
     }
 
@@ -159,6 +160,7 @@ impl<B: io::Buffer> Lead<B> {
         let as_managed = directory.snapshots().map(|record| {
             let mut snapshot = shape::to_snapshot(record);
             snapshot.clones = clones.get(&record.uuid).copied().unwrap_or(0);
+            snapshot.state = self.health.state_of(snapshot.state);
             snapshot.usage = counters.usage_of(record.id);
             self.owned.complete(record.id, &mut snapshot.usage);
             snapshot

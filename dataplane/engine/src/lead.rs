@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use io::{Buffer, ConnectionId, Disk, DiskError, ListenerId, Time, Token};
+use io::{Buffer, ConnectionId, Disk, DiskError, DriveId, ListenerId, Time, Token};
 use store::pool::{FormatOptions, PoolOpening};
 use store::{Directory, Layout, SegmentId, Segments, ShardId};
 use subsystem::{AssociationId, Desk, ListenerKind};
@@ -12,7 +12,9 @@ use crate::action::{Drive, Identity};
 use crate::diff::Diffs;
 use crate::errand::Errands;
 use crate::grow::Growth;
+use crate::health::Health;
 use crate::leading::Fence;
+use crate::message::Counters;
 use crate::owned::Owned;
 use crate::owner;
 use crate::rounds::Rounds;
@@ -58,6 +60,7 @@ pub(crate) struct Lead<B: Buffer> {
     /// Shards that wait for the free list.
     pub(crate) wanting: Vec<(io::ReactorId, ShardId, bool)>,
     pub(crate) errands: Errands,
+    /// Without the drives, whose state changes.
     pub(crate) identity: Identity,
     pub(crate) drops: Rounds<AssociationId>,
     pub(crate) traffic: Rounds<AssociationId>,
@@ -70,6 +73,7 @@ pub(crate) struct Lead<B: Buffer> {
     pub(crate) diffs: Diffs,
     pub(crate) owned: Owned,
     pub(crate) growth: Option<Growth>,
+    pub(crate) health: Health,
     pub(crate) fence_next: u64,
     pub(crate) fencing: std::collections::BTreeMap<u64, Fence>,
     /// I/O queues by reactor, the measure of their loads.
@@ -118,6 +122,7 @@ impl<B: Buffer> Lead<B> {
             diffs: Diffs::default(),
             owned: Owned::default(),
             growth: None,
+            health: Health::default(),
             fence_next: 0,
             fencing: std::collections::BTreeMap::new(),
             queues: vec![0; usize::from(reactors)],
@@ -235,16 +240,21 @@ impl<B: Buffer> Lead<B> {
         self.segments.as_mut().map(|segments| segments.grant(shard, purpose))
     }
 
+    /// Who this is and what it serves with.
+    pub(crate) fn identity(&self, counters: &Counters) -> Identity {
+        Identity { drives: self.drives(counters), ..self.identity.clone() }
+    }
+
     /// The pool's drives, for people.
-    pub(crate) fn drives(&self) -> Vec<Drive> {
+    fn drives(&self, counters: &Counters) -> Vec<Drive> {
         let Some(layout) = &self.layout else { return Vec::new() };
-        let named = self.config.drives.iter().zip(layout.drives());
+        let named = (0..).map(DriveId).zip(&self.config.drives).zip(layout.drives());
         named
-            .map(|(path, drive)| Drive {
+            .map(|((id, path), drive)| Drive {
                 path: path.clone(),
                 size_bytes: drive.size_bytes,
-                healthy: true,
-                integrity_errors: 0,
+                healthy: self.health.is_healthy(id),
+                integrity_errors: counters.checksum_errors.get(&id).copied().unwrap_or(0),
             })
             .collect()
     }

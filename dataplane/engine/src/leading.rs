@@ -56,6 +56,7 @@ where
             Message::Action { action, reply } => self.on_action(action, reply, io),
             Message::ShardReady(report) => self.on_shard_ready(*report),
             Message::ShardFailed(shard, failure) => {
+                lead.health.on_shard_failed(shard, failure);
                 if matches!(lead.start, Start::Recovering { .. }) {
                     self.refuse(StartError::Shard(shard, failure));
                 }
@@ -204,6 +205,7 @@ where
                 self.on_recorded(number, result, io);
             }
             store::directory::Output::Failed(fault) => {
+                lead.health.on_directory_failed(fault);
                 if matches!(lead.start, Start::Recovering { .. }) {
                     self.refuse(fault.into());
                 } else {

@@ -28,6 +28,7 @@ mod errand;
 mod execute;
 mod gate;
 mod grow;
+mod health;
 mod hold;
 mod images;
 mod job;

@@ -1,9 +1,10 @@
 //! What reactors say to each other, and management to reactor 0.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use io::{Buffer, DiskError, ReactorId, Slice};
+use io::{Buffer, DiskError, DriveId, ReactorId, Slice};
 use store::{Layout, Outcome as PieceOutcome, SegmentId, ShardId, VolumeId};
 use subsystem::{AssociationId, Draw, NamespaceShape, QueueHandover, Rates};
 
@@ -281,6 +282,8 @@ pub struct ShardReport {
 pub struct Counters {
     /// Series to be summed over reactors by name and labels.
     pub series: Vec<Series>,
+    /// Blocks whose checksum was wrong when read, by drive.
+    pub checksum_errors: BTreeMap<DriveId, u64>,
     /// Usage of each image in the reactor's shards.
     pub usage: Vec<(VolumeId, crate::VolumeUsage)>,
     /// Bytes of live blocks and map pages on the drives.

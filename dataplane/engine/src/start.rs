@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::engine::{Engine, Notice};
 use crate::lead::{BenchNamespace, Lead};
-use crate::message::{Backing, Message, NamespaceChange, ShardReport};
+use crate::message::{Backing, Counters, Message, NamespaceChange, ShardReport};
 use crate::shape;
 
 /// Where the start stands.
@@ -183,9 +183,8 @@ where
         }
         let advertised = lead.advertised();
         lead.identity.advertised.clone_from(&advertised);
-        lead.identity.drives = lead.drives();
         lead.desk().set_advertised(advertised);
-        self.notices.push(Notice::Started(Box::new(lead.identity.clone())));
+        self.notices.push(Notice::Started(Box::new(lead.identity(&Counters::default()))));
     }
 }
 

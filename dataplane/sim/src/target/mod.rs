@@ -13,6 +13,8 @@ mod ending;
 #[cfg(test)]
 mod failing;
 mod grow;
+#[cfg(test)]
+mod health;
 mod host;
 mod images;
 #[cfg(test)]

@@ -401,7 +401,10 @@ impl<B: Buffer> Shard<B> {
                     gathered.push(item, &content[item.bytes()]);
                 } else {
                     victim.damaged = true;
-                    self.stats.checksum_errors += u64::from(good);
+                    if good {
+                        let (drive, _) = self.layout.segment_place(victim.segment);
+                        *self.checksum_errors.entry(drive).or_default() += 1;
+                    }
                 }
             }
             victim.alone = victim.alone.saturating_sub(count);

@@ -47,7 +47,7 @@ mod window;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use io::{Buffer, Disk, DiskError, Time, Token};
+use io::{Buffer, Disk, DiskError, DriveId, Time, Token};
 
 use crate::map::Map;
 use crate::{Layout, SegmentId, ShardId, VolumeId};
@@ -96,6 +96,8 @@ pub struct Shard<B: Buffer> {
     /// Bytes that hosts have written to each image.
     written: BTreeMap<VolumeId, u64>,
     stats: ShardStats,
+    /// Blocks whose checksum was wrong when read, by the drive that they lie on.
+    checksum_errors: BTreeMap<DriveId, u64>,
     now: Time,
     /// When to try again what found no memory.
     memory_retry: Option<Time>,
@@ -170,6 +172,7 @@ impl<B: Buffer> Shard<B> {
             outputs: VecDeque::new(),
             written: BTreeMap::new(),
             stats: ShardStats::default(),
+            checksum_errors: BTreeMap::new(),
             now: Time::default(),
             memory_retry: None,
             map,
@@ -356,8 +359,14 @@ impl<B: Buffer> Shard<B> {
             owned_bytes: self.space.owned() * u64::from(self.layout.segment_bytes()),
             map_bytes: self.map.bytes(),
             map_hits: self.map.lookups().saturating_sub(self.pages.missed),
+            checksum_errors: self.checksum_errors.values().sum(),
             ..self.stats
         }
+    }
+
+    /// Blocks whose checksum was wrong when read, by the drive that they lie on; drives without any are left out.
+    pub fn checksum_errors(&self) -> impl Iterator<Item = (DriveId, u64)> {
+        self.checksum_errors.iter().map(|(drive, count)| (*drive, *count))
     }
 
     /// Which shard this is.

@@ -332,7 +332,7 @@ impl<B: Buffer> Shard<B> {
 
     /// Checks that every block is what was written there, and decompresses those that are compressed.
     fn settle_blocks(&mut self, read: &Read<B>, buffer: &mut B) -> bool {
-        let mut bad = 0;
+        let mut are_good = true;
         let mut at = 0;
         while let Some(&entry) = read.entries.get(at) {
             if !entry.is_mapped() {
@@ -354,12 +354,15 @@ impl<B: Buffer> Shard<B> {
                 } else {
                     self.checks(*entry, || Some(block_crc(block, &buffer[place])))
                 };
-                bad += u64::from(!is_good);
+                if !is_good {
+                    are_good = false;
+                    let (drive, _) = self.space.place(&self.layout, entry.location());
+                    *self.checksum_errors.entry(drive).or_default() += 1;
+                }
             }
             at += count;
         }
-        self.stats.checksum_errors += bad;
-        bad == 0
+        are_good
     }
 
     /// Decompresses the block in the scratch memory to its place.

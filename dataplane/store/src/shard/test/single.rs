@@ -252,6 +252,7 @@ fn rotten_data_is_never_returned() {
     assert_eq!(world.errors.len(), 1);
     assert!(world.errors[0].contains("Unrecovered"), "{}", world.errors[0]);
     assert_eq!(world.shard.stats().checksum_errors, 1);
+    assert_eq!(world.shard.checksum_errors().collect::<Vec<_>>(), [(io::DriveId(0), 1)]);
     assert!(world.read_now(1, 8, 8).is_some());
 }
 
