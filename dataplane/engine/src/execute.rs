@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use io::{Io, Memory, Net};
+use store::Directory;
 use store::directory::{VolumeRecord, VolumeState};
 
 use crate::action::{
@@ -149,13 +150,7 @@ impl<B: io::Buffer> Lead<B> {
         if directory.has_name(&spec.project, &spec.name) {
             return Err(ActionError::Exists);
         }
-        let nsid = loop {
-            let nsid =
-                directory.allocate_nsid().ok_or(ActionError::CapacityExceeded("16,384 volumes exist"))?;
-            if !self.identity.bench.iter().any(|(taken, _)| *taken == nsid) {
-                break nsid;
-            }
-        };
+        let nsid = allocate_nsid(directory, &self.identity.bench)?;
         let id = directory.allocate_volume_id();
         Ok(VolumeRecord {
             id,
@@ -349,6 +344,12 @@ pub(crate) fn check_size(size_bytes: u64) -> Result<(), ActionError> {
     Ok(())
 }
 
+/// An NSID that neither a volume nor one of these bench namespaces has.
+fn allocate_nsid(directory: &mut Directory, bench: &[(u32, String)]) -> Result<u32, ActionError> {
+    let nsid = directory.allocate_nsid(|nsid| bench.iter().any(|(taken, _)| *taken == nsid));
+    nsid.ok_or(ActionError::CapacityExceeded("16,384 volumes and bench namespaces exist"))
+}
+
 /// Forgets what a volume's image has from a byte on.
 fn clear(volume: &VolumeRecord, from_bytes: u64) -> Step {
     Step::Clear { image: volume.image, lineage: volume.lineage, from_bytes }
@@ -357,5 +358,34 @@ fn clear(volume: &VolumeRecord, from_bytes: u64) -> Step {
 impl fmt::Debug for Questions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Questions").field("open", &self.open.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use store::directory::NSID_MAX;
+    use store::{Geometry, Layout};
+
+    use super::*;
+
+    #[test]
+    fn a_volume_gets_no_nsid_of_a_bench_namespace_and_none_where_these_have_all() {
+        let identity = store::Identity { pool: [1; 16], cluster: [2; 16], node: [3; 16] };
+        let geometry = Geometry {
+            shards: 1,
+            segment_bytes: 256 << 10,
+            directory_half_bytes: 256 << 10,
+            block_bytes: 512,
+            drive_bytes: vec![48 << 20],
+            founders: 1,
+        };
+        let layout = Layout::new(identity, geometry).expect("a small pool");
+        let mut directory = Directory::recover(&layout, 0);
+        let bench = |nsids: std::ops::RangeInclusive<u32>| -> Vec<(u32, String)> {
+            nsids.map(|nsid| (nsid, String::new())).collect()
+        };
+        assert_eq!(allocate_nsid(&mut directory, &bench(1..=NSID_MAX - 1)), Ok(NSID_MAX));
+        let full = allocate_nsid(&mut directory, &bench(1..=NSID_MAX));
+        assert!(matches!(full, Err(ActionError::CapacityExceeded(_))), "{full:?}");
     }
 }

@@ -287,10 +287,11 @@ impl Directory {
         self.marks.note_volume(id);
     }
 
-    /// An NSID that no volume has and, while there are others, none had lately. `None` where all are taken.
-    pub fn allocate_nsid(&mut self) -> Option<u32> {
+    /// An NSID that no volume has, that is none of those `taken` by others, and that, while there are such, no volume had
+    /// lately. `None` where all are taken.
+    pub fn allocate_nsid(&mut self, taken: impl Fn(u32) -> bool) -> Option<u32> {
         let planned = &self.planned;
-        self.marks.allocate_nsid(|nsid| planned.has_nsid(nsid))
+        self.marks.allocate_nsid(|nsid| planned.has_nsid(nsid) || taken(nsid))
     }
 
     /// The next report.

@@ -89,7 +89,7 @@ fn volume(directory: &mut Directory, name: &str, attributes: usize) -> VolumeRec
         source: [0; 16],
         limits: Limits::default(),
         uuid,
-        nsid: directory.allocate_nsid().unwrap(),
+        nsid: directory.allocate_nsid(|_| false).unwrap(),
         project: "default".into(),
         name: name.into(),
         size_bytes: 1 << 30,
@@ -239,7 +239,7 @@ fn identifiers_do_not_come_back_after_a_restart() {
     assert_eq!(settle(&mut directory, &mut disk), [done(4), done(5)]);
     let mut directory = open(&mut disk).unwrap();
     assert_eq!(directory.allocate_volume_id(), VolumeId(4));
-    assert_eq!(directory.allocate_nsid(), Some(4));
+    assert_eq!(directory.allocate_nsid(|_| false), Some(4));
     assert_eq!(directory.next_cntlid(), 65);
 }
 
@@ -259,7 +259,7 @@ fn identifiers_do_not_come_back_after_a_compaction() {
     let mut directory = open(&mut disk).unwrap();
     assert_eq!(directory.next_cntlid(), next - 1);
     assert_eq!(directory.allocate_volume_id(), VolumeId(4));
-    assert_eq!(directory.allocate_nsid(), Some(4));
+    assert_eq!(directory.allocate_nsid(|_| false), Some(4));
 }
 
 #[test]
