@@ -159,7 +159,10 @@ impl Association {
         Ok((queue, socket))
     }
 
-    /// Shuts the controller down; a target that does not answer is left.
+    /// Shuts the controller down and ends the association, however that goes.
+    ///
+    /// # Errors
+    /// Where the target does not say that it has.
     pub(crate) fn shut_down(mut self) -> Result<(), LoadError> {
         self.controller.shutdown(self.clock.now());
         self.wait("shutting the controller down", |this| this.shut_down)

@@ -1,6 +1,8 @@
 //! The load generator against this crate's own data plane, on the loopback. Goal: what is verified is verified indeed,
 //! whatever was negotiated, and what cannot be is refused with its reason.
 
+mod proxy;
+
 use std::ops::ControlFlow;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use super::clock::Stopwatch;
 use super::run::Lanes;
 use super::*;
 use crate::{Action, Bench, Config, DataPlane, Reactors};
+use proxy::Proxy;
 
 const RAM_BYTES: u64 = 64 << 20;
 
@@ -136,6 +139,24 @@ fn loads_that_run_together_are_counted_apart() {
     assert!(flood.seconds == kept.seconds, "the first one's time holds for all");
     let nothing = run_together(&[], |_| ControlFlow::Continue(()));
     assert!(matches!(nothing, Err(LoadError::Options(_))), "{nothing:?}");
+}
+
+#[test]
+fn a_target_that_answers_no_shutdown_costs_no_report() {
+    let target = Target::start();
+    let one = target.load(Pattern::RandRead);
+    // Two associations, and a queue of each.
+    let proxy = Proxy::start(one.target, 4);
+    let one = LoadOptions { target: proxy.address, ..one };
+    let other = LoadOptions {
+        host_nqn: "nqn.2014-08.org.nvmexpress:uuid:6c6f6164-0000-4000-8000-000000000002".to_owned(),
+        host_id: [2; 16],
+        ..one.clone()
+    };
+    let reports = run_together(&[one, other], |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!(reports.len(), 2);
+    assert!(reports.iter().all(LoadReport::is_clean), "{reports:?}");
+    assert_eq!(proxy.shutdowns(), 2, "both are shut down all the same");
 }
 
 #[test]
