@@ -5,6 +5,7 @@ mod config;
 mod handle;
 pub mod load;
 mod run;
+mod threads;
 
 pub use config::{Bench, Config, PoolDrive, Reactors};
 #[cfg(feature = "planted")]

@@ -1,8 +1,7 @@
 //! Starts engines on reactors' threads and drives them.
 
 use std::io::Read as _;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::{
     Action, ActionError, BenchNamespace, Engine, EngineConfig, FormatOptions, Identity, LeadConfig, Message,
@@ -11,12 +10,13 @@ use engine::{
 use io::{EventOf, Io as _, IoFault, ReactorId};
 use reactor::{
     ArenaBuffer, Cores, DriveError, DriveSet, DriveSpec, Features, Fill, OwnedSocket, Placement,
-    PlacementError, Poster, Reactor, ReactorConfig, UnknownFeature,
+    PlacementError, Poster, Reactor, ReactorConfig, ReactorSeed, UnknownFeature,
 };
 use thiserror::Error;
 
 use crate::config::{Bench, Config, Reactors};
 use crate::handle::{Handle, Reply};
+use crate::threads::{Threads, Told, Voice};
 
 /// The mail of real reactors.
 type Mail = Message<ArenaBuffer, OwnedSocket>;
@@ -27,7 +27,7 @@ pub struct DataPlane {
     handle: Handle,
     identity: Identity,
     placement: Placement,
-    threads: Vec<JoinHandle<Result<(), IoFault>>>,
+    threads: Threads<Report>,
 }
 
 /// Why a data plane did not start.
@@ -72,8 +72,8 @@ pub enum StartError {
     Lost,
 }
 
-/// What a reactor's thread reports while the data plane starts.
-type Report = Result<Option<Box<Identity>>, StartError>;
+/// What a reactor's thread reports while the data plane starts: that hosts are served, or why they cannot be.
+type Report = Result<Box<Identity>, StartError>;
 
 impl DataPlane {
     /// Opens the pool (formatting it if it is blank), recovers it, and listens. Returns once hosts can connect.
@@ -115,40 +115,25 @@ impl DataPlane {
             drives: drives.iter().map(|drive| drive.path().display().to_string()).collect(),
             reactors: vec![placement.to_string(), format!("ring features: {}", built.features)],
         };
-        let (report, reports) = mpsc::channel::<Report>();
         let map_bytes_max = config.map_memory_bytes.unwrap_or_else(|| memory_bytes() / 4);
-        let mut threads = Vec::new();
-        for seed in built.seeds {
-            let lead = (seed.id() == ReactorId(0)).then(|| lead.clone());
-            let mut options = ShardOptions { map_bytes_max, ..ShardOptions::default() };
-            options.checkpoint_bytes = config.checkpoint_bytes.unwrap_or(options.checkpoint_bytes);
-            let mut config = EngineConfig::new(lead, options, r2t_bytes_max);
+        let mut options = ShardOptions { map_bytes_max, ..ShardOptions::default() };
+        options.checkpoint_bytes = config.checkpoint_bytes.unwrap_or(options.checkpoint_bytes);
+        let configure = |reactor| {
+            let lead = (reactor == ReactorId(0)).then(|| lead.clone());
+            let mut config = EngineConfig::new(lead, options.clone(), r2t_bytes_max);
             change(&mut config);
-            let report = report.clone();
-            let thread = seed.spawn(move |reactor| match reactor {
-                Ok(reactor) => drive(reactor, config, &report),
-                Err(error) => {
-                    drop(report.send(Err(error.into())));
-                    Ok(())
-                }
-            });
-            threads.push(
-                thread.map_err(|source| StartError::System { action: "start a reactor's thread", source })?,
-            );
-        }
-        drop(report);
-        let identity = loop {
-            match reports.recv() {
-                Ok(Ok(Some(identity))) => break *identity,
-                Ok(Ok(None)) => {}
-                Ok(Err(StartError::Engine(engine::StartError::Pool(source)))) => {
-                    return Err(StartError::Pool { source, drives: numbered(&drives) });
-                }
-                Ok(Err(error)) => return Err(error),
-                Err(mpsc::RecvError) => return Err(StartError::Lost),
-            }
+            config
         };
-        Ok(Self { handle: handle(built.poster, drives), identity, placement, threads })
+        let mut threads = Threads::new();
+        let started =
+            spawn(built.seeds, configure, &mut threads).and_then(|()| await_start(&threads, &drives));
+        match started {
+            Ok(identity) => Ok(Self { handle: handle(built.poster, drives), identity, placement, threads }),
+            Err(error) => {
+                abandon(threads, &built.poster);
+                Err(error)
+            }
+        }
     }
 
     /// Tells where everything would run with this configuration, and starts nothing. Files of the pool that do not
@@ -184,38 +169,76 @@ impl DataPlane {
         self.placement.step_aside()
     }
 
-    /// Waits until every reactor has ended, which [`Action::Stop`] brings about.
+    /// Waits until every reactor has ended, which [`Action::Stop`] brings about, or until one has that could not go on.
+    /// The others serve on then, but never stop in order: what is left is to end the process.
     ///
     /// # Errors
-    /// The first ring that failed, if one did.
+    /// Why that one could not.
     ///
     /// # Panics
     /// If a reactor panicked: that is a bug, and what it held is as after a crash.
     pub fn wait(self) -> Result<(), IoFault> {
-        let mut result = Ok(());
-        for thread in self.threads {
-            let ended = thread.join().expect("a reactor ends in order");
-            result = result.and(ended);
-        }
-        result
+        self.threads.wait()
     }
 }
 
+/// Starts a thread for each reactor.
+fn spawn(
+    seeds: Vec<ReactorSeed<Mail>>,
+    configure: impl Fn(ReactorId) -> EngineConfig,
+    threads: &mut Threads<Report>,
+) -> Result<(), StartError> {
+    for seed in seeds {
+        let config = configure(seed.id());
+        let spawned = threads.start(|voice| {
+            seed.spawn(move |reactor| {
+                let result = match reactor {
+                    Ok(reactor) => drive(reactor, config, &voice),
+                    Err(error) => {
+                        voice.say(Err(error.into()));
+                        Ok(())
+                    }
+                };
+                voice.end(result);
+            })
+        });
+        spawned.map_err(|source| StartError::System { action: "start a reactor's thread", source })?;
+    }
+    Ok(())
+}
+
+/// Waits until hosts are served or it is known why they cannot be.
+fn await_start(threads: &Threads<Report>, drives: &DriveSet) -> Result<Identity, StartError> {
+    match threads.next() {
+        Told::Said(Ok(identity)) => Ok(*identity),
+        Told::Said(Err(StartError::Engine(engine::StartError::Pool(source)))) => {
+            Err(StartError::Pool { source, drives: numbered(drives) })
+        }
+        Told::Said(Err(error)) => Err(error),
+        Told::Ended(_) => Err(StartError::Lost),
+    }
+}
+
+/// Ends what has begun of a start that was refused.
+fn abandon(threads: Threads<Report>, poster: &Poster<Mail>) {
+    for reactor in (0..poster.reactors()).map(ReactorId) {
+        // Nobody else posts yet, so there is room. One that has ended takes no mail.
+        drop(poster.post(reactor, Message::Abandon));
+    }
+    threads.join();
+}
+
 /// Drives one engine until it has stopped.
-fn drive(
-    mut reactor: Reactor<Mail>,
-    config: EngineConfig,
-    report: &mpsc::Sender<Report>,
-) -> Result<(), IoFault> {
+fn drive(mut reactor: Reactor<Mail>, config: EngineConfig, voice: &Voice<Report>) -> Result<(), IoFault> {
     let mut engine = Engine::new(config, &reactor);
     let mut events: Vec<EventOf<Reactor<Mail>>> = Vec::new();
     let mut deadline = engine.run(&mut reactor);
     loop {
         while let Some(notice) = engine.poll_notice() {
             match notice {
-                Notice::Started(identity) => drop(report.send(Ok(Some(identity)))),
+                Notice::Started(identity) => voice.say(Ok(identity)),
                 Notice::Refused(error) => {
-                    drop(report.send(Err(error.into())));
+                    voice.say(Err(error.into()));
                     return Ok(());
                 }
                 Notice::ShardFailed(shard, failure) => {

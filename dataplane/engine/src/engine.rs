@@ -69,7 +69,7 @@ pub enum Notice {
     ShardFailed(store::ShardId, store::Failure),
     /// The directory has failed: volumes cannot be changed any more.
     DirectoryFailed(store::directory::DirectoryFault),
-    /// The stop is complete: drive the engine no more.
+    /// The stop is complete, or the start was abandoned: drive the engine no more.
     Stopped,
 }
 
@@ -500,6 +500,7 @@ where
                 let bytes = self.rack.mapped_bytes(image);
                 self.post.reply(io, from, Message::Mapped { token, bytes });
             }
+            Message::Abandon => self.notices.push(Notice::Stopped),
             Message::Stop(step) => self.on_stop(step),
             to_lead => self.on_lead_message(from, to_lead, io),
         }

@@ -183,6 +183,8 @@ pub enum Message<B: Buffer, S> {
     Drawn(Draw),
     /// A flush of a drive failed on the sender: nobody may take another for a success.
     DriveFailed(DiskError),
+    /// The start was refused elsewhere: end at once. Nobody has been served, so that there is nothing to make safe.
+    Abandon,
     /// Take this step towards the end; answered by [`Message::Stopped`].
     Stop(StopStep),
     /// The sender has taken this step.
@@ -407,6 +409,7 @@ impl<B: Buffer, S> fmt::Debug for Message<B, S> {
             Self::Draw(_) => "Draw",
             Self::Drawn(_) => "Drawn",
             Self::DriveFailed(_) => "DriveFailed",
+            Self::Abandon => "Abandon",
             Self::Stop(_) => "Stop",
             Self::Stopped(_) => "Stopped",
             Self::Space { .. } => "Space",
