@@ -3,6 +3,7 @@
 pub mod attach;
 mod config;
 mod handle;
+mod joining;
 pub mod load;
 mod run;
 mod threads;

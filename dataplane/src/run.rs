@@ -1,7 +1,7 @@
 //! Starts engines on reactors' threads and drives them.
 
 use std::io::Read as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use engine::{
     Action, ActionError, BenchNamespace, Engine, EngineConfig, FormatOptions, Identity, LeadConfig, Message,
@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use crate::config::{Bench, Config, Reactors};
 use crate::handle::{Handle, Reply};
+use crate::joining::Joining;
 use crate::threads::{Threads, Told, Voice};
 
 /// The mail of real reactors.
@@ -266,45 +267,18 @@ fn drive(mut reactor: Reactor<Mail>, config: EngineConfig, voice: &Voice<Report>
 
 /// Management's way to reactor 0.
 fn handle(poster: Poster<Mail>, drives: DriveSet) -> Handle {
-    Handle::new(move |action: Action, reply: Reply| {
-        if let Action::AddDrive { path } = action {
-            return open_and_add(&drives, path, reply, poster.clone());
-        }
-        if let Err(Message::Action { reply, .. }) =
-            poster.post(ReactorId(0), Message::Action { action, reply })
-        {
-            reply(Err(ActionError::Busy));
-        }
-    })
-}
-
-/// Opens a drive for all reactors on a thread of its own, since that can take a while, and lets reactor 0 make it one of the
-/// pool's.
-fn open_and_add(drives: &DriveSet, path: String, reply: Reply, poster: Poster<Mail>) {
-    let drives = drives.clone();
-    let reply = Arc::new(Mutex::new(Some(reply)));
-    let taken = Arc::clone(&reply);
-    let work = move || {
-        let Some(reply) = take(&taken) else { return };
-        if let Err(error) = drives.add(&DriveSpec::existing(&path)) {
-            return reply(Err(ActionError::Drive(error.to_string())));
-        }
-        let action = Action::AddDrive { path };
+    let joining = Arc::new(Joining::new(drives));
+    let post = move |action: Action, reply: Reply| {
         if let Err(Message::Action { reply, .. }) =
             poster.post(ReactorId(0), Message::Action { action, reply })
         {
             reply(Err(ActionError::Busy));
         }
     };
-    if let Err(error) = std::thread::Builder::new().name("add drive".to_owned()).spawn(work)
-        && let Some(reply) = take(&reply)
-    {
-        reply(Err(ActionError::Drive(format!("no thread to open the drive: {error}; try again"))));
-    }
-}
-
-fn take(reply: &Mutex<Option<Reply>>) -> Option<Reply> {
-    reply.lock().unwrap_or_else(PoisonError::into_inner).take()
+    Handle::new(move |action: Action, reply: Reply| match action {
+        Action::AddDrive { path } => joining.begin(path, reply, post.clone()),
+        action => post(action, reply),
+    })
 }
 
 /// Which drive has which number.

@@ -1,11 +1,12 @@
 //! One reactor's engine: routes events to the machines, and what the machines want to the world and to each other.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use io::{DiskError, Event, EventOf, Io, Memory, Net, ReactorId, Time, Token};
+use io::{DiskError, DriveId, Event, EventOf, Io, Memory, Net, ReactorId, Time, Token};
 use nvme::Status;
-use store::ShardOptions;
+use store::{Layout, ShardOptions};
 use subsystem::{Completion, Ports, PortsConfig, PortsOutput, Rates, Request, SocketOutput};
 
 use crate::counters;
@@ -445,10 +446,7 @@ where
                 self.jobs.set_shards(layout.shards());
                 self.rack.attach(&layout, self.reactor, &self.shard_options);
             }
-            Message::Grow(layout) => {
-                self.rack.grow(&layout);
-                self.post.reply(io, from, Message::Grown);
-            }
+            Message::Grow(layout) => self.on_grow(from, &layout, io),
             Message::Granted { shard, segment } => self.rack.handle_grant(shard, segment),
             Message::Space { free, total } => self.rack.handle_space(free, total),
             Message::DriveFailed(error) => self.on_drive_failed(error),
@@ -504,6 +502,16 @@ where
             Message::Stop(step) => self.on_stop(step),
             to_lead => self.on_lead_message(from, to_lead, io),
         }
+    }
+
+    /// A drive has joined.
+    fn on_grow(&mut self, from: ReactorId, layout: &Arc<Layout>, io: &mut I) {
+        // One that could not join may have had its number.
+        if let Some((joined, _)) = (0..).map(DriveId).zip(layout.drives()).last() {
+            self.rack.gate.forget(joined);
+        }
+        self.rack.grow(layout);
+        self.post.reply(io, from, Message::Grown);
     }
 
     /// A flush of a drive has failed, on whichever reactor.

@@ -64,6 +64,11 @@ impl FlushGate {
         self.refused.extend(waiting.into_iter().map(|token| (token, error)));
     }
 
+    /// Another drive has the number now, which can be flushed.
+    pub(crate) fn forget(&mut self, drive: DriveId) {
+        self.lane(drive).failed = None;
+    }
+
     /// The next flush that a failed drive cannot have.
     pub(crate) fn take_refused(&mut self) -> Option<(Token, DiskError)> {
         self.refused.pop()
@@ -138,6 +143,9 @@ mod test {
         gate.collect(DriveId(1), Token(3));
         assert_eq!(gate.take_refused(), Some((Token(3), ERROR)));
         gate.collect(DriveId(0), Token(4));
+        assert_eq!(gate.take_refused(), None);
+        gate.forget(DriveId(1));
+        gate.collect(DriveId(1), Token(5));
         assert_eq!(gate.take_refused(), None);
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! The drive is in `io` already when management asks. Reactor 0 opens the pool's drives once more, which finds a blank one
 //! behind the pool's own and lets it join; nothing else on the drives is touched by that. Then every reactor gets the new
-//! layout, and only when all have it are segments of the drive given out.
+//! layout, and only when all have it are segments of the drive given out. Drives join one at a time; one that could not is
+//! taken out of `io` again, and the next has its number.
 
 use std::fmt;
 use std::sync::Arc;
 
-use io::{Buffer, Disk, DiskError, Io, Memory, Net, Token};
+use io::{Buffer, Disk, DiskError, DriveId, Io, Memory, Net, Token};
 use store::Layout;
 use store::pool::PoolOpening;
 
@@ -77,21 +78,39 @@ impl fmt::Debug for Growth {
 }
 
 impl<B: Buffer> Lead<B> {
-    /// Begins to let the drive at `path` join, which is the last of `disk`.
-    fn begin_growth(&mut self, path: String, reply: Reply, disk: &impl Disk) {
+    /// Begins to let the drive at `path` join, which is the last of `disk`; which that is, unless it is refused.
+    fn begin_growth(&mut self, path: String, reply: Reply, disk: &impl Disk) -> Option<DriveId> {
+        match self.check_growth(disk) {
+            Ok(joining) => {
+                // One that had the number before may have failed.
+                self.health.forget(joining);
+                let opening = PoolOpening::new(disk, owner::OPENING, Some(self.config.format.clone()));
+                self.growth = Some(Growth { path, reply, stage: Stage::Joining(Box::new(opening)) });
+                Some(joining)
+            }
+            Err(error) => {
+                reply(Err(error));
+                None
+            }
+        }
+    }
+
+    /// The one drive behind the pool's own, if it may join now.
+    fn check_growth(&self, disk: &impl Disk) -> Result<DriveId, ActionError> {
+        let rule = |rule: &str| ActionError::Drive(rule.to_owned());
         let members = self.layout.as_ref().map_or(0, |layout| layout.drives().len());
         if members == 0 {
-            let rule = "the server has no pool; start it with one (--pool)".to_owned();
-            return reply(Err(ActionError::Drive(rule)));
+            return Err(rule("the server has no pool; start it with one (--pool)"));
         }
         if self.growth.is_some() || !matches!(self.start, Start::Done) {
-            return reply(Err(ActionError::Busy));
+            return Err(ActionError::Busy);
         }
-        if usize::from(disk.drives()) == members {
-            return reply(Err(ActionError::Exists));
+        match usize::from(disk.drives()).saturating_sub(members) {
+            0 => Err(ActionError::Exists),
+            1 => Ok(DriveId(disk.drives() - 1)),
+            // All of them would become members, and one alone would be known by its name.
+            _ => Err(rule("other drives are to join as well; let them join one after the other")),
         }
-        let opening = PoolOpening::new(disk, owner::OPENING, Some(self.config.format.clone()));
-        self.growth = Some(Growth { path, reply, stage: Stage::Joining(Box::new(opening)) });
     }
 
     /// Every reactor has the new layout: the pool is as large as it says.
@@ -112,7 +131,11 @@ where
     /// Lets a drive join that management has opened.
     pub(crate) fn begin_growth(&mut self, path: String, reply: Reply, io: &mut I) {
         match &mut self.lead {
-            Some(lead) => lead.begin_growth(path, reply, io),
+            Some(lead) => {
+                if let Some(joining) = lead.begin_growth(path, reply, io) {
+                    self.rack.gate.forget(joining);
+                }
+            }
             None => reply(Err(ActionError::Stopping)),
         }
     }

@@ -36,6 +36,11 @@ impl Health {
         }
     }
 
+    /// Another drive has the number now.
+    pub(crate) fn forget(&mut self, drive: DriveId) {
+        self.drives.remove(&drive);
+    }
+
     /// False once the drive has failed.
     pub(crate) fn is_healthy(&self, drive: DriveId) -> bool {
         !self.drives.contains(&drive)
@@ -78,6 +83,8 @@ mod test {
         health.on_drive_failed(&DiskError { drive: DriveId(2), ..ERROR });
         let healthy = [0, 1, 2].map(|drive| health.is_healthy(DriveId(drive)));
         assert_eq!(healthy, [true, false, false]);
+        health.forget(DriveId(2));
+        assert!(health.is_healthy(DriveId(2)) && !health.is_healthy(DriveId(1)));
         assert_eq!(health.state_of(VolumeState::Available), VolumeState::Available);
     }
 }

@@ -13,6 +13,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use io::{DriveId, DriveShape};
@@ -23,6 +24,10 @@ pub const DRIVE_BYTES_MIN: u64 = 1 << 20;
 pub const ADDED_BYTES_MIN: u64 = 128 << 20;
 /// Drives to which a set can grow.
 const DRIVES_MAX: usize = 32;
+/// Drives that can be added and withdrawn beside those.
+const WITHDRAWN_MAX: usize = 32;
+/// No drive has the number.
+const NOWHERE: usize = usize::MAX;
 /// What must be zero at either end of a drive that is added.
 const BLANK_BYTES: u64 = 1 << 20;
 
@@ -51,8 +56,10 @@ pub enum Fill {
 #[derive(Clone, Debug)]
 pub struct DriveSet {
     // Filled from the first on; what is there stays, so that reactors look without a lock.
-    drives: Arc<[OnceLock<Drive>]>,
-    // What the drives are flushed by, where that is not what they are read and written by.
+    places: Arc<[OnceLock<Drive>]>,
+    // At which place the drive of each number is; [`NOWHERE`] from the end on.
+    numbers: Arc<[AtomicUsize]>,
+    // What the drive at each place is flushed by, where that is not what it is read and written by.
     flushed_by: Arc<[OnceLock<File>]>,
     // How many drives were there when the set was given to a reactor: the ring's table of files begins with them.
     first: usize,
@@ -141,6 +148,12 @@ pub enum DriveErrorKind {
         /// Where, within 64 KiB.
         offset: u64,
     },
+    /// It was withdrawn, and is not blank any more: the pool's drives may name it already.
+    #[error(
+        "has begun to join the pool and could not; start the server with it behind the pool's drives (--pool), which \
+         tries again, or add another"
+    )]
+    HalfJoined,
     /// It has larger blocks than the drives before it.
     #[error(
         "has blocks of {block_bytes} bytes and the other drives of {others}; use a drive with blocks of {others}"
@@ -211,43 +224,79 @@ impl DriveSet {
     /// The first drive that cannot be used, and why.
     pub fn open(specs: &[DriveSpec]) -> Result<Self, DriveError> {
         let set = Self::of(specs.len().max(DRIVES_MAX));
-        for (spec, place) in specs.iter().zip(set.drives.iter()) {
+        for (number, spec) in specs.iter().enumerate() {
             let drive = open::open(spec, &set).map_err(|kind| spec.error(kind))?;
-            tracing::info!(drive = %drive, "drive opened");
-            let _ = place.set(drive);
+            set.put(number, drive).map_err(|kind| spec.error(kind))?;
         }
         Ok(set)
     }
 
-    fn of(places: usize) -> Self {
+    /// A set with room for so many drives.
+    fn of(drives: usize) -> Self {
         Self {
-            drives: (0..places).map(|_| OnceLock::new()).collect(),
+            places: (0..drives + WITHDRAWN_MAX).map(|_| OnceLock::new()).collect(),
+            numbers: (0..drives).map(|_| AtomicUsize::new(NOWHERE)).collect(),
             flushed_by: Arc::default(),
             first: usize::MAX,
             adding: Arc::default(),
         }
     }
 
-    /// Opens and locks one more drive, on which nothing was ever stored, behind the others. All clones have it at once.
-    /// This blocks, as [`DriveSet::open`] does. A drive that is the last already is left as it is.
+    /// Opens and locks one more drive, on which nothing was ever stored, behind the others. All clones have it at once,
+    /// by the number that is returned. This blocks, as [`DriveSet::open`] does. One that was withdrawn can be added again
+    /// if it is still blank.
     ///
     /// # Errors
     /// Why it cannot be used.
-    pub fn add(&self, spec: &DriveSpec) -> Result<(), DriveError> {
+    pub fn add(&self, spec: &DriveSpec) -> Result<DriveId, DriveError> {
         let _turn = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.iter().last().is_some_and(|last| last.path == spec.path) {
-            return Ok(());
-        }
-        let place = self.drives.iter().find(|place| place.get().is_none());
-        let place = place.ok_or_else(|| spec.error(DriveErrorKind::TooMany))?;
-        let drive = open::open(spec, self).and_then(|drive| self.check_added(drive));
-        let drive = drive.map_err(|kind| spec.error(kind))?;
+        let number = self.len();
+        let added = match (self.numbers.get(number), self.withdrawn(&spec.path)) {
+            (None, _) => Err(DriveErrorKind::TooMany),
+            (Some(free), Some((place, drive))) => match self.check_added(drive) {
+                Err(DriveErrorKind::NotBlank { .. }) => Err(DriveErrorKind::HalfJoined),
+                checked => checked.map(|()| free.store(place, Ordering::Release)),
+            },
+            (Some(_), None) => open::open(spec, self).and_then(|drive| {
+                self.check_added(&drive)?;
+                self.put(number, drive)
+            }),
+        };
+        added.map_err(|kind| spec.error(kind))?;
+        Ok(DriveId(u16::try_from(number).expect("drives are numbered by 16 bits")))
+    }
+
+    /// Takes a drive out again that was added, is the last and has not become one of the pool's. Nobody may use it now;
+    /// its number goes to the next that is added. The file stays open and locked.
+    ///
+    /// # Panics
+    /// If it is not the last.
+    pub fn withdraw(&self, drive: DriveId) {
+        let _turn = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(usize::from(drive.0) + 1 == self.len(), "only the last drive can be withdrawn");
+        self.numbers[usize::from(drive.0)].store(NOWHERE, Ordering::Release);
+    }
+
+    /// Puts a drive at the next place, and gives it its number.
+    fn put(&self, number: usize, drive: Drive) -> Result<(), DriveErrorKind> {
+        let free = self.places.iter().position(|place| place.get().is_none());
+        let free = free.ok_or(DriveErrorKind::TooMany)?;
         tracing::info!(drive = %drive, "drive opened");
-        let _ = place.set(drive);
+        let _ = self.places[free].set(drive);
+        self.numbers[number].store(free, Ordering::Release);
         Ok(())
     }
 
-    fn check_added(&self, drive: Drive) -> Result<Drive, DriveErrorKind> {
+    /// A drive that was withdrawn and is still what `path` names, and its place.
+    fn withdrawn(&self, path: &Path) -> Option<(usize, &Drive)> {
+        let metadata = std::fs::metadata(path).ok()?;
+        let is_numbered =
+            |place: usize| self.numbers.iter().any(|number| number.load(Ordering::Acquire) == place);
+        let mut places = self.places.iter().map_while(OnceLock::get).enumerate();
+        places.find(|(place, drive)| !is_numbered(*place) && open::is_same(drive, &metadata))
+    }
+
+    fn check_added(&self, drive: &Drive) -> Result<(), DriveErrorKind> {
         let DriveShape { size_bytes, block_bytes, .. } = drive.shape;
         if size_bytes < ADDED_BYTES_MIN {
             return Err(DriveErrorKind::TooSmall { size_bytes, least_bytes: ADDED_BYTES_MIN });
@@ -268,7 +317,7 @@ impl DriveSet {
                 }
             }
         }
-        Ok(drive)
+        Ok(())
     }
 
     /// No drives: for a server of bench namespaces alone.
@@ -284,17 +333,16 @@ impl DriveSet {
     /// # Errors
     /// Where a drive cannot be opened once more.
     pub(crate) fn of_reactor(&self) -> std::io::Result<Self> {
-        let flushed_by: Arc<[OnceLock<File>]> = self.drives.iter().map(|_| OnceLock::new()).collect();
-        for (place, drive) in flushed_by.iter().zip(self.iter()) {
-            let _ = place.set(open::again(&drive.file, &drive.path)?);
+        let flushed_by: Arc<[OnceLock<File>]> = self.places.iter().map(|_| OnceLock::new()).collect();
+        for (file, drive) in flushed_by.iter().zip(self.places.iter().map_while(OnceLock::get)) {
+            let _ = file.set(open::again(&drive.file, &drive.path)?);
         }
-        let (drives, adding) = (Arc::clone(&self.drives), Arc::clone(&self.adding));
-        Ok(Self { drives, flushed_by, first: self.len(), adding })
+        Ok(Self { flushed_by, first: self.len(), ..self.clone() })
     }
 
     /// The file by which a drive is flushed.
     pub(crate) fn flushed_by(&self, drive: DriveId) -> Option<&File> {
-        let own = self.flushed_by.get(usize::from(drive.0));
+        let own = self.flushed_by.get(self.place(drive)?);
         let drive = self.drive(drive)?;
         let Some(own) = own else { return Some(drive.file()) };
         if own.get().is_none() {
@@ -329,12 +377,16 @@ impl DriveSet {
     /// One of them.
     #[must_use]
     pub fn drive(&self, drive: DriveId) -> Option<&Drive> {
-        self.drives.get(usize::from(drive.0))?.get()
+        self.places.get(self.place(drive)?)?.get()
+    }
+
+    fn place(&self, drive: DriveId) -> Option<usize> {
+        Some(self.numbers.get(usize::from(drive.0))?.load(Ordering::Acquire))
     }
 
     /// All of them, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Drive> {
-        self.drives.iter().map_while(OnceLock::get)
+        (0..=u16::MAX).map_while(|number| self.drive(DriveId(number)))
     }
 
     /// The NUMA nodes of the drives that have one, in their order.
@@ -436,48 +488,4 @@ impl fmt::Display for Holder {
 }
 
 #[cfg(test)]
-mod test {
-    use super::*;
-
-    #[test]
-    fn a_drive_is_added_once_if_it_is_blank_and_large_enough() {
-        let folder = std::env::temp_dir().join(format!("ferrule-add-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let spec = |name: &str, bytes: u64| DriveSpec::sized(folder.join(name), bytes, Fill::Sparse);
-        let drives = DriveSet::open(&[spec("first", 1 << 20)]).unwrap();
-        let reactor = drives.of_reactor().unwrap();
-        let added = spec("added", ADDED_BYTES_MIN);
-        assert!(matches!(
-            drives.add(&spec("small", 1 << 20)).unwrap_err().kind,
-            DriveErrorKind::TooSmall { .. }
-        ));
-        let used = spec("used", ADDED_BYTES_MIN);
-        drop(DriveSet::open(std::slice::from_ref(&used)).unwrap());
-        let file = std::fs::OpenOptions::new().write(true).open(&used.path).unwrap();
-        file.write_all_at(&[1], ADDED_BYTES_MIN - 1).unwrap();
-        assert!(matches!(drives.add(&used).unwrap_err().kind, DriveErrorKind::NotBlank { .. }));
-        assert!(matches!(drives.add(&spec("first", 1 << 20)), Ok(())), "the last stays as it is");
-        drives.add(&added).unwrap();
-        drives.add(&added).unwrap();
-        assert!(matches!(drives.add(&spec("first", 1 << 20)).unwrap_err().kind, DriveErrorKind::Twice));
-        assert_eq!((drives.len(), reactor.len()), (2, 2));
-        assert!(reactor.is_added(DriveId(1)) && !reactor.is_added(DriveId(0)));
-        assert!(reactor.flushed_by(DriveId(1)).unwrap().try_lock().is_err(), "an open file of its own");
-        std::fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn every_reactor_flushes_through_an_open_file_of_its_own() {
-        let path = std::env::temp_dir().join(format!("ferrule-flush-{}", std::process::id()));
-        let drives = DriveSet::open(&[DriveSpec::sized(&path, 1 << 20, Fill::Sparse)]).unwrap();
-        let reactors = [drives.of_reactor().unwrap(), drives.of_reactor().unwrap()];
-        // The lock belongs to the open file that does the I/O: another is refused, and its end does not end the lock.
-        for reactor in &reactors {
-            assert!(reactor.flushed_by(DriveId(0)).unwrap().try_lock().is_err());
-        }
-        drop(reactors);
-        assert!(DriveSet::open(&[DriveSpec::existing(&path)]).is_err());
-        assert!(drives.flushed_by(DriveId(0)).unwrap().try_lock().is_ok());
-        std::fs::remove_file(path).unwrap();
-    }
-}
+mod test;

@@ -235,6 +235,12 @@ impl<M: Send + 'static> World<M> {
         self.core.borrow_mut().drives.push(Drive::new(shape));
     }
 
+    /// Puts a blank drive of the same shape where this one was. Nothing of it may be under way.
+    pub fn replace_drive(&mut self, drive: DriveId) {
+        let place = &mut self.core.borrow_mut().drives[usize::from(drive.0)];
+        *place = Drive::new(place.shape);
+    }
+
     /// The shapes of all drives.
     #[must_use]
     pub fn drives(&self) -> Vec<DriveShape> {

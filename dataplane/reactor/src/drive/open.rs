@@ -95,7 +95,8 @@ fn open_existing(
     Ok((file, direct, kind))
 }
 
-fn is_same(drive: &Drive, metadata: &std::fs::Metadata) -> bool {
+/// Whether a drive is what was looked up.
+pub(super) fn is_same(drive: &Drive, metadata: &std::fs::Metadata) -> bool {
     drive.file.metadata().is_ok_and(|known| {
         let same_device = metadata.rdev() != 0 && known.rdev() == metadata.rdev();
         let same_file = known.dev() == metadata.dev() && known.ino() == metadata.ino();

@@ -15,7 +15,7 @@ use crate::{Faults, Wake};
 
 const BLOCK_BYTES: usize = 4096;
 
-fn trial(drives: usize) -> TargetTrial {
+pub(super) fn trial(drives: usize) -> TargetTrial {
     let mut plan = TargetPlan::new(1);
     plan.reactors = vec![2];
     plan.shards = 4;
@@ -47,7 +47,7 @@ fn turn(trial: &mut TargetTrial) -> Vec<(bool, Vec<u8>)> {
     ended.map(|end| (end.status.is_success(), end.data)).collect()
 }
 
-fn ask(trial: &mut TargetTrial, action: Action) -> Result<Outcome, ActionError> {
+pub(super) fn ask(trial: &mut TargetTrial, action: Action) -> Result<Outcome, ActionError> {
     let answer = Arc::new(Mutex::new(None));
     let slot = Arc::clone(&answer);
     let reply = Box::new(move |result| *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result));
@@ -60,7 +60,7 @@ fn ask(trial: &mut TargetTrial, action: Action) -> Result<Outcome, ActionError> 
     }
 }
 
-fn drives(trial: &mut TargetTrial) -> Vec<Drive> {
+pub(super) fn drives(trial: &mut TargetTrial) -> Vec<Drive> {
     let Ok(Outcome::Identity(identity)) = ask(trial, Action::ReadIdentity) else { panic!("no answer") };
     identity.drives
 }

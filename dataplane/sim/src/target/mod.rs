@@ -18,6 +18,8 @@ mod health;
 mod host;
 mod images;
 #[cfg(test)]
+mod joins;
+#[cfg(test)]
 mod limits;
 mod load;
 mod manage;
