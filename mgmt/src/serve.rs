@@ -200,9 +200,16 @@ async fn open(
 }
 
 /// Stops the data plane, with everything flushed.
-async fn stop(plane: &Plane, end: End) -> Result<(), ServeError> {
-    plane.ask(Action::Stop).await?;
-    end.await.unwrap_or(Err(ServeError::Panicked))?;
+async fn stop(plane: &Plane, mut end: End) -> Result<(), ServeError> {
+    let ended = tokio::select! {
+        asked = plane.ask(Action::Stop) => {
+            asked?;
+            end.await
+        }
+        // Where a reactor cannot go on there may be no answer.
+        ended = &mut end => ended,
+    };
+    ended.unwrap_or(Err(ServeError::Panicked))?;
     tracing::info!("stopped");
     Ok(())
 }
