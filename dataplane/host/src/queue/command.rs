@@ -23,7 +23,7 @@ pub(super) struct Command<W, R> {
     pub(super) last_seen: bool,
     /// Some data failed its digest.
     pub(super) digest_failed: bool,
-    /// How the command ended, while `pdus` is not 0.
+    /// How the command ended, while it [owes data](Self::owes_data).
     pub(super) ended: Option<Result<Cqe, Lost>>,
 }
 
@@ -72,6 +72,11 @@ impl<W: AsRef<[u8]>, R: AsMut<[u8]>> Command<W, R> {
     /// True while the controller may send PDUs for the command.
     pub(super) fn is_live(&self) -> bool {
         self.begun && self.ended.is_none()
+    }
+
+    /// True while data that the controller asked for has not left.
+    pub(super) fn owes_data(&self) -> bool {
+        self.r2ts > 0 || self.pdus > 0
     }
 
     pub(super) fn is_write(&self) -> bool {

@@ -143,10 +143,11 @@ impl<W: AsRef<[u8]>, R: AsMut<[u8]>> Queue<W, R> {
         Ok(())
     }
 
-    /// Ends a command that the controller has completed, now or once its last PDU has left.
+    /// Ends a command that the controller has completed, now or once all that its R2Ts asked for has left: a controller
+    /// that was quick to refuse it waits for that data all the same.
     fn end(&mut self, cqe: Cqe) {
         let Some(command) = self.commands.find(cqe.cid) else { return };
-        if command.pdus > 0 {
+        if command.owes_data() {
             command.ended = Some(Ok(cqe));
         } else if let Some(command) = self.commands.remove(cqe.cid) {
             self.finish(command, Ok(cqe));

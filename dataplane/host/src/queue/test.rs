@@ -516,6 +516,23 @@ fn a_command_that_fails_early_keeps_its_payload_until_the_last_pdu_has_left() {
 }
 
 #[test]
+fn what_an_r2t_asked_for_is_sent_although_the_command_has_failed() {
+    let (mut queue, mut peer) = open(config());
+    let cid = submit(&mut queue, &mut peer, write_command(9000));
+    peer.received.clear();
+    queue.handle_bytes(&peer.r2t(R2t { cid: cid.0, ttag: 1, offset_bytes: 0, len_bytes: 9000 })).unwrap();
+    let failed = Cqe { sqhd: 1, ..Cqe::new(cid.0, Status::ABORT_REQUESTED) };
+    queue.handle_bytes(&peer.response(failed)).unwrap();
+    assert!(queue.poll_completion().is_none(), "its payload is still to be sent");
+    peer.pump(&mut queue, 1000);
+    let sent: Vec<u8> = peer.received.drain(..).flat_map(|(_, data)| data).collect();
+    let completion = queue.poll_completion().unwrap();
+    assert_eq!(completion.result, Ok(failed));
+    assert_eq!(completion.payload, Payload::Write(sent));
+    assert!(queue.is_drained() && queue.outstanding() == 0);
+}
+
+#[test]
 fn gather_offers_the_same_bytes_as_slices_of_several_pdus() {
     let (mut queue, mut peer) = open(digests());
     for _ in 0..3 {

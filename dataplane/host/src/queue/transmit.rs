@@ -174,7 +174,7 @@ impl<W: AsRef<[u8]>, R: AsMut<[u8]>> Queue<W, R> {
             }
         }
         if let Some(command) = pinned.and_then(|cid| self.commands.find(cid)) {
-            command.pdus = 1;
+            (command.pdus, command.r2ts) = (1, 0);
             command.ended.get_or_insert(Err(super::Lost));
         }
     }
@@ -182,7 +182,7 @@ impl<W: AsRef<[u8]>, R: AsMut<[u8]>> Queue<W, R> {
     fn on_pdu_sent(&mut self, cid: u16) {
         let command = self.commands.find(cid).expect("a command outlives the PDUs that point into it");
         command.pdus -= 1;
-        if command.pdus > 0 {
+        if command.owes_data() {
             return;
         }
         if let Some(result) = command.ended.take()
@@ -218,8 +218,7 @@ impl<W: AsRef<[u8]>, R: AsMut<[u8]>> Queue<W, R> {
     }
 
     fn encode_transfer(&mut self, cid: u16, ttag: u16, offset: u32, end: u32) -> Option<Encoded> {
-        // A command that has ended already gets no more data.
-        let command = self.commands.find(cid).filter(|command| command.ended.is_none())?;
+        let command = self.commands.find(cid)?;
         let stop = end.min(offset.saturating_add(self.h2c_data_max_bytes));
         let last = stop == end;
         let pdu = H2cData { cid, ttag, offset_bytes: offset, len_bytes: stop - offset, last };
