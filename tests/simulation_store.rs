@@ -42,6 +42,7 @@ fn a_thousand_seeds_lose_and_spoil_nothing() {
         ("kills", sum(|report| report.kills)),
         ("power cuts", sum(|report| report.power_cuts)),
         ("crashes in recovery", sum(|report| report.crashes_in_recovery)),
+        ("starts that a drive failed", sum(|report| report.failed_recoveries)),
         ("failed shards", sum(|report| report.failed_shards)),
         ("changes taken back", sum(|report| report.taken_back)),
         ("segments used again", sum(|report| report.released_segments)),
@@ -65,6 +66,19 @@ fn decay_is_answered_with_errors_and_never_with_wrong_data() {
         eprintln!("seed {seed}: {violation}\n  replay: cargo run -p sim -- decay {seed}");
     }
     assert!(failed.is_empty(), "{} seeds broke a promise", failed.len());
+}
+
+#[test]
+fn blocks_that_become_unreadable_are_answered_with_errors_and_never_with_wrong_data() {
+    let count = number("FERRULE_SEEDS", 300);
+    let Outcomes { failed, reports } = run_seeds(count, 50, |plan| plan.damaged_blocks = 40);
+    for (seed, violation) in &failed {
+        eprintln!("seed {seed}: {violation}\n  replay: cargo run -p sim -- damage {seed}");
+    }
+    assert!(failed.is_empty(), "{} seeds broke a promise", failed.len());
+    let unrecovered: u64 = reports.iter().map(|report| report.unrecovered).sum();
+    println!("requests that could not read what they had to: {unrecovered}");
+    assert!(unrecovered > count, "the blocks that were damaged are none that anybody needs");
 }
 
 #[test]

@@ -37,7 +37,9 @@ impl Trial {
             },
             Kind::Peek => {
                 self.peeked = buffer.filter(|_| outcome == Outcome::Ok).map(|buffer| buffer.to_vec());
-                if self.peeked.is_some() { Ok(()) } else { Err(Violation::UnfairAnswer { number, outcome }) }
+                // A shard that has failed is started again.
+                let fair = self.peeked.is_some() || outcome == Outcome::Failed;
+                if fair { Ok(()) } else { Err(Violation::UnfairAnswer { number, outcome }) }
             }
             Kind::Change { ref blocks, whole, .. } => self.end_change(&open, number, blocks, outcome, whole),
             Kind::Compare { ref expected, ref blocks } => {
@@ -81,6 +83,7 @@ impl Trial {
                 writes && self.plan.tight
             }
             Outcome::Unrecovered => {
+                self.report.unrecovered += 1;
                 let reads = !matches!(open.kind, Kind::Flush | Kind::Drop | Kind::Fork { .. });
                 reads && (self.may_fail() || self.is_unreadable(open.asked_at))
             }
@@ -88,8 +91,8 @@ impl Trial {
             Outcome::Failed => {
                 self.decayed
                     || self.has_drive_left()
-                    || self.plan.faults.write_error_one_in > 0
-                    || self.plan.faults.flush_error_one_in > 0
+                    || self.may_fail_by(|faults| faults.write_error_one_in)
+                    || self.may_fail_by(|faults| faults.flush_error_one_in)
             }
         };
         if fair { Ok(()) } else { Err(Violation::UnfairAnswer { number, outcome }) }

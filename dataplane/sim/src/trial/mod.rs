@@ -20,11 +20,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use io::{DriveId, ReactorId, Time};
+use io::{DriveId, DriveShape, ReactorId, Time};
 use store::{Layout, VolumeId};
 
 use crate::model::{Block, Survives};
-use crate::{Crash, CutStyle, MemoryLimits, Random, SimIo, World, WorldOptions};
+use crate::{Crash, CutStyle, Faults, MemoryLimits, Random, SimIo, World, WorldOptions};
 
 pub use plan::{Leave, Mix, Plan};
 pub(crate) use plan::{replay_blocks_max, replay_pace};
@@ -40,6 +40,9 @@ use segments::Pool;
 
 /// Turns of one life after which something must be wrong.
 const TURNS_MAX: u64 = 150_000;
+
+/// Starts in a row that drives may fail.
+const FAILED_RECOVERIES_MAX: u32 = 3;
 
 /// Virtual time that one life may take, in nanoseconds.
 const LIFE_NS_MAX: u64 = 600_000_000_000;
@@ -78,6 +81,8 @@ pub struct Trial {
     flushed_before: Vec<u64>,
     // Bits of the drives have turned over: shards may refuse to start, reads may fail.
     decayed: bool,
+    // Starts in a row that a drive has failed.
+    failed_recoveries: u32,
     away: Away,
     life_began: Time,
     turns: u64,
@@ -124,6 +129,10 @@ pub struct Report {
     pub power_cuts: u64,
     /// Crashes before recovery had ended.
     pub crashes_in_recovery: u64,
+    /// Starts that a drive failed, each of which was tried again.
+    pub failed_recoveries: u64,
+    /// Requests that could not read what they had to.
+    pub unrecovered: u64,
     /// Shards that stopped because a drive failed.
     pub failed_shards: u64,
     /// Changes that a power cut took back, all of them unflushed.
@@ -192,6 +201,7 @@ impl Trial {
             peeked: None,
             flushed_before: vec![0; shards],
             decayed: false,
+            failed_recoveries: 0,
             away: Away::new(plan.seed),
             life_began: Time(0),
             turns: 0,
@@ -221,13 +231,14 @@ impl Trial {
         loop {
             self.begin_life();
             let quick = crashes > 0 && self.random.one_in(6);
-            if self.recover(quick)? {
-                self.verify()?;
+            if self.recover(quick)? && self.verify()? {
                 if crashes == 0 {
                     break;
                 }
                 self.world.set_faults(self.plan.faults);
                 self.load()?;
+            } else if self.has_failed() {
+                self.report.failed_recoveries += 1;
             } else {
                 self.report.crashes_in_recovery += 1;
             }
@@ -254,10 +265,22 @@ impl Trial {
         self.seats = self.layout_shards().map(|shard| Seat::new(&self.layout, shard, &self.plan)).collect();
     }
 
-    /// Runs until every shard is ready; with `quick`, a while at most. Says whether they are.
+    /// Runs until every shard is ready or a drive has failed one; with `quick`, a while at most. Says whether all are.
     fn recover(&mut self, quick: bool) -> Result<bool, Violation> {
+        let may_fail = self.failed_recoveries < FAILED_RECOVERIES_MAX;
+        self.world.set_faults(if may_fail { self.plan.recovery } else { self.plan.calm });
+        let is_ready = self.run_recovery(quick)?;
+        self.world.set_faults(self.plan.calm);
+        self.failed_recoveries = if self.has_failed() { self.failed_recoveries + 1 } else { 0 };
+        Ok(is_ready)
+    }
+
+    fn run_recovery(&mut self, quick: bool) -> Result<bool, Violation> {
         let most = self.random.between(1, 60);
         loop {
+            if self.has_failed() {
+                return Ok(false);
+            }
             if self.seats.iter().all(|seat| seat.phase == Phase::Ready) {
                 return Ok(true);
             }
@@ -312,7 +335,7 @@ impl Trial {
         self.volumes.retain(|volume| !is_half_made(volume));
         // After a failed flush nothing but the cut tells what is durable: a kill would leave a cache that lies.
         let cut = self.random.one_in(self.plan.power_cut_one_in)
-            || failed && self.plan.faults.flush_error_one_in > 0;
+            || failed && self.may_fail_by(|faults| faults.flush_error_one_in);
         // What cannot be read cannot be settled.
         let cut = cut && !self.is_drive_lost();
         let style = CutStyle::choose(&mut self.random);
@@ -329,7 +352,11 @@ impl Trial {
     /// The last life: space comes back, everything stops, nothing is left; not even a power cut finds anything more.
     fn finish(&mut self) -> Result<(), Violation> {
         self.plan.leave = None;
+        self.plan.recovery = self.plan.calm;
         self.settle_requests()?;
+        if self.plan.damaged_blocks > 0 {
+            return self.damage();
+        }
         if self.plan.decay_bits > 0 {
             return self.decay();
         }
@@ -362,6 +389,32 @@ impl Trial {
         }
         self.begin_life();
         self.decayed = true;
+        self.read_what_is_left()
+    }
+
+    /// Blocks of the drives become unreadable under the load: what is read then and after the next start is right or is
+    /// refused, and everybody is answered.
+    fn damage(&mut self) -> Result<(), Violation> {
+        self.decayed = true;
+        for _ in 0..self.plan.damaged_blocks {
+            let drive = self.random.index(self.plan.drives.len());
+            let DriveShape { size_bytes, block_bytes, .. } = self.plan.drives[drive];
+            let offset = self.random.below(size_bytes / u64::from(block_bytes)) * u64::from(block_bytes);
+            let drive = DriveId(u16::try_from(drive).expect("a few drives"));
+            self.world.damage(drive, offset, block_bytes as usize);
+        }
+        self.load()?;
+        self.settle_requests()?;
+        self.read_everything()?;
+        self.seats.clear();
+        self.world.crash(Crash::Kill);
+        self.tick();
+        self.begin_life();
+        self.read_what_is_left()
+    }
+
+    /// Starts on drives that are not what they were: a shard comes up or says that it cannot, and what is read is right.
+    fn read_what_is_left(&mut self) -> Result<(), Violation> {
         while self.seats.iter().any(|seat| seat.phase == Phase::Recovering) {
             self.turn(0)?;
         }
@@ -396,6 +449,11 @@ impl Trial {
 
     fn has_failed(&self) -> bool {
         self.seats.iter().any(|seat| seat.phase == Phase::Failed)
+    }
+
+    /// Whether something fails at some rate, during the load or during recovery.
+    fn may_fail_by(&self, rate: fn(&Faults) -> u32) -> bool {
+        rate(&self.plan.faults) > 0 || rate(&self.plan.recovery) > 0
     }
 
     fn tick(&mut self) -> u64 {

@@ -24,7 +24,9 @@ pub struct Plan {
     pub shard_options: ShardOptions,
     /// What goes wrong while requests run.
     pub faults: Faults,
-    /// What goes wrong during recovery and checks.
+    /// What goes wrong during recovery.
+    pub recovery: Faults,
+    /// What goes wrong during checks.
     pub calm: Faults,
     /// Volumes at a time.
     pub volumes: usize,
@@ -52,6 +54,8 @@ pub struct Plan {
     pub join_one_in: u32,
     /// Bits of the drives that turn over before the end; 0 in plans of seeds.
     pub decay_bits: u32,
+    /// Blocks of the drives that become unreadable in the last life; 0 in plans of seeds.
+    pub damaged_blocks: u32,
     /// Whether a drive stops answering in each life, and whether it is back in the same or in the next; none in plans of
     /// seeds.
     pub leave: Option<Leave>,
@@ -140,6 +144,7 @@ impl Plan {
             },
             geometry,
             faults: faults(random, shards),
+            recovery: recovery_faults(seed, shards),
             calm: Faults::none(),
             volumes,
             images,
@@ -158,6 +163,7 @@ impl Plan {
             switch_one_in: [None, Some(10), Some(100)][of_compression.index(3)],
             join_one_in: [0, 0, 0, 300][Random::new(seed ^ 0x6209).index(4)],
             decay_bits: 0,
+            damaged_blocks: 0,
             leave: None,
         }
     }
@@ -249,6 +255,21 @@ fn shard_options(random: &mut Random, segment_bytes: u32) -> ShardOptions {
         drop_pages_per_run: 1 << random.between(0, 4),
         retry: Duration::from_micros(random.between(50, 5_000)),
         ..ShardOptions::default()
+    }
+}
+
+/// What fails at a start, in one seed of four; from a stream of its own, so that the others are what they would be.
+fn recovery_faults(seed: u64, shards: u16) -> Faults {
+    let random = &mut Random::new(seed ^ 0x57AF);
+    if !random.one_in(4) {
+        return Faults::none();
+    }
+    Faults {
+        read_error_one_in: [0, 50, 1000][random.index(3)],
+        write_error_one_in: [0, 20, 100][random.index(3)],
+        // As in the load: it takes the writes of every shard with it.
+        flush_error_one_in: if shards == 1 { [0, 3, 10][random.index(3)] } else { 0 },
+        ..Faults::none()
     }
 }
 

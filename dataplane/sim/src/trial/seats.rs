@@ -244,12 +244,16 @@ impl Trial {
 
     /// Whether the drives may have made a shard stop.
     fn is_fair_failure(&self, failure: Failure) -> bool {
-        let faults = &self.plan.faults;
         match failure {
             _ if self.decayed => true,
             _ if self.is_from_away(failure) => true,
-            Failure::Disk { doing: Doing::WriteLog | Doing::WriteRoot, .. } => faults.write_error_one_in > 0,
-            Failure::Disk { doing: Doing::Flush, .. } => faults.flush_error_one_in > 0,
+            Failure::Disk { doing: Doing::WriteLog | Doing::WriteRoot, .. } => {
+                self.may_fail_by(|faults| faults.write_error_one_in)
+            }
+            Failure::Disk { doing: Doing::Flush, .. } => self.may_fail_by(|faults| faults.flush_error_one_in),
+            Failure::Disk { doing: Doing::Recover | Doing::ReadMap, .. } => {
+                self.plan.recovery.read_error_one_in > 0
+            }
             _ => false,
         }
     }

@@ -13,8 +13,9 @@ use crate::trial::payload::writers;
 const EMPTY_SEGMENTS_MAX: usize = store::pool::SEGMENTS_PER_SHARD_MIN as usize + 2;
 
 impl Trial {
-    /// Reads every block of every volume, holds it against what the crash may have left, and goes on from there.
-    pub(super) fn verify(&mut self) -> Result<(), Violation> {
+    /// Reads every block of every volume, holds it against what the crash may have left, and goes on from there. False
+    /// where a shard has failed meanwhile, by what the drives did during recovery.
+    pub(super) fn verify(&mut self) -> Result<bool, Violation> {
         let cut = self.cut;
         for shard in 0..self.seats.len() {
             let mut left = Left::default();
@@ -22,7 +23,7 @@ impl Trial {
                 if self.volumes[volume].dropping[shard] {
                     continue;
                 }
-                let bytes = self.read_all(shard, volume)?;
+                let Some(bytes) = self.read_all(shard, volume)? else { return Ok(false) };
                 left = self.settle_blocks(shard, volume, &bytes, cut, left)?;
             }
             if let (Some(certain_at), Some(asked_at)) = (left.oldest_lost_certain_at, left.newest_asked_at)
@@ -35,7 +36,7 @@ impl Trial {
             }
         }
         self.cut = Cut::None;
-        Ok(())
+        Ok(true)
     }
 
     fn settle_blocks(
@@ -65,22 +66,25 @@ impl Trial {
         Ok(left)
     }
 
-    /// The bytes of a volume's part. The model is not asked: it does not know yet what the crash has left.
-    fn read_all(&mut self, shard: usize, volume: usize) -> Result<Vec<u8>, Violation> {
-        while !self.ask_peek(shard, volume) {
-            self.turn(0)?;
-        }
+    /// The bytes of a volume's part; `None` once a shard has failed. The model is not asked: it does not know yet what the
+    /// crash has left.
+    fn read_all(&mut self, shard: usize, volume: usize) -> Result<Option<Vec<u8>>, Violation> {
+        let mut asked = false;
         loop {
-            if let Some(bytes) = self.peeked.take() {
-                return Ok(bytes);
+            if self.has_failed() {
+                return Ok(None);
             }
+            if let Some(bytes) = self.peeked.take() {
+                return Ok(Some(bytes));
+            }
+            asked = asked || self.ask_peek(shard, volume);
             self.turn(0)?;
         }
     }
 
     /// What a shard counts after its recovery, which does not look at the whole map, is what a walk through it finds.
     pub(super) fn audit(&mut self, shard: usize) -> Result<(), Violation> {
-        if self.plan.decay_bits > 0 {
+        if self.plan.decay_bits > 0 || self.decayed {
             return Ok(());
         }
         let world = &self.world;
@@ -157,7 +161,7 @@ impl Trial {
         self.world.crash(Crash::Kill);
         self.begin_life();
         self.recover(false)?;
-        self.verify()
+        self.verify().map(drop)
     }
 
     /// Nothing is mapped any more.
