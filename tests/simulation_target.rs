@@ -18,6 +18,9 @@ const SEEDS: u64 = 300;
 /// Seeds of rollbacks that hosts watch.
 const ROLLBACK_SEEDS: u64 = 20;
 
+/// Seeds with connections that break, and as many with reads that fail.
+const FAULTY_SEEDS: u64 = 100;
+
 /// Seeds within which a planted fault must show.
 const PLANTED_SEEDS: u64 = 400;
 
@@ -75,8 +78,34 @@ fn a_hostile_peer_harms_nobody() {
         eprintln!("seed {seed}: {violation}\n  replay: cargo run -p sim -- attack {seed}");
     }
     assert!(failed.is_empty(), "{} seeds failed", failed.len());
+    for report in &reports {
+        assert_eq!(report.associations, report.hosts, "an honest host had to connect again: {report:?}");
+    }
     let served: u64 = reports.iter().map(|report| report.completed).sum();
     assert!(served > count, "the honest hosts were served {served} commands beside {count} attacks");
+}
+
+/// Seeds of a plan with faults must pass; some of their commands must have met one.
+fn cost_only_what_met_them(name: &str, plan: fn(u64) -> TargetPlan, met: fn(&TargetReport) -> u64) {
+    let Outcomes { failed, reports } = seeds::run(FAULTY_SEEDS, 10, |seed| run_target_seed(&plan(seed)));
+    for (seed, violation) in &failed {
+        eprintln!("seed {seed}: {violation}\n  replay: cargo run -p sim -- {name} {seed}");
+    }
+    assert!(failed.is_empty(), "{} seeds failed", failed.len());
+    let met: u64 = reports.iter().map(met).sum();
+    let completed: u64 = reports.iter().map(|report| report.completed).sum();
+    println!("{met} commands met a fault, {completed} completed");
+    assert!(met > FAULTY_SEEDS && met < completed / 2, "{met} of {completed} commands met a fault");
+}
+
+#[test]
+fn connections_that_break_cost_the_commands_on_them_and_nothing_else() {
+    cost_only_what_met_them("resets", TargetPlan::with_resets, |report| report.lost);
+}
+
+#[test]
+fn reads_that_fail_cost_the_commands_that_need_them_and_nothing_else() {
+    cost_only_what_met_them("unreadable", TargetPlan::with_read_errors, |report| report.unreadable);
 }
 
 #[test]

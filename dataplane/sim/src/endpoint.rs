@@ -95,6 +95,12 @@ impl<M: Send + 'static> Endpoint<M> {
         self.core.borrow_mut().link(self.link).to_peer.end() != End::Open
     }
 
+    /// True once the connection broke by itself, at [`crate::Faults::net_reset_one_in`].
+    #[must_use]
+    pub fn was_cut(&self) -> bool {
+        self.core.borrow_mut().link(self.link).was_cut
+    }
+
     /// Ends the stream to the target in order; reading goes on.
     pub fn finish(&mut self) {
         self.core.borrow_mut().push_end(self.link, Side::Target, false);

@@ -37,6 +37,8 @@ pub(crate) struct Link {
     pub(crate) receive: Option<Receive>,
     pub(crate) send: Option<Sending>,
     pub(crate) closing: bool,
+    /// It broke by itself.
+    pub(crate) was_cut: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +123,7 @@ impl<M: Send + 'static> Core<M> {
             receive: None,
             send: None,
             closing: false,
+            was_cut: false,
         };
         self.links.insert(id, link);
         let delay = self.faults.net_latency.draw(&mut self.random);
@@ -190,7 +193,10 @@ impl<M: Send + 'static> Core<M> {
         }
         match pipe.flight.pop_front() {
             None => {}
-            Some(_) if broken => return self.break_link(id),
+            Some(_) if broken => {
+                link.was_cut = true;
+                return self.break_link(id);
+            }
             Some(Chunk::Bytes(bytes)) => {
                 if side == Side::Peer && link.peer_gone {
                     if !link.to_target.stalled {

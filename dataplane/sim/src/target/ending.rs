@@ -48,6 +48,7 @@ impl TargetTrial {
             self.check_buffers()?;
         }
         self.count_used();
+        self.report.hosts = self.hosts.len() as u64;
         self.report.associations = self.hosts.iter().map(SimHost::associations).sum();
         Ok(self.report)
     }
@@ -187,6 +188,7 @@ impl TargetTrial {
     fn stop(&mut self) -> Result<(), Violation> {
         self.await_changes()?;
         self.post(Action::Stop);
+        self.stopping = true;
         while !self.engines.iter().all(|seat| seat.stopped) {
             self.turn()?;
         }

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use host::{
-    Cid, Completion, ConnectConfig, Controller, ControllerConfig, ControllerEvent, Payload, Phase, Queue,
-    QueueConfig,
+    Cid, Completion, ConnectConfig, Controller, ControllerConfig, ControllerEvent, Failure, Fault, Payload,
+    Phase, Queue, QueueConfig, Step,
 };
 use io::Time;
 use nvme::command::Abort;
@@ -20,6 +20,9 @@ use crate::{Arrived, Endpoint, EndpointId, World};
 /// How long a host waits before it connects again.
 const RECONNECT: Duration = Duration::from_millis(50);
 
+/// Longest time for which what a proxy held back is on its way once that goes on.
+const LATE_MAX: Duration = Duration::from_secs(1);
+
 /// Keep alive timeout of every association.
 const KATO_MS: u32 = 5_000;
 
@@ -32,12 +35,16 @@ pub(crate) struct SimHost {
     state: State,
     /// Connections left behind a proxy that has stopped.
     left: Vec<Endpoint<TargetMessage>>,
+    /// When such a proxy has gone on last.
+    released_at: Option<Time>,
     /// Tags of commands that ended with a completion.
     pub(crate) ended: Vec<Ended>,
     /// Tags of commands that were lost with their connection.
     pub(crate) lost: Vec<u64>,
     /// How often an association became ready.
     pub(crate) ready_count: u64,
+    /// Why the target ended an association that this host had not let go, and on which queue.
+    pub(crate) thrown_off: Option<ThrownOff>,
     /// When a shutdown under way was asked for.
     shutting_since: Option<u64>,
     /// When a shutdown that is complete was asked for.
@@ -52,6 +59,15 @@ pub(crate) struct Ended {
     pub(crate) data: Vec<u8>,
 }
 
+/// The end of an association that its host did not want.
+#[derive(Debug)]
+pub(crate) struct ThrownOff {
+    /// The queue on which it showed, 0 for the admin queue.
+    pub(crate) qid: u16,
+    /// How.
+    pub(crate) failure: Failure,
+}
+
 #[derive(Debug)]
 enum State {
     Down { until: Time },
@@ -64,7 +80,8 @@ struct Association {
     endpoint: Endpoint<TargetMessage>,
     queues: Vec<IoQueue>,
     opened: bool,
-    failed: bool,
+    over: bool,
+    thrown_off: Option<ThrownOff>,
     shut_down: bool,
 }
 
@@ -101,9 +118,11 @@ impl SimHost {
             wanted: queues,
             state: State::Down { until: Time(0) },
             left: Vec::new(),
+            released_at: None,
             ended: Vec::new(),
             lost: Vec::new(),
             ready_count: 0,
+            thrown_off: None,
             shutting_since: None,
             shut_since: None,
         }
@@ -133,27 +152,24 @@ impl SimHost {
                 endpoint,
                 queues: Vec::new(),
                 opened: false,
-                failed: false,
+                over: false,
+                thrown_off: None,
                 shut_down: false,
             }));
         }
         let State::Up(association) = &mut self.state else { return };
         association.run_admin(now);
-        if association.opened && association.queues.is_empty() && !association.failed {
+        if association.opened && association.queues.is_empty() && !association.over {
             self.ready_count += 1;
             association.open_queues(world, self.address, target, self.wanted);
         }
+        let is_shutting_down = self.shutting_since.is_some();
         if std::mem::take(&mut association.shut_down) {
             self.shut_since = self.shutting_since.take();
         }
-        let mut gone = association.failed;
-        for queue in &mut association.queues {
-            queue.run(&mut self.ended);
-            // A controller that shuts down ends its I/O queues first.
-            gone |= self.shutting_since.is_none()
-                && matches!(queue.queue.phase(), Phase::Closed(_) | Phase::Refused(_));
-        }
-        if gone {
+        association.run_queues(&mut self.ended, is_shutting_down);
+        if association.over {
+            self.thrown_off = association.thrown_off.take().filter(|_| !association.was_cut());
             self.drop_connections(now, false);
         }
     }
@@ -188,7 +204,10 @@ impl SimHost {
     }
 
     /// The proxies go on: what they held back arrives now.
-    pub(crate) fn release_left(&mut self) {
+    pub(crate) fn release_left(&mut self, now: Time) {
+        if !self.left.is_empty() {
+            self.released_at = Some(now);
+        }
         for mut endpoint in self.left.drain(..) {
             endpoint.resume();
         }
@@ -220,6 +239,12 @@ impl SimHost {
             Some(Abort { sqid, cid: cid.0 })
         });
         found.is_some_and(|abort| association.admin.submit(abort.encode(), Payload::None).is_ok())
+    }
+
+    /// Whether a Connect that a proxy held back may just have arrived: to the target it is a new association of the host,
+    /// which ends the one that it has.
+    pub(crate) fn may_be_displaced(&self, now: Time) -> bool {
+        self.released_at.is_some_and(|released_at| now.since(released_at) < LATE_MAX)
     }
 
     /// True while an association is ready and its queues are connected.
@@ -277,14 +302,39 @@ impl Association {
                 }
             }
         }
-        while let Some(event) = admin.poll_event() {
+        while let Some(event) = self.admin.poll_event() {
             match event {
                 ControllerEvent::Ready => self.opened = true,
-                ControllerEvent::Failed(_) => self.failed = true,
-                ControllerEvent::ShutDown => (self.failed, self.shut_down) = (true, true),
+                ControllerEvent::Failed(failure) => self.throw_off(0, failure),
+                ControllerEvent::ShutDown => (self.over, self.shut_down) = (true, true),
                 ControllerEvent::AsyncEvent(_) | ControllerEvent::Completion(_) => {}
             }
         }
+    }
+
+    fn run_queues(&mut self, ended: &mut Vec<Ended>, is_shutting_down: bool) {
+        for at in 0..self.queues.len() {
+            let queue = &mut self.queues[at];
+            queue.run(ended);
+            let (qid, failure) = (queue.queue.config().qid, queue.failure());
+            match failure {
+                // A controller that shuts down ends its I/O queues first.
+                Some(Failure::Fault(Fault::Closed | Fault::Cut)) if is_shutting_down => {}
+                Some(failure) => self.throw_off(qid, failure),
+                None => {}
+            }
+        }
+    }
+
+    /// Whether one of its connections broke by itself.
+    fn was_cut(&self) -> bool {
+        self.endpoint.was_cut() || self.queues.iter().any(|queue| queue.endpoint.was_cut())
+    }
+
+    /// It is over; the first reason is the one that counts.
+    fn throw_off(&mut self, qid: u16, failure: Failure) {
+        self.over = true;
+        self.thrown_off.get_or_insert(ThrownOff { qid, failure });
     }
 
     fn open_queues(
@@ -299,7 +349,7 @@ impl Association {
             let mut from = from;
             from.set_port(from.port().wrapping_add(qid));
             let Some(endpoint) = world.connect_from(from, target) else {
-                self.failed = true;
+                self.over = true;
                 return;
             };
             let queue = IoQueue { queue: Queue::new(config), endpoint, commands: BTreeMap::new() };
@@ -337,6 +387,15 @@ impl IoQueue {
                 Payload::None | Payload::Write(_) => Vec::new(),
             };
             ended.push(Ended { tag, status: cqe.status, data });
+        }
+    }
+
+    /// Why the queue is over, if it is.
+    fn failure(&self) -> Option<Failure> {
+        match self.queue.phase() {
+            Phase::Closed(fault) => Some(fault.clone().into()),
+            Phase::Refused(cqe) => Some(Failure::Refused { step: Step::Connect, cqe: *cqe }),
+            Phase::Initialising | Phase::Initialised | Phase::Connecting | Phase::Live(_) => None,
         }
     }
 }

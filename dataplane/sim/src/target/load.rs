@@ -1,12 +1,12 @@
 //! Commands of hosts, and what the model makes of their ends.
 
-use host::Payload;
+use host::{Failure, Fault, Payload, Step};
 use io::Time;
 use nvme::command::{DatasetManagement, DsmRange, IoFlags, LbaRange, NvmCommand};
 use nvme::{Fuse, Sqe, Status};
 use store::VolumeId;
 
-use super::host::Ended;
+use super::host::{Ended, ThrownOff};
 use super::{Doubt, TargetTrial};
 use crate::model::{Change, Part, SECTORS, split};
 use crate::trial::payload::{fill, writers};
@@ -34,7 +34,7 @@ pub(crate) struct Open {
 pub(crate) enum Kind {
     Read { first: u64 },
     Peek { first: u64, count: usize },
-    Change { blocks: Vec<usize> },
+    Change { blocks: Vec<usize>, needs_room: bool },
     Compare { expected: Vec<Part>, write: Option<u64> },
     Flush,
 }
@@ -129,7 +129,7 @@ impl TargetTrial {
             fill(place, number, self.stamp(range.volume), sector);
         }
         let change = self.change(false, fua);
-        self.submit_change(host, range, NvmCommand::Write(lbas), Payload::Write(data), change)
+        self.submit_change(host, range, NvmCommand::Write(lbas), Payload::Write(data), change, true)
     }
 
     fn ask_zeroes(&mut self, host: usize, range: Range) -> bool {
@@ -138,7 +138,7 @@ impl TargetTrial {
             lbas.flags = IoFlags(lbas.flags.0 | IoFlags::DEAC.0);
         }
         let change = self.change(true, false);
-        self.submit_change(host, range, NvmCommand::WriteZeroes(lbas), Payload::None, change)
+        self.submit_change(host, range, NvmCommand::WriteZeroes(lbas), Payload::None, change, true)
     }
 
     /// Whole blocks, so that what is left of it is certain.
@@ -157,7 +157,7 @@ impl TargetTrial {
         };
         let data = Payload::Write(list.encode().to_vec());
         let change = self.change(true, false);
-        self.submit_change(host, range, NvmCommand::DatasetManagement(command), data, change)
+        self.submit_change(host, range, NvmCommand::DatasetManagement(command), data, change, false)
     }
 
     fn ask_compare(&mut self, host: usize, range: Range) -> bool {
@@ -221,7 +221,7 @@ impl TargetTrial {
         let began = self.world.now();
         let half = |kind| Open { host, volume: range.volume, asked_at, began, kind, fused: true };
         self.open.insert(compare_number, half(Kind::Compare { expected, write: Some(write_number) }));
-        self.open.insert(write_number, half(Kind::Change { blocks }));
+        self.open.insert(write_number, half(Kind::Change { blocks, needs_room: true }));
         self.run_host(host);
         true
     }
@@ -267,10 +267,11 @@ impl TargetTrial {
         command: NvmCommand,
         data: Payload<Vec<u8>>,
         change: Change,
+        needs_room: bool,
     ) -> bool {
         let Some(parts) = self.free_parts(range) else { return false };
         let blocks = parts.iter().map(|part| part.block).collect();
-        self.submit(host, range, command, data, Kind::Change { blocks }, Some((change, parts)))
+        self.submit(host, range, command, data, Kind::Change { blocks, needs_room }, Some((change, parts)))
     }
 
     /// The blocks of a range, if no other command changes them.
@@ -334,8 +335,25 @@ impl TargetTrial {
             for tag in std::mem::take(&mut self.hosts[host].lost) {
                 self.lose(host, tag);
             }
+            self.check_thrown_off(host)?;
         }
         self.resolve_doubts()
+    }
+
+    /// Associations end when their hosts or the whole target say so, and are never refused.
+    fn check_thrown_off(&mut self, host: usize) -> Result<(), Violation> {
+        let Some(ThrownOff { qid, failure }) = self.hosts[host].thrown_off.take() else { return Ok(()) };
+        self.trace(|_| format!("host {host} was thrown off, seen on queue {qid}: {failure}"));
+        let is_displaced = self.hosts[host].may_be_displaced(self.world.now());
+        let is_fair = match &failure {
+            Failure::Fault(Fault::Closed | Fault::Cut) => self.stopping || is_displaced,
+            // Its controller is gone.
+            Failure::Refused { step: Step::Connect, cqe } => {
+                is_displaced && cqe.status == Status::CONNECT_INVALID_PARAMETERS
+            }
+            _ => false,
+        };
+        if is_fair { Ok(()) } else { Err(Violation::ThrownOff { host, qid, failure }) }
     }
 
     fn completed(&mut self, host: usize, ended: Ended) -> Result<(), Violation> {
@@ -346,6 +364,7 @@ impl TargetTrial {
         self.report.completed += 1;
         self.report.refused += u64::from(!status.is_success());
         self.report.full += u64::from(status.is(Status::CAPACITY_EXCEEDED));
+        self.report.unreadable += u64::from(status.is(Status::UNRECOVERED_READ));
         self.report.aborted += u64::from(status.is(Status::ABORT_REQUESTED));
         self.report.fused += u64::from(open.fused && status.is_success());
         if status.is_success() {
@@ -369,10 +388,15 @@ impl TargetTrial {
                 self.doubt_again(host, open.volume, *first, *count);
                 self.check_status(&open, tag, status)
             }
-            Kind::Change { blocks } => {
+            // Some of its pieces may have been done.
+            Kind::Change { blocks, .. } if self.may_be_in_part(&open, status) => {
+                self.doubt_end(host, open.volume, tag, blocks.clone());
+                Ok(())
+            }
+            Kind::Change { blocks, .. } => {
                 self.end_change(&open, tag, blocks, status, now)?;
                 if status.is_success() && self.volumes[open.volume].may_be_either(open.asked_at) {
-                    self.doubt_rolled(host, open.volume, tag, blocks.clone());
+                    self.doubt_end(host, open.volume, tag, blocks.clone());
                 }
                 Ok(())
             }
@@ -397,7 +421,8 @@ impl TargetTrial {
         let volume = &self.volumes[open.volume];
         let hidden = volume.allowed_since[open.host] > open.asked_at;
         let moved = volume.resized_at > open.asked_at;
-        let fair = status.is(Status::CAPACITY_EXCEEDED)
+        let fair = status.is(Status::CAPACITY_EXCEEDED) && self.may_lack_room(open)
+            || self.may_be_unreadable(status) && !matches!(open.kind, Kind::Flush)
             || hidden && status.is(Status::INVALID_NAMESPACE)
             || status.is(Status::ABORT_REQUESTED) && self.aborts.contains(&number)
             || status.is(Status::ABORTED_FAILED_FUSED)
@@ -405,6 +430,26 @@ impl TargetTrial {
                 && (hidden || moved || self.failed_pairs.contains(&number))
             || moved && status.is(Status::LBA_OUT_OF_RANGE);
         if fair { Ok(()) } else { Err(Violation::UnfairStatus { number, status: status.bits() }) }
+    }
+
+    /// Whether the pool may have had no room for a command. Of a pair the comparison is told.
+    fn may_lack_room(&self, open: &Open) -> bool {
+        let needs_room = match open.kind {
+            Kind::Change { needs_room, .. } => needs_room,
+            Kind::Compare { write, .. } => write.is_some(),
+            Kind::Read { .. } | Kind::Peek { .. } | Kind::Flush => false,
+        };
+        needs_room && self.plan.tight
+    }
+
+    /// Whether some pieces of a command may have been done, although it failed.
+    fn may_be_in_part(&self, open: &Open, status: Status) -> bool {
+        self.may_be_unreadable(status) || status.is(Status::CAPACITY_EXCEEDED) && self.may_lack_room(open)
+    }
+
+    /// Whether a drive may have failed a read of a command.
+    fn may_be_unreadable(&self, status: Status) -> bool {
+        self.plan.read_error_one_in > 0 && status.is(Status::UNRECOVERED_READ)
     }
 
     fn end_change(
@@ -527,7 +572,7 @@ impl TargetTrial {
         self.trace(|_| format!("{tag} of host {host} is lost"));
         self.report.lost += 1;
         match open.kind {
-            Kind::Change { blocks } => {
+            Kind::Change { blocks, .. } => {
                 for block in &blocks {
                     if let Some(history) = self.volumes[open.volume].blocks.get_mut(*block) {
                         history.doubt(tag);
@@ -541,10 +586,12 @@ impl TargetTrial {
         }
     }
 
-    /// A command has ended that may have met its volume before it was rolled back or after.
-    fn doubt_rolled(&mut self, host: usize, volume: usize, tag: u64, blocks: Vec<usize>) {
+    /// A command has ended that may have met its volume before it was rolled back or after, or that failed in part.
+    fn doubt_end(&mut self, host: usize, volume: usize, tag: u64, blocks: Vec<usize>) {
         for block in &blocks {
-            self.volumes[volume].blocks[*block].doubt(tag);
+            if let Some(history) = self.volumes[volume].blocks.get_mut(*block) {
+                history.doubt(tag);
+            }
         }
         self.doubts.push(Doubt { volume, blocks, host, over_at: 0 });
     }

@@ -42,7 +42,7 @@ use io::{Clock, Io, ReactorId, Time};
 use nvme::Nqn;
 
 use crate::trial::{Account, Standstill, Violation};
-use crate::{Crash, CutStyle, Random, SimBuffer, SimIo, SimSocket, Wake, World, WorldOptions};
+use crate::{Crash, CutStyle, Faults, Random, SimBuffer, SimIo, SimSocket, Wake, World, WorldOptions};
 
 #[cfg(feature = "planted")]
 pub use engine::Planted as EngineFault;
@@ -107,6 +107,8 @@ pub struct TargetTrial {
     // The process ends once so many writes and flushes have ended.
     interrupt_at: Option<u64>,
     started: bool,
+    // It was told to stop, and ends every connection.
+    stopping: bool,
     subsystem_nqn: Option<Nqn>,
     clock: u64,
     numbers: u64,
@@ -187,6 +189,7 @@ impl TargetTrial {
             crash_after: None,
             interrupt_at: None,
             started: false,
+            stopping: false,
             subsystem_nqn: None,
             clock: 1,
             numbers: 0,
@@ -237,7 +240,7 @@ impl TargetTrial {
     /// Starts the process and waits until it serves.
     fn begin_life(&mut self, reactors: u16) -> Result<(), Violation> {
         self.turns = 0;
-        self.started = false;
+        (self.started, self.stopping) = (false, false);
         for reactor in (0..reactors).map(ReactorId) {
             let io = self.world.io(reactor);
             let config = EngineConfig {
@@ -293,6 +296,8 @@ impl TargetTrial {
 
     /// Commands, changes and lost connections until it is time for the crash.
     fn load(&mut self) -> Result<(), Violation> {
+        let read_error_one_in = self.plan.read_error_one_in;
+        self.world.set_faults(Faults { read_error_one_in, ..self.plan.faults });
         let until = self.numbers + self.random.between(1, self.plan.commands_per_life);
         while self.numbers < until {
             self.disturb();
@@ -312,6 +317,7 @@ impl TargetTrial {
         for _ in 0..more {
             self.turn()?;
         }
+        self.world.set_faults(self.plan.faults);
         Ok(())
     }
 
@@ -330,8 +336,9 @@ impl TargetTrial {
             self.run_host(host);
         }
         if self.random.one_in(200) {
+            let now = self.world.now();
             for host in &mut self.hosts {
-                host.release_left();
+                host.release_left(now);
             }
         }
         if self.random.one_in(self.plan.abort_one_in) {

@@ -28,6 +28,8 @@ pub struct TargetPlan {
     pub memory: MemoryLimits,
     /// What goes wrong while hosts are served.
     pub faults: Faults,
+    /// Of the drives' reads under the load, one in how many fails.
+    pub read_error_one_in: u32,
     /// Hosts.
     pub hosts: usize,
     /// I/O queues of each.
@@ -36,6 +38,8 @@ pub struct TargetPlan {
     pub depth: usize,
     /// Volumes, each with its size in blocks of 4096 bytes and whether its sectors are 4096 bytes.
     pub volumes: Vec<(usize, bool)>,
+    /// Whether the load can fill the pool, so that Capacity Exceeded is a fair answer to what needs room.
+    pub tight: bool,
     /// Commands of one life.
     pub commands_per_life: u64,
     /// One in how many crashes is a power cut.
@@ -102,10 +106,12 @@ impl TargetPlan {
             },
             memory: MemoryLimits::default(),
             faults: if random.one_in(2) { Faults::rough() } else { Faults::none() },
+            read_error_one_in: 0,
             hosts: random.index(3) + 1,
             queues: small(random, 1, 3),
             depth: 1 << random.between(0, 4),
             volumes: (0..random.between(1, 3)).map(|_| volume(random)).collect(),
+            tight: false,
             commands_per_life: random.between(20, 150),
             power_cut_one_in: [0, 1, 2][random.index(3)],
             digests: random.one_in(3),
@@ -136,12 +142,36 @@ impl TargetPlan {
         Self {
             drives: vec![DriveShape { size_bytes, ..plan.drives[0] }],
             volumes: plan.volumes.iter().map(|(_, large)| (520, *large)).collect(),
+            tight: true,
             commands_per_life: random.between(200, 1000),
             depth: plan.depth.max(4),
             // A snapshot is a write, and would be refused.
             images_one_in: 0,
             grow_one_in: [0, 1000][random.index(2)],
             ..plan
+        }
+    }
+
+    /// Connections that break by themselves now and then.
+    #[must_use]
+    pub fn with_resets(seed: u64) -> Self {
+        let random = &mut Random::new(seed ^ 0x4E5E);
+        let mut plan = Self::new(seed);
+        plan.faults.net_reset_one_in = [2000, 20_000][random.index(2)];
+        plan
+    }
+
+    /// Drives whose reads fail at times under the load. Management asks for nothing meanwhile: it has no answer for what
+    /// cannot be read.
+    #[must_use]
+    pub fn with_read_errors(seed: u64) -> Self {
+        let random = &mut Random::new(seed ^ 0x4EAD);
+        Self {
+            read_error_one_in: [20, 100][random.index(2)],
+            change_one_in: 0,
+            images_one_in: 0,
+            grow_one_in: 0,
+            ..Self::new(seed)
         }
     }
 

@@ -9,12 +9,16 @@ pub struct TargetReport {
     pub refused: u64,
     /// Of these for lack of room.
     pub full: u64,
+    /// Of these for what could not be read.
+    pub unreadable: u64,
     /// Commands that were aborted.
     pub aborted: u64,
     /// Halves of fused pairs that succeeded.
     pub fused: u64,
     /// Commands that were lost with their connection.
     pub lost: u64,
+    /// Hosts.
+    pub hosts: u64,
     /// Associations that became ready.
     pub associations: u64,
     /// Changes by management that were answered.

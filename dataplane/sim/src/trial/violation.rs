@@ -108,6 +108,15 @@ pub enum Violation {
         /// Its status, 15 bits.
         status: u16,
     },
+    /// The target ended a host's association, or broke the protocol so that the host had to.
+    ThrownOff {
+        /// The host.
+        host: usize,
+        /// The queue on which it showed, 0 for the admin queue.
+        qid: u16,
+        /// What the host saw.
+        failure: host::Failure,
+    },
     /// A snapshot holds a change and not one that had been answered before that was asked for.
     NoCut {
         /// The snapshot.
@@ -206,6 +215,9 @@ impl fmt::Display for Violation {
             Self::FenceCrossed { number } => write!(f, "command {number} came through a fence"),
             Self::UnfairStatus { number, status } => {
                 write!(f, "command {number} ended with status {:?}", nvme::Status::from_bits(*status))
+            }
+            Self::ThrownOff { host, qid, failure } => {
+                write!(f, "host {host} was thrown off, seen on queue {qid}: {failure}")
             }
             Self::NoCut { snapshot, certain_at, asked_at } => write!(
                 f,
