@@ -243,10 +243,14 @@ fn drive(mut reactor: Reactor<Mail>, config: EngineConfig, voice: &Voice<Report>
                     return Ok(());
                 }
                 Notice::ShardFailed(shard, failure) => {
-                    tracing::error!(shard = shard.0, %failure, "a shard has failed; its volumes answer with errors");
+                    tracing::error!(shard = shard.0, %failure, "a shard has failed; volumes answer with errors");
                 }
                 Notice::DirectoryFailed(fault) => {
-                    tracing::error!(%fault, "the pool's directory has failed; volumes cannot be changed");
+                    tracing::error!(
+                        %fault,
+                        "the pool's directory has failed; until it is mended and the server is started again, volumes \
+                         cannot be changed, and those that were just rolled back answer with errors"
+                    );
                 }
                 Notice::Stopped => {
                     // Once more, so that the closes leave.

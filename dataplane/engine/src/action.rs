@@ -391,11 +391,20 @@ impl fmt::Display for ActionError {
                 write!(f, "the volume has changed: its ETag is now {current}")
             }
             Self::Busy => write!(f, "another change of this volume is under way"),
+            Self::WrongState(VolumeState::Failed) => write!(
+                f,
+                "the volume has failed, as a shard of the pool has: the server's log says why; mend that, then restart \
+                 the server"
+            ),
             Self::WrongState(state) => write!(f, "the volume's state does not allow it: {state:?}"),
             Self::Invalid { field, rule } => write!(f, "{field}: {rule}"),
             Self::CapacityExceeded(what) => write!(f, "no room: {what}"),
             Self::Stopping => write!(f, "the server is stopping"),
-            Self::Device => write!(f, "a drive of the pool failed"),
+            Self::Device => write!(
+                f,
+                "a drive of the pool failed: the server's log says which; mend it, then restart the server, which shows \
+                 whether the change was made"
+            ),
             Self::Drive(why) => write!(f, "{why}"),
         }
     }

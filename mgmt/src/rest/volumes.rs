@@ -327,7 +327,7 @@ fn check_changeable(volume: &Volume) -> Result<(), ApiError> {
 }
 
 fn wrong_state(volume: &Volume) -> ApiError {
-    let message = format!("the volume's state does not allow it: {:?}", volume.state);
+    let message = ActionError::WrongState(volume.state).to_string();
     ApiError::new(hyper::StatusCode::BAD_REQUEST, Code::FailedPrecondition, message)
 }
 
