@@ -49,6 +49,7 @@ suite! {
         memory: [
             buffers_have_the_length_asked_for_and_are_aligned,
             an_arena_is_bounded_and_takes_back_what_is_dropped,
+            lasting_memory_is_beside_the_arena_and_written_by_a_sole_holder_alone,
             buffers_go_home_from_any_thread,
             shared_memory_goes_home_with_its_last_holder,
             reserves_cannot_be_taken_by_host_data,

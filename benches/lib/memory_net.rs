@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use engine::Message;
 use io::{
-    Buffer, Clock, ConnectionId, Disk, DriveId, DriveShape, EventOf, Extent, Io, IoFault, Lane, ListenerId,
-    Mail, Memory, Net, NetError, Purpose, ReactorId, SendList, Shared, Time, Token,
+    Buffer, Clock, ConnectionId, Disk, DriveId, DriveShape, EventOf, Extent, Io, IoFault, Lane, Lasting,
+    ListenerId, Mail, Memory, Net, NetError, Purpose, ReactorId, SendList, Shared, Time, Token,
 };
 
 /// Memory that is received again and again without a copy of its bytes.
@@ -73,6 +73,20 @@ impl Memory for MemoryNet {
 
     fn allocate(&mut self, len: usize, _purpose: Purpose) -> Option<CountedBuffer> {
         Some(vec![0; len].into())
+    }
+}
+
+impl Lasting for MemoryNet {
+    fn allocate_lasting(&mut self, len: usize) -> Option<CountedBuffer> {
+        Some(vec![0; len].into())
+    }
+
+    fn reclaim(&mut self, mut shared: CountedBuffer) -> Result<CountedBuffer, CountedBuffer> {
+        if Arc::get_mut(&mut shared.0).is_some() { Ok(shared) } else { Err(shared) }
+    }
+
+    fn release_lasting(&mut self, shared: CountedBuffer) {
+        drop(shared);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use io::{Buffer, Clock, Io, Memory, Purpose};
+use io::{Buffer, Clock, Io, Lasting, Memory, Purpose};
 
 use crate::arm::{Arm, buffer, one, post};
 
@@ -65,6 +65,32 @@ pub(crate) fn shared_memory_goes_home_with_its_last_holder<A: Arm>() {
     assert_eq!(usize::from(clone[77]), held.len());
     drop(clone);
     assert!(arm.io(0).allocate(1 << 20, Purpose::Data).is_some());
+}
+
+pub(crate) fn lasting_memory_is_beside_the_arena_and_written_by_a_sole_holder_alone<A: Arm>() {
+    let mut arm = A::start(1, &[]);
+    let mut held = Vec::new();
+    while let Some(buffer) = arm.io(0).allocate(1 << 20, Purpose::Data) {
+        held.push(buffer);
+    }
+    let lasting: Vec<_> = (0..=held.len() as u8)
+        .map(|byte| {
+            let mut buffer = arm.io(0).allocate_lasting(1 << 20).expect("the arena is no limit");
+            assert_eq!(buffer.len(), 1 << 20);
+            buffer.fill(byte);
+            buffer.share()
+        })
+        .collect();
+    for (byte, shared) in (0..).zip(lasting) {
+        let sending = shared.clone();
+        let shared = arm.io(0).reclaim(shared).expect_err("somebody else holds it");
+        std::thread::spawn(move || assert!(sending.iter().all(|held| *held == byte))).join().unwrap();
+        let mut buffer = arm.io(0).reclaim(shared).expect("nobody else holds it any more");
+        assert_eq!(buffer[77], byte);
+        buffer[77] = 0xff;
+        arm.io(0).release_lasting(buffer.share());
+    }
+    assert!(arm.io(0).allocate(1 << 20, Purpose::Data).is_none(), "the arena has got nothing of it");
 }
 
 pub(crate) fn reserves_cannot_be_taken_by_host_data<A: Arm>() {

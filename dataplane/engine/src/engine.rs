@@ -295,6 +295,7 @@ where
         let mut requests = std::mem::take(&mut self.requests);
         self.ports.take_requests(&mut requests);
         let mut moved = !requests.is_empty();
+        self.expect_reads(&requests);
         for request in requests.drain(..) {
             self.on_request(request, io);
         }

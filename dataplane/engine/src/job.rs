@@ -33,7 +33,7 @@ struct Job<B: Buffer> {
     /// The worst result so far.
     result: Outcome,
     /// What was read, by part.
-    parts: [Option<B>; 2],
+    parts: [Option<subsystem::Piece<B>>; 2],
 }
 
 /// A command that has ended.
@@ -111,8 +111,8 @@ impl<B: Buffer> Jobs<B> {
         if self.planted == Some(crate::Planted::ForgetOtherPieces) {
             state.result = done.result;
         }
-        if let (Some(buffer), Some(place)) = (done.buffer, state.parts.get_mut(usize::from(part))) {
-            *place = Some(buffer);
+        if let (Some(read), Some(place)) = (done.read, state.parts.get_mut(usize::from(part))) {
+            *place = Some(read);
         }
         self.finish(job)
     }
@@ -134,8 +134,8 @@ impl<B: Buffer> Jobs<B> {
         }
         let data = match job.parts {
             [None, _] => Pieces::none(),
-            [Some(first), None] => Pieces::one(owned(first)),
-            [Some(first), Some(second)] => Pieces::two(owned(first), owned(second)),
+            [Some(first), None] => Pieces::one(first),
+            [Some(first), Some(second)] => Pieces::two(first, second),
         };
         finished(Completion { status, data })
     }

@@ -48,6 +48,8 @@ mod slab;
 mod start;
 mod stop;
 mod stripe;
+#[cfg(test)]
+mod test_memory;
 
 pub use action::{
     Action, ActionError, ConnectedHost, Diff, DiffQuery, DiffWord, Drive, HostAcl, Identity, IpAcl, Limits,

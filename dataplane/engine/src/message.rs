@@ -333,7 +333,7 @@ pub struct PieceDone<B: Buffer> {
     /// How it ended.
     pub(crate) result: PieceOutcome,
     /// What a successful read gave.
-    pub(crate) buffer: Option<B>,
+    pub(crate) read: Option<subsystem::Piece<B>>,
 }
 
 /// Names a piece to the reactor that asked for it.

@@ -6,11 +6,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use io::{Buffer, Disk, DiskError, Memory, Purpose, ReactorId, Time, Token};
+use io::{Buffer, Disk, DiskError, Lasting, Purpose, ReactorId, Time, Token};
 use store::{Layout, Op, Outcome, Payload, Request, SegmentId, Shard, ShardId, ShardOptions, VolumeId};
+use subsystem::Pieces;
 
-use crate::bench::RamParts;
+use crate::bench::{RamParts, Stored};
 use crate::gate::{FlushGate, GatedDisk};
+use crate::job::owned;
 use crate::message::{Origin, Piece, PieceDone, Target, Work};
 use crate::owner;
 use crate::stripe::Stretch;
@@ -27,7 +29,7 @@ pub(crate) struct Rack<B: Buffer> {
     /// By place: something has happened to the shard since it ran last. The others have nothing to do.
     stirred: Vec<bool>,
     failed: Vec<bool>,
-    ram: RamParts,
+    ram: RamParts<B::Shared>,
     pub(crate) gate: FlushGate,
     /// Reads for which no buffer was free, in order.
     hungry: VecDeque<Piece<B>>,
@@ -121,7 +123,7 @@ impl<B: Buffer> Rack<B> {
     pub(crate) fn begin(
         &mut self,
         piece: Piece<B>,
-        memory: &mut impl Memory<Buffer = B>,
+        memory: &mut impl Lasting<Buffer = B>,
     ) -> Option<RackOutput<B>> {
         // Everything of the volume waits for a fork; a fork waits for nothing but its shard.
         let urgent = matches!(piece.work, Work::Fork { .. });
@@ -141,7 +143,7 @@ impl<B: Buffer> Rack<B> {
 
     /// Begins what was put off as far as that is possible now: in order, but nobody waits for what another lacks. What
     /// one shard has no room for may hold the memory for which a read waits.
-    pub(crate) fn retry(&mut self, memory: &mut impl Memory<Buffer = B>, out: &mut Vec<RackOutput<B>>) {
+    pub(crate) fn retry(&mut self, memory: &mut impl Lasting<Buffer = B>, out: &mut Vec<RackOutput<B>>) {
         for place in 0..self.crowded.len() {
             while let Some(request) = self.crowded[place].pop_front() {
                 match self.submit(place, request) {
@@ -246,7 +248,7 @@ impl<B: Buffer> Rack<B> {
                 match output {
                     store::Output::Done { tag, outcome, buffer } => {
                         let (from, origin) = untag(tag);
-                        out.push(done(from, origin, outcome, buffer));
+                        out.push(done(from, origin, outcome, buffer.map(owned)));
                     }
                     store::Output::Forked { tag } => {
                         let (from, origin) = untag(tag);
@@ -330,10 +332,15 @@ impl<B: Buffer> Rack<B> {
     fn try_begin(
         &mut self,
         piece: Piece<B>,
-        memory: &mut impl Memory<Buffer = B>,
+        memory: &mut impl Lasting<Buffer = B>,
     ) -> Result<Option<RackOutput<B>>, Starved<B>> {
         let mut buffer = None;
         if matches!(piece.work, Work::Read) {
+            if let Target::Ram(nsid) = piece.target
+                && let Some(read) = self.ram.share(nsid, piece.offset, piece.len, memory)
+            {
+                return Ok(Some(done(piece.from, piece.origin, Outcome::Ok, Some(read))));
+            }
             let len = usize::try_from(piece.len).expect("a transfer is at most 1 MiB long");
             buffer = memory.allocate(len, Purpose::Data);
             if buffer.is_none() {
@@ -341,7 +348,7 @@ impl<B: Buffer> Rack<B> {
             }
         }
         match piece.target {
-            Target::Ram(nsid) => Ok(Some(self.on_ram(nsid, piece, buffer))),
+            Target::Ram(nsid) => Ok(Some(self.on_ram(nsid, piece, buffer, memory))),
             Target::Shard { shard, image: volume, compress } => {
                 let place = self.local(shard);
                 let Piece { from, origin, offset, len, work, .. } = piece;
@@ -368,49 +375,65 @@ impl<B: Buffer> Rack<B> {
         self.shards[place].submit(request).map(|()| None)
     }
 
-    /// What this reactor's part of a RAM namespace has in a stretch, in a buffer; `None` where there is no buffer now.
+    /// What this reactor's part of a RAM namespace has in a stretch; `None` where it must be copied and there is no
+    /// buffer now.
     pub(crate) fn read_memory(
         &mut self,
         nsid: u32,
         stretch: Stretch,
-        memory: &mut impl Memory<Buffer = B>,
-    ) -> Option<B> {
+        memory: &mut impl Lasting<Buffer = B>,
+    ) -> Option<Pieces<B>> {
+        if let Some(pieces) = self.ram.share_two(nsid, stretch.offset, stretch.len, memory) {
+            return Some(pieces);
+        }
         if self.awaits_memory() {
             return None;
         }
         let len = usize::try_from(stretch.len).expect("a transfer is at most 1 MiB long");
         let mut buffer = memory.allocate(len, Purpose::Data)?;
-        self.ram.part(nsid).read(stretch.offset, &mut buffer);
-        Some(buffer)
+        self.ram.read(nsid, stretch.offset, &mut buffer);
+        Some(Pieces::one(owned(buffer)))
     }
 
-    fn on_ram(&mut self, nsid: u32, piece: Piece<B>, mut buffer: Option<B>) -> RackOutput<B> {
-        let part = self.ram.part(nsid);
+    /// True where a RAM namespace has something.
+    pub(crate) fn has_memory(&self) -> bool {
+        !self.ram.is_empty()
+    }
+
+    /// Has the processor fetch what a read of a RAM namespace, if this reactor has it, begins with.
+    pub(crate) fn expect_read(&self, nsid: u32, stretch: Stretch) {
+        self.ram.expect_read(nsid, stretch.offset);
+    }
+
+    fn on_ram(
+        &mut self,
+        nsid: u32,
+        piece: Piece<B>,
+        mut buffer: Option<B>,
+        memory: &mut impl Lasting<Buffer = B>,
+    ) -> RackOutput<B> {
+        let Self { ram, .. } = self;
         let Piece { from, origin, offset, len, work, .. } = piece;
-        let mut outcome = Outcome::Ok;
-        match work {
+        let written = |stored: Stored| if stored.is_ok() { Outcome::Ok } else { Outcome::CapacityExceeded };
+        let outcome = match work {
             Work::Read => {
                 if let Some(buffer) = &mut buffer {
-                    part.read(offset, buffer);
+                    ram.read(nsid, offset, buffer);
                 }
+                Outcome::Ok
             }
-            Work::Write { data, .. } => part.write(offset, &data),
-            Work::WriteZeroes { .. } | Work::Deallocate | Work::DropFrom => part.zero(offset, len),
-            Work::Compare { data } => {
-                if !part.equals(offset, &data) {
-                    outcome = Outcome::CompareFailed;
-                }
+            Work::Write { data, .. } => written(ram.write(nsid, offset, &data, memory)),
+            Work::WriteZeroes { .. } | Work::Deallocate | Work::DropFrom => {
+                written(ram.zero(nsid, offset, len, memory))
             }
-            Work::CompareAndWrite { compare, write, .. } => {
-                if part.equals(offset, &compare) {
-                    part.write(offset, &write);
-                } else {
-                    outcome = Outcome::CompareFailed;
-                }
+            Work::Compare { data } if ram.equals(nsid, offset, &data) => Outcome::Ok,
+            Work::CompareAndWrite { compare, write, .. } if ram.equals(nsid, offset, &compare) => {
+                written(ram.write(nsid, offset, &write, memory))
             }
-            Work::Verify | Work::Flush | Work::DropVolume | Work::Fork { .. } => {}
-        }
-        done(from, origin, outcome, buffer)
+            Work::Compare { .. } | Work::CompareAndWrite { .. } => Outcome::CompareFailed,
+            Work::Verify | Work::Flush | Work::DropVolume | Work::Fork { .. } => Outcome::Ok,
+        };
+        done(from, origin, outcome, buffer.map(owned))
     }
 
     fn shard_of(&mut self, token: Token) -> &mut Shard<B> {
@@ -443,8 +466,13 @@ fn op_of<B: Buffer>(work: Work<B>, buffer: Option<B>) -> Op<B> {
     }
 }
 
-fn done<B: Buffer>(to: ReactorId, origin: Origin, result: Outcome, buffer: Option<B>) -> RackOutput<B> {
-    RackOutput::Done(to, PieceDone { origin, result, buffer })
+fn done<B: Buffer>(
+    to: ReactorId,
+    origin: Origin,
+    result: Outcome,
+    read: Option<subsystem::Piece<B>>,
+) -> RackOutput<B> {
+    RackOutput::Done(to, PieceDone { origin, result, read })
 }
 
 /// The bit of a tag that says that an errand asked.
@@ -472,72 +500,11 @@ fn untag(tag: u64) -> (ReactorId, Origin) {
 
 #[cfg(test)]
 mod test {
-    use std::ops::{Deref, DerefMut};
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use io::Shared;
-
     use super::*;
+    use crate::test_memory::{Room, Roomy};
 
-    /// So many bytes are left of it.
-    struct Room(Arc<AtomicUsize>);
-
-    #[derive(Debug)]
-    struct Roomy {
-        bytes: Vec<u8>,
-        left: Arc<AtomicUsize>,
-    }
-
-    #[derive(Clone, Debug)]
-    struct SharedRoomy(Arc<Roomy>);
-
-    impl Memory for Room {
-        type Buffer = Roomy;
-
-        fn allocate(&mut self, len: usize, _: Purpose) -> Option<Roomy> {
-            let left = self.0.load(Ordering::Relaxed).checked_sub(len)?;
-            self.0.store(left, Ordering::Relaxed);
-            Some(Roomy { bytes: vec![0; len], left: Arc::clone(&self.0) })
-        }
-    }
-
-    impl Drop for Roomy {
-        fn drop(&mut self) {
-            self.left.fetch_add(self.bytes.len(), Ordering::Relaxed);
-        }
-    }
-
-    impl Deref for Roomy {
-        type Target = [u8];
-
-        fn deref(&self) -> &[u8] {
-            &self.bytes
-        }
-    }
-
-    impl DerefMut for Roomy {
-        fn deref_mut(&mut self) -> &mut [u8] {
-            &mut self.bytes
-        }
-    }
-
-    impl Buffer for Roomy {
-        type Shared = SharedRoomy;
-
-        fn share(self) -> SharedRoomy {
-            SharedRoomy(Arc::new(self))
-        }
-    }
-
-    impl Deref for SharedRoomy {
-        type Target = [u8];
-
-        fn deref(&self) -> &[u8] {
-            &self.0.bytes
-        }
-    }
-
-    impl Shared for SharedRoomy {}
+    /// More than two chunks of a namespace in memory: it is copied.
+    const SMALL: usize = 192 << 10;
 
     fn piece(len: u64, work: Work<Roomy>) -> Piece<Roomy> {
         let origin = Origin::Command { job: 0, part: 0 };
@@ -546,25 +513,32 @@ mod test {
 
     /// The buffer that a read has filled.
     fn filled(output: RackOutput<Roomy>) -> Roomy {
-        let RackOutput::Done(_, PieceDone { buffer: Some(buffer), .. }) = output else { panic!("a read") };
-        buffer
+        match output {
+            RackOutput::Done(_, PieceDone { read: Some(subsystem::Piece::Owned { buffer, .. }), .. }) => {
+                buffer
+            }
+            output => panic!("not a read that was copied: {output:?}"),
+        }
     }
 
     #[test]
     fn small_reads_do_not_pass_a_large_one_that_waits_for_memory_but_writes_do() {
         const LARGE: usize = 1 << 20;
-        let mut memory = Room(Arc::new(AtomicUsize::new(LARGE)));
+        let mut memory = Room::of(LARGE);
         let mut rack = Rack::new(1);
         let mut sending = VecDeque::new();
-        sending.extend(rack.begin(piece(4096, Work::Read), &mut memory).map(filled));
+        sending.extend(rack.begin(piece(SMALL as u64, Work::Read), &mut memory).map(filled));
         assert_eq!(sending.len(), 1);
         assert!(rack.begin(piece(LARGE as u64, Work::Read), &mut memory).is_none());
         let zeroes = rack.begin(piece(4096, Work::WriteZeroes { fua: false }), &mut memory);
         assert!(zeroes.is_some(), "it needs no memory, and ends what may hold some");
-        assert!(rack.read_memory(1, Stretch { shard: 0, offset: 0, len: 4096 }, &mut memory).is_none());
+        assert!(
+            rack.read_memory(1, Stretch { shard: 0, offset: 0, len: SMALL as u64 }, &mut memory).is_none()
+        );
         for _ in 0..100 {
             // Another read has come whenever the data of one has been sent.
-            let mut done: Vec<_> = rack.begin(piece(4096, Work::Read), &mut memory).into_iter().collect();
+            let mut done: Vec<_> =
+                rack.begin(piece(SMALL as u64, Work::Read), &mut memory).into_iter().collect();
             sending.pop_front();
             rack.retry(&mut memory, &mut done);
             for buffer in done.into_iter().map(filled) {
@@ -579,9 +553,9 @@ mod test {
 
     #[test]
     fn what_waits_for_room_does_not_wait_for_memory() {
-        let mut memory = Room(Arc::new(AtomicUsize::new(4096)));
+        let mut memory = Room::of(4096);
         let mut rack = Rack::new(1);
-        assert!(rack.begin(piece(8192, Work::Read), &mut memory).is_none(), "there is no memory");
+        assert!(rack.begin(piece(SMALL as u64, Work::Read), &mut memory).is_none(), "there is no memory");
         // A shard that has failed answers at once, and so is one that has room.
         rack.failed.push(true);
         let request =

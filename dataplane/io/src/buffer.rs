@@ -14,7 +14,12 @@ pub trait Buffer: Deref<Target = [u8]> + DerefMut + fmt::Debug + Send + Sized + 
 }
 
 /// Read-only memory with several holders; a clone costs a count, the last drop gives it back to its arena.
-pub trait Shared: Clone + Deref<Target = [u8]> + fmt::Debug + Send + 'static {}
+pub trait Shared: Clone + Deref<Target = [u8]> + fmt::Debug + Send + 'static {
+    /// Tells the processor that the bytes from `start` on are read soon. A hint; nothing happens without it.
+    fn expect_read(&self, start: usize) {
+        let _ = start;
+    }
+}
 
 /// A part of shared memory: the payload of an in-capsule write inside the bytes that were received with it.
 #[derive(Clone, Debug)]
@@ -46,6 +51,25 @@ pub trait Memory {
     fn allocate(&mut self, len: usize, purpose: Purpose) -> Option<Self::Buffer>;
 }
 
+/// Memory that stays: what namespaces hold that live in memory. It is bounded by what they ask for and takes nothing from
+/// the arena.
+pub trait Lasting: Memory {
+    /// A buffer of exactly `len` bytes (1 to 1 MiB), contents unspecified. `None` where the system has no memory.
+    fn allocate_lasting(&mut self, len: usize) -> Option<Self::Buffer>;
+
+    /// The right to write back.
+    ///
+    /// # Errors
+    /// The memory as it came, where somebody else holds it, too.
+    fn reclaim(&mut self, shared: SharedOf<Self>) -> Result<Self::Buffer, SharedOf<Self>>;
+
+    /// Gives lasting memory back, once nobody else holds it either.
+    fn release_lasting(&mut self, shared: SharedOf<Self>);
+}
+
+/// The shared memory of a source of buffers.
+pub type SharedOf<M> = <<M as Memory>::Buffer as Buffer>::Shared;
+
 impl<S: Shared> Slice<S> {
     /// The whole of `shared`.
     ///
@@ -69,6 +93,20 @@ impl<S: Shared> Slice<S> {
         let start = u32::try_from(range.start).expect("within a slice whose length is a u32");
         let len = u32::try_from(range.end - range.start).expect("within a slice whose length is a u32");
         Self { shared: self.shared.clone(), start: self.start + start, len }
+    }
+
+    /// The bytes `range` of `shared`, with the hold that it is.
+    ///
+    /// # Panics
+    /// If `range` does not lie within `shared`.
+    #[inline]
+    #[must_use]
+    pub fn part(shared: S, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end);
+        assert!(range.end <= shared.len());
+        let start = u32::try_from(range.start).expect("a buffer is at most 1 MiB long");
+        let len = u32::try_from(range.end - range.start).expect("a buffer is at most 1 MiB long");
+        Self { shared, start, len }
     }
 
     /// The first `len` bytes of this slice, without another hold on the memory.

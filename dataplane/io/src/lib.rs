@@ -13,7 +13,7 @@ mod mail;
 mod net;
 mod time;
 
-pub use buffer::{Buffer, Memory, Purpose, Shared, Slice};
+pub use buffer::{Buffer, Lasting, Memory, Purpose, Shared, SharedOf, Slice};
 pub use disk::{Disk, DiskError, DiskErrorKind, DriveId, DriveShape, Extent};
 pub use event::{Event, EventOf};
 pub use mail::{Lane, Mail, ReactorId};
@@ -27,7 +27,7 @@ use std::fmt;
 pub struct Token(pub u64);
 
 /// Everything a reactor's state machines may ask of the world.
-pub trait Io: Disk + Net + Mail + Clock {
+pub trait Io: Disk + Net + Mail + Clock + Lasting {
     /// Submits what was asked for since the last call, then waits for at least one event or for `deadline`, and
     /// appends what happened to `events` in the order in which it happened. A deadline that has passed makes this a
     /// look without a wait; `None` waits for an event however long that takes.

@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "handles turn the arena's addresses into slices")]
 
 pub(crate) mod arena;
+pub(crate) mod lasting;
 pub(crate) mod region;
 
 use std::fmt;
@@ -75,7 +76,40 @@ impl io::Buffer for ArenaBuffer {
     }
 }
 
-impl io::Shared for ArenaShared {}
+impl io::Shared for ArenaShared {
+    #[inline]
+    fn expect_read(&self, start: usize) {
+        /// Bytes that are asked for; from there on the processor sees by itself where a copy goes.
+        const AHEAD: usize = 512;
+        const LINE: usize = 64;
+        for line in self[start.min(self.len())..].chunks(LINE).take(AHEAD / LINE) {
+            prefetch(line);
+        }
+    }
+}
+
+impl ArenaShared {
+    /// The right to write back, unless somebody else holds the memory, too.
+    pub(crate) fn reclaim(self) -> Result<ArenaBuffer, Self> {
+        let is_sole = self.0.core().holds(self.0.at).load(Ordering::Acquire) == 1;
+        // Only a holder can make another, and this is the only one.
+        if is_sole { Ok(ArenaBuffer(self.0)) } else { Err(self) }
+    }
+}
+
+/// Has the processor fetch the line in which `bytes` begin.
+#[inline]
+fn prefetch(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: the instruction is in every processor of this kind, reads nothing that the program sees, and cannot
+        // fail.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(bytes.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
+}
 
 impl Deref for ArenaBuffer {
     type Target = [u8];

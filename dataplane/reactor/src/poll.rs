@@ -234,13 +234,16 @@ impl<M: Send + 'static> Reactor<M> {
             let Self { arena, ring, .. } = self;
             arena.trim(spare.min(TRIM_CHUNKS), |chunk| ring.forget_chunk(chunk));
         }
+        if self.lasting.may_trim() {
+            self.lasting.trim(TRIM_CHUNKS);
+        }
     }
 
     /// How long a sleep may last; `None` where only an event shall end it.
     fn timeout(&self, deadline: Option<Time>, now: Time, is_starved: bool) -> Option<Duration> {
         let naps = is_starved || self.sockets.is_waiting() || self.desk.has_late();
         // Where there is nothing to give back, nobody wakes for it.
-        let trims = self.arena.touched_chunks() > KEPT_CHUNKS;
+        let trims = self.arena.touched_chunks() > KEPT_CHUNKS || self.lasting.may_trim();
         [deadline, self.sockets.deadline(), naps.then(|| now + NAP), trims.then_some(self.trim_at)]
             .into_iter()
             .flatten()

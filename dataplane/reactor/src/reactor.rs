@@ -9,8 +9,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use io::{Buffer, Clock, Event, Lane, Mail, Memory, Purpose, ReactorId, Time};
 
-use crate::buffer::ArenaBuffer;
 use crate::buffer::arena::Arena;
+use crate::buffer::lasting::Lasting;
+use crate::buffer::{ArenaBuffer, ArenaShared};
 use crate::drive::DriveSet;
 use crate::features::{Feature, Features};
 use crate::mail::{Desk, Office};
@@ -37,6 +38,7 @@ pub struct Reactor<M: Send + 'static> {
     /// Completions of disk operations that wait for their turn.
     pub(crate) transferred: VecDeque<Completion>,
     pub(crate) arena: Arena,
+    pub(crate) lasting: Lasting,
     pub(crate) drives: DriveSet,
     pub(crate) ready: Ready<M>,
     pub(crate) desk: Desk<M>,
@@ -117,6 +119,7 @@ impl<M: Send + 'static> Reactor<M> {
         let node = node.filter(|_| ring.features().has(Feature::NumaBinding));
         let mut arena =
             Arena::new(config.arena_bytes, hugepages, node).map_err(system("map memory for buffers"))?;
+        let lasting = Lasting::new(hugepages, node);
         ring.use_arena(arena.core());
         let mut pool = ring
             .features()
@@ -143,6 +146,7 @@ impl<M: Send + 'static> Reactor<M> {
             transfers: Transfers::default(),
             transferred: VecDeque::new(),
             arena,
+            lasting,
             drives,
             ready: VecDeque::new(),
             desk,
@@ -252,6 +256,21 @@ impl<M: Send + 'static> Memory for Reactor<M> {
 
     fn allocate(&mut self, len: usize, purpose: Purpose) -> Option<ArenaBuffer> {
         self.arena.allocate(len, purpose)
+    }
+}
+
+impl<M: Send + 'static> io::Lasting for Reactor<M> {
+    fn allocate_lasting(&mut self, len: usize) -> Option<ArenaBuffer> {
+        self.lasting.allocate(len)
+    }
+
+    fn reclaim(&mut self, shared: ArenaShared) -> Result<ArenaBuffer, ArenaShared> {
+        shared.reclaim()
+    }
+
+    fn release_lasting(&mut self, shared: ArenaShared) {
+        drop(shared);
+        self.lasting.note_release();
     }
 }
 

@@ -52,6 +52,8 @@ enum Account {
     Log,
     Admin,
     Receive,
+    /// Of namespaces in memory: as much as they ask for, and not missed while they have it.
+    Lasting,
 }
 
 struct Memory {
@@ -111,7 +113,7 @@ impl Arena {
                     Purpose::Log | Purpose::Admin | Purpose::Data => return None,
                 }
             };
-            *books.used(account) += room;
+            *books.used(account).expect("one that is bounded") += room;
             account
         };
         Some(self.make(len, account))
@@ -129,6 +131,13 @@ impl Arena {
         Some(self.make(len, Account::Receive))
     }
 
+    /// Memory that stays.
+    pub(crate) fn allocate_lasting(&self, len: usize) -> SimBuffer {
+        assert!(len > 0, "a buffer has at least one byte");
+        assert!(len <= LEN_MAX, "a buffer has at most 1 MiB");
+        self.make(len, Account::Lasting)
+    }
+
     /// Buffers that have not come home.
     pub(crate) fn buffers_out(&self) -> usize {
         self.books().buffers_out
@@ -138,7 +147,7 @@ impl Arena {
         let room = room_of(len);
         let (mut store, garbage) = {
             let mut books = self.books();
-            books.buffers_out += 1;
+            books.buffers_out += usize::from(account != Account::Lasting);
             books.garbage = books.garbage.wrapping_add(0x9E37_79B9_7F4A_7C15);
             let spare = books.spare.get_mut(&room).and_then(Vec::pop);
             (spare.unwrap_or_else(|| vec![0; room + ALIGN]), books.garbage)
@@ -156,12 +165,14 @@ impl Arena {
 }
 
 impl Books {
-    fn used(&mut self, account: Account) -> &mut usize {
+    /// What is bounded of an account.
+    fn used(&mut self, account: Account) -> Option<&mut usize> {
         match account {
-            Account::Shared => &mut self.shared_used,
-            Account::Log => &mut self.log_used,
-            Account::Admin => &mut self.admin_used,
-            Account::Receive => &mut self.receive_used,
+            Account::Shared => Some(&mut self.shared_used),
+            Account::Log => Some(&mut self.log_used),
+            Account::Admin => Some(&mut self.admin_used),
+            Account::Receive => Some(&mut self.receive_used),
+            Account::Lasting => None,
         }
     }
 }
@@ -178,8 +189,10 @@ impl Drop for Memory {
         let store = std::mem::take(&mut self.store);
         let mut books = self.home.books();
         let back = if self.account == Account::Receive { 1 } else { room };
-        *books.used(self.account) -= back;
-        books.buffers_out -= 1;
+        if let Some(used) = books.used(self.account) {
+            *used -= back;
+            books.buffers_out -= 1;
+        }
         books.spare.entry(room).or_default().push(store);
     }
 }
@@ -228,6 +241,13 @@ impl fmt::Debug for SimShared {
 }
 
 impl io::Shared for SimShared {}
+
+impl SimShared {
+    /// The right to write back, unless somebody else holds the memory, too.
+    pub(crate) fn reclaim(self) -> Result<SimBuffer, Self> {
+        Arc::try_unwrap(self.bytes).map(|bytes| SimBuffer { bytes }).map_err(|bytes| Self { bytes })
+    }
+}
 
 fn room_of(len: usize) -> usize {
     len.next_multiple_of(ALIGN)

@@ -7,12 +7,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use io::{Clock, DriveId, DriveShape, EventOf, Io, IoFault, Lane, Memory, Purpose, ReactorId, Time};
+use io::{Clock, DriveId, DriveShape, EventOf, Io, IoFault, Lane, Lasting, Memory, Purpose, ReactorId, Time};
 
 use crate::core::Core;
 use crate::drive::{CutStyle, Drive};
 use crate::link::{Owner, Side};
-use crate::{Endpoint, EndpointId, Faults, MemoryLimits, Random, SimBuffer};
+use crate::{Endpoint, EndpointId, Faults, MemoryLimits, Random, SimBuffer, SimShared};
 
 /// Virtual time that one poll takes, so that a reactor that spins does not stop the clock.
 const POLL_TIME: Duration = Duration::from_nanos(200);
@@ -306,6 +306,21 @@ impl<M: Send + 'static> Memory for SimIo<M> {
             return None;
         }
         arena.allocate(len, purpose)
+    }
+}
+
+impl<M: Send + 'static> Lasting for SimIo<M> {
+    fn allocate_lasting(&mut self, len: usize) -> Option<SimBuffer> {
+        let reactor = self.reactor;
+        Some(self.core_mut().reactor(reactor).arena.allocate_lasting(len))
+    }
+
+    fn reclaim(&mut self, shared: SimShared) -> Result<SimBuffer, SimShared> {
+        shared.reclaim()
+    }
+
+    fn release_lasting(&mut self, shared: SimShared) {
+        drop(shared);
     }
 }
 

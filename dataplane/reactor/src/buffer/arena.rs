@@ -163,6 +163,19 @@ impl Arena {
     pub(crate) fn new(bytes: usize, hugepages: bool, node: Option<u32>) -> std::io::Result<Self> {
         let chunks = (bytes / CHUNK_BYTES).max(CHUNKS_MIN);
         let region = Region::new(chunks * CHUNK_BYTES, hugepages, node)?;
+        let (admin, receive, log) = ((chunks / 32).max(1), (chunks / 8).max(1), (chunks / 4).max(2));
+        Ok(Self::divided(region, [admin, receive, log]))
+    }
+
+    /// An arena of `bytes`, a whole number of chunks, of which nothing is kept for anybody, in transparent huge pages
+    /// with `huge`.
+    pub(crate) fn undivided(bytes: usize, huge: bool, node: Option<u32>) -> std::io::Result<Self> {
+        Ok(Self::divided(Region::transparent(bytes, huge, node)?, [0; 3]))
+    }
+
+    /// An arena in `region` with so many chunks for admin, received bytes and log; the rest is common.
+    fn divided(region: Region, [admin, receive, log]: [usize; 3]) -> Self {
+        let chunks = region.len() / CHUNK_BYTES;
         let free = (0..chunks * WORDS).map(|_| AtomicU64::new(u64::MAX)).collect();
         let holds = (0..chunks * GRANULES).map(|_| AtomicU32::new(0)).collect();
         let mut next = 0_u32;
@@ -172,14 +185,12 @@ impl Arena {
             // Taken from the end, so that low addresses go first.
             Zone { unused: (first..next).rev().collect(), lists: Default::default() }
         };
-        let admin = zone((chunks / 32).max(1));
-        let receive = zone((chunks / 8).max(1));
-        let log = zone((chunks / 4).max(2));
-        let common = zone(chunks - (chunks / 32).max(1) - (chunks / 8).max(1) - (chunks / 4).max(2));
+        let common = chunks - admin - receive - log;
+        let (admin, receive, log, common) = (zone(admin), zone(receive), zone(log), zone(common));
         // In the order of `ZoneId`.
         let zones = [admin, common, log, receive];
         let core = Arc::new(Core { region, free, holds });
-        Ok(Self { core, zones, rounds: vec![0; chunks], round: 1, refused: 0 })
+        Self { core, zones, rounds: vec![0; chunks], round: 1, refused: 0 }
     }
 
     /// A buffer of exactly `len` bytes.
@@ -240,8 +251,9 @@ impl Arena {
     }
 
     /// Takes chunks out of use that are wholly free and were not needed since the last call, at most `count`, and
-    /// hands each to `forget`, which says that the kernel has let go of it; their memory goes back to the system.
-    pub(crate) fn trim(&mut self, count: usize, mut forget: impl FnMut(usize) -> bool) {
+    /// hands each to `forget`, which says that the kernel has let go of it; their memory goes back to the system. Returns
+    /// their number.
+    pub(crate) fn trim(&mut self, count: usize, mut forget: impl FnMut(usize) -> bool) -> usize {
         let mut left = count;
         let Self { core, zones, rounds, round, .. } = self;
         for zone in zones {
@@ -262,6 +274,7 @@ impl Arena {
             }
         }
         *round += 1;
+        count - left
     }
 
     fn buffer(&mut self, (at, order): (u32, usize), len: usize) -> Option<ArenaBuffer> {

@@ -21,23 +21,37 @@ pub(crate) struct Region {
 impl Region {
     /// Maps `len` bytes, which are taken from the system only when they are first touched.
     pub(crate) fn new(len: usize, hugepages: bool, node: Option<u32>) -> std::io::Result<Self> {
-        let reserved = if hugepages { map_huge(len) } else { None };
-        let huge = reserved.is_some();
-        let map: MmapRaw = match reserved {
-            Some(map) => map.into(),
-            None => MmapOptions::new().len(len).map_anon()?.into(),
-        };
+        match if hugepages { map_huge(len) } else { None } {
+            Some(map) => Ok(Self::settle(map.into(), true, node)),
+            // Without reserved huge pages the kernel may still find some.
+            None => Self::transparent(len, hugepages, node),
+        }
+    }
+
+    /// As [`Self::new`], but in no reserved huge pages: those that the kernel finds when they are asked for can be given
+    /// back.
+    pub(crate) fn transparent(len: usize, huge: bool, node: Option<u32>) -> std::io::Result<Self> {
+        let region = Self::settle(MmapOptions::new().len(len).map_anon()?.into(), false, node);
+        if huge {
+            // Where it may not, nothing is lost.
+            let _ = region.map.advise(Advice::HugePage);
+        }
+        Ok(region)
+    }
+
+    fn settle(map: MmapRaw, huge: bool, node: Option<u32>) -> Self {
         let region = Self { map, huge };
         // A child that is forked gets no copy of what the kernel may be writing to.
         let _ = region.map.advise(Advice::DontFork);
-        if hugepages && !huge {
-            // Without reserved huge pages the kernel may still find some; where it may not, nothing is lost.
-            let _ = region.map.advise(Advice::HugePage);
-        }
         if let Some(node) = node {
             region.bind(node);
         }
-        Ok(region)
+        region
+    }
+
+    /// Bytes of it.
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
     }
 
     /// Its first byte.
