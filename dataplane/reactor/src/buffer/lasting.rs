@@ -58,10 +58,13 @@ impl Lasting {
         self.rounds_left > 0
     }
 
-    /// Gives at most `count` chunks of each region back to the system that have been free since the last call.
+    /// Gives at most `count` chunks back to the system that have been free since the last call.
     pub(crate) fn trim(&mut self, count: usize) {
-        let given: usize = self.arenas.iter_mut().map(|arena| arena.trim(count, |_| true)).sum();
-        self.rounds_left = if given > 0 { ROUNDS } else { self.rounds_left.saturating_sub(1) };
+        let mut left = count;
+        for arena in &mut self.arenas {
+            left -= arena.trim(left, |_| true);
+        }
+        self.rounds_left = if left < count { ROUNDS } else { self.rounds_left.saturating_sub(1) };
     }
 }
 
