@@ -1,12 +1,17 @@
-//! Benches of the reactor's parts: buffers of the arena, and a message to another reactor and back.
+//! Benches of the reactor's parts: buffers of the arena, copies of memory that lasts, and a message to another reactor and
+//! back.
 #![expect(missing_docs, reason = "criterion's macro makes functions without documentation")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use io::{Buffer as _, Clock as _, Event, Io as _, Lane, Mail as _, Memory as _, Purpose, ReactorId};
+use benches::random::Random;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use io::Shared as _;
+use io::{
+    Buffer as _, Clock as _, Event, Io as _, Lane, Lasting as _, Mail as _, Memory as _, Purpose, ReactorId,
+};
 use reactor::{Cpu, DriveSet, Placement, Reactor, ReactorConfig, ReactorSeed};
 
 fn seeds(count: u32, spin_max: Duration) -> Vec<ReactorSeed<u64>> {
@@ -51,6 +56,51 @@ fn arena(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// What the copy of a block costs at the least: out of memory that no cache holds, the same fetched ahead, as reads of a
+/// namespace in memory are, and out of a cache.
+fn copies(criterion: &mut Criterion) {
+    const CHUNK_BYTES: usize = 64 << 10;
+    const BLOCK_BYTES: usize = 4096;
+    /// Blocks that are copied together, as commands that came together.
+    const TOGETHER: usize = 16;
+    let mut reactor = start(seeds(1, Duration::ZERO).remove(0));
+    let chunks: Vec<_> = (0..(1 << 30) / CHUNK_BYTES)
+        .map(|_| {
+            let mut buffer = reactor.allocate_lasting(CHUNK_BYTES).expect("the machine has 1 GiB");
+            buffer.fill(1);
+            buffer.share()
+        })
+        .collect();
+    let mut into = vec![0; 256 * BLOCK_BYTES];
+    let mut group = criterion.benchmark_group("copies");
+    group.throughput(Throughput::Elements(TOGETHER as u64));
+    for (name, count, ahead) in [
+        ("16 blocks out of 1 GiB", chunks.len(), false),
+        ("16 blocks out of 1 GiB, fetched ahead", chunks.len(), true),
+        ("16 blocks out of 64 KiB", 1, false),
+    ] {
+        let mut random = Random::new(1);
+        let mut next = 0;
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let places: [_; TOGETHER] = std::array::from_fn(|_| {
+                    let chunk = random.below(count as u64) as usize;
+                    (chunk, random.below((CHUNK_BYTES / BLOCK_BYTES) as u64) as usize * BLOCK_BYTES)
+                });
+                if ahead {
+                    places.iter().for_each(|(chunk, start)| chunks[*chunk].expect_read(*start));
+                }
+                for (chunk, start) in places {
+                    into[next..next + BLOCK_BYTES]
+                        .copy_from_slice(&chunks[chunk][start..start + BLOCK_BYTES]);
+                    next = (next + BLOCK_BYTES) % into.len();
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
 /// Sends what comes back to its sender until told to stop.
 fn echo(seed: ReactorSeed<u64>, stop: &AtomicBool) {
     let mut reactor = start(seed);
@@ -82,7 +132,7 @@ fn mailbox(criterion: &mut Criterion) {
     let mut events = Vec::new();
     let mut group = criterion.benchmark_group("mailbox");
     for width in [1_u64, 32] {
-        group.throughput(criterion::Throughput::Elements(width));
+        group.throughput(Throughput::Elements(width));
         group.bench_function(format!("{width} there and back"), |bencher| {
             bencher.iter_custom(|rounds| {
                 let begin = Instant::now();
@@ -115,5 +165,5 @@ fn config() -> Criterion {
 }
 
 // The first leaves this thread pinned to one CPU: what needs two must come before it knows of one only.
-criterion_group! { name = benches; config = config(); targets = mailbox, arena }
+criterion_group! { name = benches; config = config(); targets = mailbox, arena, copies }
 criterion_main!(benches);
