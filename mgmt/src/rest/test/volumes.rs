@@ -5,8 +5,7 @@ use std::time::Duration;
 use dataplane::{ActionError, VolumeState};
 use serde_json::{Value, json};
 
-use super::bench;
-use super::bench::{Bench, pass};
+use super::bench::{Bench, bench, pass, quiet_bench};
 
 const PATH: &str = "/api/v2/projects/default/volumes";
 
@@ -435,7 +434,7 @@ fn lists_are_filtered_and_paged_in_a_stable_order() {
 
 #[test]
 fn refusals_of_the_data_plane_have_their_statuses() {
-    bench(async |bench| {
+    quiet_bench(async |bench| {
         let uuid = bench.create("v").await["UUID"].as_str().unwrap().to_owned();
         for (error, status, code) in [
             (ActionError::NotFound, 404, 5),

@@ -15,8 +15,7 @@ use serde_json::Value;
 use super::super::router::{Handler, Route};
 use super::super::routes;
 use super::super::schema;
-use super::bench;
-use super::bench::{Answer, Bench, Fault, pass, token};
+use super::bench::{Answer, Bench, Fault, bench, pass, quiet_bench, token};
 use steps::{CONFIGURATION, NOBODY, SITE, SNAPSHOTS, Step, TENANTS, UNREACHABLE, VOLUMES};
 
 /// A request that is ready to be sent.
@@ -279,7 +278,7 @@ impl Walk {
 
 #[test]
 fn every_row_answers_with_its_statuses_and_fields() {
-    bench(async |bench| {
+    quiet_bench(async |bench| {
         use base64::Engine as _;
         let mut known = BTreeMap::new();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
